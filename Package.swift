@@ -1,0 +1,102 @@
+// swift-tools-version: 6.2
+import Foundation
+import PackageDescription
+
+// The libtorch of the wheel `torch`: $LIBTORCH, else the link that `make libtorch` leaves in the checkout.
+let libtorch = Context.environment["LIBTORCH"] ?? Context.packageDirectory + "/.libtorch"
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+/// A Swift library target with the project's strict settings; its imports go one way (docs/architecture.md).
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies + ["TestSupport"], swiftSettings: strict)
+}
+
+let all: [Target] = [
+    .target(
+        name: "CTorch",
+        cxxSettings: [
+            .unsafeFlags([
+                "-O2", "-isystem", libtorch + "/include",
+                "-isystem", libtorch + "/include/torch/csrc/api/include",
+            ])
+        ],
+        linkerSettings: [
+            .unsafeFlags(["-L" + libtorch + "/lib", "-Xlinker", "-rpath", "-Xlinker", libtorch + "/lib"]),
+            .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
+        ]),
+    .target(name: "CKernels", cxxSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
+    .systemLibrary(name: "COniguruma", providers: [.apt(["libonig-dev"])]),
+    .systemLibrary(name: "CYAML", providers: [.apt(["libyaml-dev"])]),
+
+    library("Torch", ["CTorch"]),
+    library("PEFTLayers", ["Torch"]),
+    library("PEFTQuantization", ["PEFTLayers", "Torch", "CKernels"]),
+    library("PEFTAdapters", ["PEFTLayers", "Torch"]),
+    library("PEFTModels", ["PEFTLayers", "Torch"]),
+    library(
+        "PEFTCheckpoints", ["PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers", "Torch"]),
+    library("PEFTTokenizers", ["COniguruma"]),
+    library("PEFTData", ["PEFTTokenizers"]),
+    library(
+        "PEFTTraining",
+        [
+            "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers",
+            "PEFTData", "PEFTTokenizers", "Torch", "CYAML",
+        ]),
+    library(
+        "PEFT",
+        [
+            "PEFTTraining", "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels",
+            "PEFTLayers", "PEFTData", "PEFTTokenizers", "Torch",
+        ]),
+    .executableTarget(name: "PEFTCommand", dependencies: ["PEFT"], swiftSettings: strict),
+
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
+    tests("TorchTests", ["Torch"]),
+    tests("PEFTLayersTests", ["PEFTLayers", "Torch"]),
+    tests("PEFTQuantizationTests", ["PEFTQuantization", "PEFTLayers", "Torch", "CKernels"]),
+    tests("PEFTAdaptersTests", ["PEFTAdapters", "PEFTLayers", "Torch"]),
+    tests("PEFTModelsTests", ["PEFTModels", "PEFTCheckpoints", "PEFTLayers", "Torch"]),
+    tests(
+        "PEFTCheckpointsTests",
+        ["PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers", "Torch"]),
+    tests("PEFTTokenizersTests", ["PEFTTokenizers"]),
+    tests("PEFTDataTests", ["PEFTData", "PEFTTokenizers"]),
+    tests("PEFTTrainingTests", ["PEFT"]),
+    tests("PEFTCommandTests", ["PEFT"]),
+]
+
+// While the tree is being built up: only the targets whose folder is there. (Removed before the first release.)
+func folder(_ target: Target) -> String {
+    Context.packageDirectory + "/" + (target.path ?? (target.isTest ? "Tests/" : "Sources/") + target.name)
+}
+let present = all.filter { FileManager.default.fileExists(atPath: folder($0)) }
+let names = Set(present.map(\.name))
+for target in present {
+    target.dependencies.removeAll { dependency in
+        if case .byNameItem(let name, _) = dependency { !names.contains(name) } else { false }
+    }
+}
+
+let package = Package(
+    name: "swift-peft",
+    products: names.contains("PEFTCommand")
+        ? [
+            .library(name: "PEFT", targets: ["PEFT"]),
+            .executable(name: "peft", targets: ["PEFTCommand"]),
+        ] : [],
+    targets: present,
+    cxxLanguageStandard: .cxx20
+)
