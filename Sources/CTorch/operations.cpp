@@ -64,6 +64,7 @@ int32_t ctorch_elementwise_add_scalar(CTorchTensor value, double scalar, CTorchT
 int32_t ctorch_elementwise_mul_scalar(CTorchTensor value, double scalar, CTorchTensor *out) {
   CTORCH_MAKE(at::mul(tensor(value), scalar));
 }
+CTORCH_BINARY(elementwise, pow)
 int32_t ctorch_elementwise_pow_scalar(CTorchTensor value, double exponent, CTorchTensor *out) {
   CTORCH_MAKE(at::pow(tensor(value), exponent));
 }

@@ -29,19 +29,19 @@ extension Tensor {
         return UnsafeMutableRawBufferPointer(start: data, count: sizeBytes)
     }
 
-    /// The elements as float32, row-major. Copies to the host.
+    /// The elements as float32, row-major, copied to the host.
     public func floats() throws(TorchError) -> [Float] {
         let tensor = try to(.float32).contiguous()
         return tensor.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
     }
 
-    /// The elements as int64, row-major. Copies to the host.
+    /// The elements as int64, row-major, copied to the host.
     public func int64s() throws(TorchError) -> [Int64] {
         let tensor = try to(.int64).contiguous()
         return tensor.withUnsafeBytes { Array($0.bindMemory(to: Int64.self)) }
     }
 
-    /// The only element as a number. Waits for the device.
+    /// The only element as a number; waits for the device.
     public func item() throws(TorchError) -> Double {
         var value = 0.0
         try check("item", [self], ctorch_tensor_item(handle, &value))

@@ -45,6 +45,13 @@ extension Tensor {
         try .make("pow", [self]) { ctorch_elementwise_pow_scalar(handle, exponent, $0) }
     }
 
+    /// `self ^ exponents`, element by element, broadcasting.
+    public func raised(to exponents: Tensor) throws(TorchError) -> Tensor {
+        try .make("pow", [self, exponents]) {
+            ctorch_elementwise_pow(handle, exponents.handle, $0)
+        }
+    }
+
     /// `-self`.
     public func negated() throws(TorchError) -> Tensor {
         try .make("neg", [self]) { ctorch_elementwise_neg(handle, $0) }

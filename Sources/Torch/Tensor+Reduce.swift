@@ -46,14 +46,14 @@ extension Tensor {
         try .make("norm", [self]) { ctorch_reduce_norm(handle, $0) }
     }
 
-    /// Whether no element is infinite or NaN. Waits for the device.
+    /// Whether no element is infinite or NaN; waits for the device.
     public func allFinite() throws(TorchError) -> Bool {
         var result = false
         try check("isfinite", [self], ctorch_reduce_all_finite(handle, &result))
         return result
     }
 
-    /// Whether shape and every element are equal. Waits for the device.
+    /// Whether shape and every element are equal; waits for the device.
     public func isEqual(to other: Tensor) throws(TorchError) -> Bool {
         var result = false
         try check("equal", [self, other], ctorch_reduce_equal(handle, other.handle, &result))

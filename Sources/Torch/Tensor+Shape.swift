@@ -1,7 +1,7 @@
 internal import CTorch
 
 extension Tensor {
-    /// The same elements in another shape; one size may be -1. Copies only if it must.
+    /// The same elements in another shape, copied only if they must be; one size may be -1.
     public func reshape(_ shape: [Int]) throws(TorchError) -> Tensor {
         let sizes = shape.map(Int64.init)
         return try .make("reshape", [self]) {
@@ -98,7 +98,7 @@ extension Tensor {
         }
     }
 
-    /// The elements of the last dimension in order, with their old positions (int64). Stable.
+    /// The elements of the last dimension in stable order, with their old positions (int64).
     public func sorted(
         descending: Bool = false
     ) throws(TorchError) -> (values: Tensor, indices: Tensor) {

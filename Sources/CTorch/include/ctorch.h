@@ -68,6 +68,7 @@ int32_t ctorch_elementwise_mul(CTorchTensor left, CTorchTensor right, CTorchTens
 int32_t ctorch_elementwise_div(CTorchTensor left, CTorchTensor right, CTorchTensor *out);
 int32_t ctorch_elementwise_add_scalar(CTorchTensor tensor, double value, CTorchTensor *out);
 int32_t ctorch_elementwise_mul_scalar(CTorchTensor tensor, double value, CTorchTensor *out);
+int32_t ctorch_elementwise_pow(CTorchTensor left, CTorchTensor right, CTorchTensor *out);
 int32_t ctorch_elementwise_pow_scalar(CTorchTensor tensor, double exponent, CTorchTensor *out);
 int32_t ctorch_elementwise_neg(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_abs(CTorchTensor tensor, CTorchTensor *out);
