@@ -33,9 +33,10 @@ public enum Attention {
             for run in runs {
                 results.append(try inputs.forward(run))
             }
-            let output = try joined(try results.map { result throws(TorchError) in
-                try tokensFirst(result.output)
-            })
+            let output = try joined(
+                try results.map { result throws(TorchError) in
+                    try tokensFirst(result.output)
+                })
             let pullback: Pullback = { [results] gradients throws(TorchError) in
                 guard let gradient = gradients[0] else { return [nil, nil, nil] }
                 return try inputs.backward(gradient, runs: runs, results: results)

@@ -15,7 +15,7 @@ public struct ModuleUnit {
     }
 }
 
-/// How is one decoder block run?
+/// Answers: how is one decoder block run.
 ///
 /// Conformers nest: each gets the next one in and calls it for the body.
 public protocol BlockExecution: AnyObject {

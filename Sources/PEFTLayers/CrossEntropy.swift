@@ -108,7 +108,9 @@ public enum CrossEntropy {
         /// Scales the gradients, which are those of the sum, by the gradient of the sum.
         func pullback(rows: Tensor, shape: [Int], dtype: DType) -> Pullback {
             { [hiddenGradients, parameterGradients] gradients throws(TorchError) in
-                guard let scale = gradients[0] else { return parameterGradients.map { _ in nil } + [nil] }
+                guard let scale = gradients[0] else {
+                    return parameterGradients.map { _ in nil } + [nil]
+                }
                 var result: [Tensor?] = []
                 let zeros = try Tensor.zeros(shape, dtype: dtype)
                 if hiddenGradients.isEmpty {
@@ -118,9 +120,10 @@ public enum CrossEntropy {
                     result.append(try zeros.indexAdded(0, rows, selected))
                 }
                 for gradient in parameterGradients {
-                    result.append(try gradient.map { value throws(TorchError) in
-                        try value * scale.to(value.dtype)
-                    })
+                    result.append(
+                        try gradient.map { value throws(TorchError) in
+                            try value * scale.to(value.dtype)
+                        })
                 }
                 return result
             }

@@ -1,6 +1,6 @@
 public import Torch
 
-/// What is attached to this linear?
+/// Answers: what is attached to this linear.
 ///
 /// An adapter works on any storage: it sees the weight only as a ``LinearWeight``.
 public protocol LinearAdapter: AnyObject {

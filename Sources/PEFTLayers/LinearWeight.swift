@@ -1,6 +1,6 @@
 public import Torch
 
-/// How is this linear's weight stored?
+/// Answers: how is the weight of this linear stored.
 ///
 /// A frozen storage differentiates only with respect to the input. It knows nothing of adapters.
 public protocol LinearWeight: AnyObject {

@@ -1,6 +1,6 @@
 public import Torch
 
-/// Where does the tensor at this path come from?
+/// Answers: where does the tensor at this path come from.
 ///
 /// A checkpoint answers from its files, a decorator (casting, quantizing, sharding) changes what another source answers. Each
 /// tensor is asked for once, in the order of construction, so that a source can stream.
