@@ -5,7 +5,7 @@ public enum TrainingEvent: Equatable, Sendable {
     /// The base is read and quantized, the adapter attached.
     case loaded(ModelDescription)
     /// A file of rows is encoded.
-    case datasetAudit(DatasetAudit)
+    case datasetAudit(DatasetSummary)
     /// Every trainable tensor was shown to be connected to the loss.
     case gradientCheck(GradientCheck)
     /// A step is done. Sent for every step; `isLogged` steps are those in `metrics.jsonl`.
@@ -103,7 +103,7 @@ public struct ModelDescription: Codable, Equatable, Sendable {
 }
 
 /// What a file of rows holds once it is encoded.
-public struct DatasetAudit: Codable, Equatable, Sendable {
+public struct DatasetSummary: Codable, Equatable, Sendable {
     /// The file.
     public var path: String
     /// Rows in the file.

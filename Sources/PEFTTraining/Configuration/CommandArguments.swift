@@ -69,7 +69,7 @@ package struct CommandArguments<Options: ConfigurableOptions> {
         _ option: ConfigOption<Options>, _ arguments: [String], isOn: Bool, flag: String
     ) {
         var value = option.valueOfArguments(arguments)
-        if !isOn, case .boolean(let flag) = value.content { value = ConfigValue(.boolean(!flag)) }
+        if !isOn, case .boolean(let flag) = value.content { value = OptionValue(.boolean(!flag)) }
         if value.content == .null || !option.set(value, &options) {
             let found = "'" + arguments.joined(separator: " ") + "'"
             problems.append(

@@ -13,7 +13,7 @@ struct ConfigChecks {
         _ key: String, _ value: Value, _ expected: String, _ isGood: (Value) -> Bool
     ) {
         if !isGood(value) {
-            let found = YAMLWriter.text(of: value.configValue)
+            let found = YAMLWriter.text(of: value.optionValue)
             problems.append(
                 ConfigProblem(.invalidValue(key: key, expected: expected, found: found)))
         }

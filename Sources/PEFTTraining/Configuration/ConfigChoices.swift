@@ -91,7 +91,7 @@ extension ModuleSelection: ConfigParsable {
     package static var placeholder: String { "NAME,...|REGEX|all-linear" }
     package static var arity: ConfigArity { .many }
 
-    package init?(_ value: ConfigValue) {
+    package init?(_ value: OptionValue) {
         if let text = String(value) {
             self = Self(text)
         } else if let names = [String](value) {
@@ -101,19 +101,19 @@ extension ModuleSelection: ConfigParsable {
         }
     }
 
-    package static func value(ofArguments arguments: [String]) -> ConfigValue {
+    package static func value(ofArguments arguments: [String]) -> OptionValue {
         if arguments.count == 1, let only = arguments.first {
             if case .names = Self(only) { return [String].value(ofArguments: [only]) }
-            return ConfigValue(.string(only))
+            return OptionValue(.string(only))
         }
         return [String].value(ofArguments: arguments)
     }
 
-    package var configValue: ConfigValue {
+    package var optionValue: OptionValue {
         switch self {
-        case .names(let names): names.configValue
-        case .pattern(let pattern): pattern.configValue
-        case .allLinear: "all-linear".configValue
+        case .names(let names): names.optionValue
+        case .pattern(let pattern): pattern.optionValue
+        case .allLinear: "all-linear".optionValue
         }
     }
 }

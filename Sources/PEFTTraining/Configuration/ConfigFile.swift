@@ -36,7 +36,7 @@ package struct ConfigFile<Options: ConfigurableOptions> {
 
     /// Reads a text; `path` names it in errors.
     package mutating func read(text: String, _ path: String) throws(ConfigError) {
-        let document: ConfigValue
+        let document: OptionValue
         do throws(YAMLReader.Failure) {
             document = try YAMLReader.read(text)
         } catch {
@@ -58,7 +58,7 @@ package struct ConfigFile<Options: ConfigurableOptions> {
         }
     }
 
-    private mutating func apply(_ entry: ConfigEntry, _ path: String) {
+    private mutating func apply(_ entry: OptionEntry, _ path: String) {
         let table = Options.options.filter { $0.form == .keyAndFlag }
         let place = ConfigProblem.Place.file(path: path, line: entry.line)
         guard let option = table.first(where: { $0.key == entry.key }) else {

@@ -27,11 +27,11 @@ package struct ConfigOption<Options: Sendable>: Sendable {
     /// How many arguments its flag takes.
     package let arity: ConfigArity
     /// The file's value that a flag's arguments stand for.
-    package let valueOfArguments: @Sendable ([String]) -> ConfigValue
+    package let valueOfArguments: @Sendable ([String]) -> OptionValue
     /// Sets the option; false when the value is of the wrong kind.
-    package let set: @Sendable (ConfigValue, inout Options) -> Bool
+    package let set: @Sendable (OptionValue, inout Options) -> Bool
     /// The option's value, as a file holds it.
-    package let get: @Sendable (Options) -> ConfigValue
+    package let get: @Sendable (Options) -> OptionValue
 
     /// The flag, in kebab-case.
     package var flag: String { "--" + key.kebabCased }
@@ -60,7 +60,7 @@ extension ConfigOption {
                 options[keyPath: path] = parsed
                 return true
             },
-            get: { $0[keyPath: path].configValue })
+            get: { $0[keyPath: path].optionValue })
     }
 
     /// The same option of a struct that holds these options.

@@ -8,13 +8,13 @@ package protocol ConfigParsable: Equatable, Sendable {
     static var arity: ConfigArity { get }
 
     /// Reads a file's value; nil when it is of the wrong kind.
-    init?(_ value: ConfigValue)
+    init?(_ value: OptionValue)
 
     /// The file's value that a flag's arguments stand for.
-    static func value(ofArguments arguments: [String]) -> ConfigValue
+    static func value(ofArguments arguments: [String]) -> OptionValue
 
     /// The value as a file holds it.
-    var configValue: ConfigValue { get }
+    var optionValue: OptionValue { get }
 }
 
 /// How many arguments an option's flag takes.
@@ -30,7 +30,7 @@ package enum ConfigArity: Sendable {
 extension ConfigParsable {
     package static var arity: ConfigArity { .one }
 
-    package static func value(ofArguments arguments: [String]) -> ConfigValue {
+    package static func value(ofArguments arguments: [String]) -> OptionValue {
         .plain(arguments.first ?? "")
     }
 }
@@ -40,31 +40,31 @@ extension Bool: ConfigParsable {
     package static var placeholder: String { "true|false" }
     package static var arity: ConfigArity { .boolean }
 
-    package init?(_ value: ConfigValue) {
+    package init?(_ value: OptionValue) {
         guard case .boolean(let flag) = value.content else { return nil }
         self = flag
     }
 
-    package var configValue: ConfigValue { ConfigValue(.boolean(self)) }
+    package var optionValue: OptionValue { OptionValue(.boolean(self)) }
 }
 
 extension Int: ConfigParsable {
     package static var expectation: String { "a whole number" }
     package static var placeholder: String { "N" }
 
-    package init?(_ value: ConfigValue) {
+    package init?(_ value: OptionValue) {
         guard case .integer(let number) = value.content else { return nil }
         self = number
     }
 
-    package var configValue: ConfigValue { ConfigValue(.integer(self)) }
+    package var optionValue: OptionValue { OptionValue(.integer(self)) }
 }
 
 extension Double: ConfigParsable {
     package static var expectation: String { "a number" }
     package static var placeholder: String { "X" }
 
-    package init?(_ value: ConfigValue) {
+    package init?(_ value: OptionValue) {
         switch value.content {
         case .integer(let number): self = Double(number)
         case .number(let number): self = number
@@ -72,23 +72,23 @@ extension Double: ConfigParsable {
         }
     }
 
-    package var configValue: ConfigValue { ConfigValue(.number(self)) }
+    package var optionValue: OptionValue { OptionValue(.number(self)) }
 }
 
 extension String: ConfigParsable {
     package static var expectation: String { "a string" }
     package static var placeholder: String { "TEXT" }
 
-    package init?(_ value: ConfigValue) {
+    package init?(_ value: OptionValue) {
         guard case .string(let text) = value.content else { return nil }
         self = text
     }
 
-    package static func value(ofArguments arguments: [String]) -> ConfigValue {
-        ConfigValue(.string(arguments.first ?? ""))
+    package static func value(ofArguments arguments: [String]) -> OptionValue {
+        OptionValue(.string(arguments.first ?? ""))
     }
 
-    package var configValue: ConfigValue { ConfigValue(.string(self)) }
+    package var optionValue: OptionValue { OptionValue(.string(self)) }
 }
 
 extension Optional: ConfigParsable where Wrapped: ConfigParsable {
@@ -96,7 +96,7 @@ extension Optional: ConfigParsable where Wrapped: ConfigParsable {
     package static var placeholder: String { Wrapped.placeholder }
     package static var arity: ConfigArity { Wrapped.arity }
 
-    package init?(_ value: ConfigValue) {
+    package init?(_ value: OptionValue) {
         if value.content == .null {
             self = Wrapped?.none
         } else if let wrapped = Wrapped(value) {
@@ -106,12 +106,12 @@ extension Optional: ConfigParsable where Wrapped: ConfigParsable {
         }
     }
 
-    package static func value(ofArguments arguments: [String]) -> ConfigValue {
+    package static func value(ofArguments arguments: [String]) -> OptionValue {
         Wrapped.value(ofArguments: arguments)
     }
 
-    package var configValue: ConfigValue {
-        self?.configValue ?? ConfigValue(.null)
+    package var optionValue: OptionValue {
+        self?.optionValue ?? OptionValue(.null)
     }
 }
 
@@ -120,19 +120,19 @@ extension Array: ConfigParsable where Element: ConfigParsable {
     package static var placeholder: String { "\(Element.placeholder),..." }
     package static var arity: ConfigArity { .many }
 
-    package init?(_ value: ConfigValue) {
+    package init?(_ value: OptionValue) {
         guard case .list(let items) = value.content else { return nil }
         let elements = items.compactMap { Element($0) }
         guard elements.count == items.count else { return nil }
         self = elements
     }
 
-    package static func value(ofArguments arguments: [String]) -> ConfigValue {
+    package static func value(ofArguments arguments: [String]) -> OptionValue {
         let words = arguments.flatMap { $0.split(separator: ",", omittingEmptySubsequences: false) }
-        return ConfigValue(.list(words.map { Element.value(ofArguments: [String($0)]) }))
+        return OptionValue(.list(words.map { Element.value(ofArguments: [String($0)]) }))
     }
 
-    package var configValue: ConfigValue { ConfigValue(.list(map(\.configValue))) }
+    package var optionValue: OptionValue { OptionValue(.list(map(\.optionValue))) }
 }
 
 /// On the command line `NAME=NUMBER,...`, or a YAML map in braces for names that hold commas.
@@ -143,7 +143,7 @@ extension Dictionary: ConfigParsable where Key == String, Value: ConfigParsable 
     package static var placeholder: String { "NAME=\(Value.placeholder),..." }
     package static var arity: ConfigArity { .many }
 
-    package init?(_ value: ConfigValue) {
+    package init?(_ value: OptionValue) {
         guard case .map(let entries) = value.content else { return nil }
         self.init()
         for entry in entries {
@@ -152,26 +152,26 @@ extension Dictionary: ConfigParsable where Key == String, Value: ConfigParsable 
         }
     }
 
-    package static func value(ofArguments arguments: [String]) -> ConfigValue {
+    package static func value(ofArguments arguments: [String]) -> OptionValue {
         if arguments.count == 1, let only = arguments.first, only.hasPrefix("{") {
-            return (try? YAMLReader.read(only)) ?? ConfigValue(.string(only))
+            return (try? YAMLReader.read(only)) ?? OptionValue(.string(only))
         }
-        var entries: [ConfigEntry] = []
+        var entries: [OptionEntry] = []
         for word in arguments.flatMap({ $0.split(separator: ",") }) {
             guard let equals = word.lastIndex(of: "=") else {
-                return ConfigValue(.string(String(word)))
+                return OptionValue(.string(String(word)))
             }
             let number = Value.value(ofArguments: [String(word[word.index(after: equals)...])])
-            entries.append(ConfigEntry(key: String(word[..<equals]), value: number))
+            entries.append(OptionEntry(key: String(word[..<equals]), value: number))
         }
-        return ConfigValue(.map(entries))
+        return OptionValue(.map(entries))
     }
 
-    package var configValue: ConfigValue {
+    package var optionValue: OptionValue {
         let entries = sorted { $0.key < $1.key }.map { key, value in
-            ConfigEntry(key: key, value: value.configValue)
+            OptionEntry(key: key, value: value.optionValue)
         }
-        return ConfigValue(.map(entries))
+        return OptionValue(.map(entries))
     }
 }
 
@@ -184,14 +184,14 @@ extension ConfigChoice {
     }
     package static var placeholder: String { allCases.map(\.rawValue).joined(separator: "|") }
 
-    package init?(_ value: ConfigValue) {
+    package init?(_ value: OptionValue) {
         guard case .string(let word) = value.content else { return nil }
         self.init(rawValue: word)
     }
 
-    package static func value(ofArguments arguments: [String]) -> ConfigValue {
+    package static func value(ofArguments arguments: [String]) -> OptionValue {
         String.value(ofArguments: arguments)
     }
 
-    package var configValue: ConfigValue { ConfigValue(.string(rawValue)) }
+    package var optionValue: OptionValue { OptionValue(.string(rawValue)) }
 }

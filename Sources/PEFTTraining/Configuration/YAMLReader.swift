@@ -1,7 +1,7 @@
 import CYAML
 import Foundation
 
-/// Reads one YAML or JSON document into a `ConfigValue` tree.
+/// Reads one YAML or JSON document into a `OptionValue` tree.
 ///
 /// The syntax is libyaml's (YAML 1.1, of which JSON files are a subset); unquoted scalars are read by
 /// YAML 1.2's core schema. Anchors, aliases, tags and several documents in a file are refused: no
@@ -24,7 +24,7 @@ package struct YAMLReader {
     /// The document's value; `null` for a text without one.
     ///
     /// - Throws: `Failure` for a syntax error, a repeated key, or a refused feature.
-    package static func read(_ text: String) throws(Failure) -> ConfigValue {
+    package static func read(_ text: String) throws(Failure) -> OptionValue {
         let parser = UnsafeMutablePointer<yaml_parser_t>.allocate(capacity: 1)
         defer { parser.deallocate() }
         guard yaml_parser_initialize(parser) == 1 else {
@@ -33,7 +33,7 @@ package struct YAMLReader {
         defer { yaml_parser_delete(parser) }
         let bytes = Array(text.utf8)
         var reader = YAMLReader(parser: parser)
-        let result: Result<ConfigValue, Failure> = bytes.withUnsafeBufferPointer { buffer in
+        let result: Result<OptionValue, Failure> = bytes.withUnsafeBufferPointer { buffer in
             yaml_parser_set_input_string(parser, buffer.baseAddress, buffer.count)
             yaml_parser_set_encoding(parser, YAML_UTF8_ENCODING)
             do throws(Failure) {
@@ -126,12 +126,12 @@ package struct YAMLReader {
 
     // MARK: - Tree
 
-    private mutating func readStream() throws(Failure) -> ConfigValue {
-        var value: ConfigValue?
+    private mutating func readStream() throws(Failure) -> OptionValue {
+        var value: OptionValue?
         while true {
             let (event, line) = try next()
             switch event {
-            case .streamEnd: return value ?? ConfigValue(.null, line: 1)
+            case .streamEnd: return value ?? OptionValue(.null, line: 1)
             case .documentStart:
                 guard value == nil else {
                     throw Failure(
@@ -146,7 +146,7 @@ package struct YAMLReader {
 
     private mutating func readValue(
         _ start: (event: Event, line: Int)
-    ) throws(Failure) -> ConfigValue {
+    ) throws(Failure) -> OptionValue {
         depth += 1
         defer { depth -= 1 }
         guard depth <= Self.maxDepth else {
@@ -156,15 +156,15 @@ package struct YAMLReader {
         switch start.event {
         case .scalar(let text, let isPlain):
             return isPlain
-                ? .plain(text, line: start.line) : ConfigValue(.string(text), line: start.line)
-        case .listStart: return ConfigValue(.list(try readList()), line: start.line)
-        case .mapStart: return ConfigValue(.map(try readMap()), line: start.line)
-        default: return ConfigValue(.null, line: start.line)
+                ? .plain(text, line: start.line) : OptionValue(.string(text), line: start.line)
+        case .listStart: return OptionValue(.list(try readList()), line: start.line)
+        case .mapStart: return OptionValue(.map(try readMap()), line: start.line)
+        default: return OptionValue(.null, line: start.line)
         }
     }
 
-    private mutating func readList() throws(Failure) -> [ConfigValue] {
-        var items: [ConfigValue] = []
+    private mutating func readList() throws(Failure) -> [OptionValue] {
+        var items: [OptionValue] = []
         while true {
             let item = try next()
             if case .listEnd = item.event { return items }
@@ -172,8 +172,8 @@ package struct YAMLReader {
         }
     }
 
-    private mutating func readMap() throws(Failure) -> [ConfigEntry] {
-        var entries: [ConfigEntry] = []
+    private mutating func readMap() throws(Failure) -> [OptionEntry] {
+        var entries: [OptionEntry] = []
         var lines: [String: Int] = [:]
         while true {
             let (event, line) = try next()
@@ -185,7 +185,7 @@ package struct YAMLReader {
             if let firstLine = lines.updateValue(line, forKey: key) {
                 throw Failure(reason: .duplicateKey(key, firstLine: firstLine), line: line)
             }
-            entries.append(ConfigEntry(key: key, line: line, value: try readValue(try next())))
+            entries.append(OptionEntry(key: key, line: line, value: try readValue(try next())))
         }
     }
 }

@@ -1,7 +1,7 @@
 /// Writes values as YAML that `YAMLReader` reads back to the same values.
 package enum YAMLWriter {
     /// One line for a value: lists and maps in brackets and braces, strings quoted where they must be.
-    package static func text(of value: ConfigValue) -> String {
+    package static func text(of value: OptionValue) -> String {
         switch value.content {
         case .null: "null"
         case .boolean(let flag): "\(flag)"
@@ -33,7 +33,7 @@ package enum YAMLWriter {
             default: false
             }
         }
-        if isPlain, string.first != "-", ConfigValue.plain(string).content == .string(string) {
+        if isPlain, string.first != "-", OptionValue.plain(string).content == .string(string) {
             return string
         }
         return quoted(string)

@@ -1,5 +1,5 @@
 /// One value of a configuration file, with the line where it begins.
-package struct ConfigValue: Equatable, Sendable {
+package struct OptionValue: Equatable, Sendable {
     /// What a value can be.
     package indirect enum Content: Equatable, Sendable {
         case null
@@ -7,8 +7,8 @@ package struct ConfigValue: Equatable, Sendable {
         case integer(Int)
         case number(Double)
         case string(String)
-        case list([ConfigValue])
-        case map([ConfigEntry])
+        case list([OptionValue])
+        case map([OptionEntry])
     }
 
     /// The value itself.
@@ -36,37 +36,37 @@ package struct ConfigValue: Equatable, Sendable {
     }
 
     /// Equal contents make equal values: the line does not count.
-    package static func == (left: ConfigValue, right: ConfigValue) -> Bool {
+    package static func == (left: OptionValue, right: OptionValue) -> Bool {
         left.content == right.content
     }
 }
 
 /// One `key: value` of a map, in file order.
-package struct ConfigEntry: Equatable, Sendable {
+package struct OptionEntry: Equatable, Sendable {
     /// The key.
     package var key: String
     /// The line of the key in its file, from 1.
     package var line: Int
     /// The value.
-    package var value: ConfigValue
+    package var value: OptionValue
 
     /// Makes an entry.
-    package init(key: String, line: Int = 0, value: ConfigValue) {
+    package init(key: String, line: Int = 0, value: OptionValue) {
         self.key = key
         self.line = line
         self.value = value
     }
 }
 
-extension ConfigValue {
+extension OptionValue {
     /// Reads an unquoted scalar as YAML 1.2's core schema does.
     ///
     /// `2e-4` is a number, `no` and `on` are strings. A whole number that 64 bits cannot hold is a
     /// `number`.
     ///
     /// - Source: YAML 1.2.2, section 10.3.2
-    package static func plain(_ text: String, line: Int = 0) -> ConfigValue {
-        ConfigValue(plainContent(text), line: line)
+    package static func plain(_ text: String, line: Int = 0) -> OptionValue {
+        OptionValue(plainContent(text), line: line)
     }
 
     private static func plainContent(_ text: String) -> Content {
