@@ -1,3 +1,5 @@
+public import PEFTTokenizers
+
 /// What a training run reports as it goes; libraries never print.
 public enum TrainingEvent: Equatable, Sendable {
     /// The run was planned: the first event.
@@ -20,10 +22,38 @@ public enum TrainingEvent: Equatable, Sendable {
     case finished(RunSummary)
     /// Something that a person should know and that is no error.
     case notice(String)
+
+    /// The event as a JSON object: its name under "event", then its values.
+    public var json: JSONObject {
+        switch self {
+        case .started(let run): Self.object("started", run.json)
+        case .loaded(let model): Self.object("loaded", model.json)
+        case .datasetAudit(let rows): Self.object("dataset_audit", rows.json)
+        case .gradientCheck(let check): Self.object("gradient_check", check.json)
+        case .step(let metrics, let isLogged):
+            Self.object("step", metrics.json, ["is_logged": .bool(isLogged)])
+        case .evaluation(let metrics): Self.object("evaluation", metrics.json)
+        case .checkpointSaved(let path, let step):
+            Self.object("checkpoint_saved", ["path": .string(path), "step": .int(step)])
+        case .interrupted(let signal, let step):
+            Self.object("interrupted", ["signal": .string(signal), "step": .int(step)])
+        case .finished(let summary): Self.object("finished", summary.json)
+        case .notice(let text): Self.object("notice", ["text": .string(text)])
+        }
+    }
+
+    private static func object(_ name: String, _ values: JSONObject...) -> JSONObject {
+        JSONObject([("event", .string(name))] + values.flatMap { $0.map { ($0.key, $0.value) } })
+    }
+}
+
+extension JSONObject {
+    /// The object in one line, without a newline at its end.
+    package var line: String { JSONValue.object(self).serialized() }
 }
 
 /// What a run is about to do.
-public struct RunDescription: Codable, Equatable, Sendable {
+public struct RunDescription: Equatable, Sendable {
     /// The base model's path.
     public var model: String
     /// The output folder.
@@ -53,19 +83,22 @@ public struct RunDescription: Codable, Equatable, Sendable {
         self.numThreads = numThreads
     }
 
-    private enum CodingKeys: String, CodingKey {
-        case model
-        case outputDir = "output_dir"
-        case quantization
-        case dtype
-        case startStep = "start_step"
-        case totalSteps = "total_steps"
-        case numThreads = "num_threads"
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("model", .string(model)),
+            ("output_dir", .string(outputDir)),
+            ("quantization", .string(quantization)),
+            ("dtype", .string(dtype)),
+            ("start_step", .int(startStep)),
+            ("total_steps", .int(totalSteps)),
+            ("num_threads", .int(numThreads)),
+        ])
     }
 }
 
 /// The model that is in memory.
-public struct ModelDescription: Codable, Equatable, Sendable {
+public struct ModelDescription: Equatable, Sendable {
     /// The architecture, as Hugging Face names it: "llama".
     public var architecture: String
     /// Elements of the base.
@@ -92,18 +125,21 @@ public struct ModelDescription: Codable, Equatable, Sendable {
         self.loadSeconds = loadSeconds
     }
 
-    private enum CodingKeys: String, CodingKey {
-        case architecture
-        case numParameters = "num_parameters"
-        case numTrainableParameters = "num_trainable_parameters"
-        case numAdaptedLinears = "num_adapted_linears"
-        case weightSizeBytes = "weight_size_bytes"
-        case loadSeconds = "load_seconds"
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("architecture", .string(architecture)),
+            ("num_parameters", .int(numParameters)),
+            ("num_trainable_parameters", .int(numTrainableParameters)),
+            ("num_adapted_linears", .int(numAdaptedLinears)),
+            ("weight_size_bytes", .int(weightSizeBytes)),
+            ("load_seconds", .double(loadSeconds)),
+        ])
     }
 }
 
 /// What a file of rows holds once it is encoded.
-public struct DatasetSummary: Codable, Equatable, Sendable {
+public struct DatasetSummary: Equatable, Sendable {
     /// The file.
     public var path: String
     /// Rows in the file.
@@ -133,19 +169,22 @@ public struct DatasetSummary: Codable, Equatable, Sendable {
         self.warnings = warnings
     }
 
-    private enum CodingKeys: String, CodingKey {
-        case path
-        case numRows = "num_rows"
-        case numTokens = "num_tokens"
-        case numTargetTokens = "num_target_tokens"
-        case maxRowTokens = "max_row_tokens"
-        case numTruncatedRows = "num_truncated_rows"
-        case warnings
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("path", .string(path)),
+            ("num_rows", .int(numRows)),
+            ("num_tokens", .int(numTokens)),
+            ("num_target_tokens", .int(numTargetTokens)),
+            ("max_row_tokens", .int(maxRowTokens)),
+            ("num_truncated_rows", .int(numTruncatedRows)),
+            ("warnings", .array(warnings.map { .string($0) })),
+        ])
     }
 }
 
 /// The result of the check before step 0.
-public struct GradientCheck: Codable, Equatable, Sendable {
+public struct GradientCheck: Equatable, Sendable {
     /// Trainable tensors, all of them connected to the loss.
     public var numTensors: Int
     /// The loss of the rows that the check used.
@@ -157,13 +196,16 @@ public struct GradientCheck: Codable, Equatable, Sendable {
         self.loss = loss
     }
 
-    private enum CodingKeys: String, CodingKey {
-        case numTensors = "num_tensors"
-        case loss
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("num_tensors", .int(numTensors)),
+            ("loss", .double(loss)),
+        ])
     }
 }
 
-/// One step: a line of `metrics.jsonl`.
+/// One step: its `json.line` is a line of `metrics.jsonl`.
 public struct StepMetrics: Codable, Equatable, Sendable {
     /// The step that was done, from 1.
     public var step: Int
@@ -203,6 +245,19 @@ public struct StepMetrics: Codable, Equatable, Sendable {
         case tokensPerSecond = "tokens_per_second"
         case peakMemoryBytes = "peak_memory_bytes"
     }
+
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("step", .int(step)),
+            ("loss", .double(loss)),
+            ("grad_norm", .double(gradNorm)),
+            ("learning_rate", .double(learningRate)),
+            ("num_target_tokens", .int(numTargetTokens)),
+            ("tokens_per_second", .double(tokensPerSecond)),
+            ("peak_memory_bytes", .int(peakMemoryBytes)),
+        ])
+    }
 }
 
 /// The score of the held-out rows.
@@ -230,10 +285,20 @@ public struct EvaluationMetrics: Codable, Equatable, Sendable {
         case evalPerplexity = "eval_perplexity"
         case evalNumTargetTokens = "eval_num_target_tokens"
     }
+
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("step", .int(step)),
+            ("eval_loss", .double(evalLoss)),
+            ("eval_perplexity", .double(evalPerplexity)),
+            ("eval_num_target_tokens", .int(evalNumTargetTokens)),
+        ])
+    }
 }
 
 /// What a run has done.
-public struct RunSummary: Codable, Equatable, Sendable {
+public struct RunSummary: Equatable, Sendable {
     /// The last step done.
     public var step: Int
     /// Seconds from the first step to the last.
@@ -266,14 +331,17 @@ public struct RunSummary: Codable, Equatable, Sendable {
         self.outputDir = outputDir
     }
 
-    private enum CodingKeys: String, CodingKey {
-        case step
-        case trainSeconds = "train_seconds"
-        case tokensPerSecond = "tokens_per_second"
-        case peakMemoryBytes = "peak_memory_bytes"
-        case trainLoss = "train_loss"
-        case firstEvalLoss = "first_eval_loss"
-        case lastEvalLoss = "last_eval_loss"
-        case outputDir = "output_dir"
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("step", .int(step)),
+            ("train_seconds", .double(trainSeconds)),
+            ("tokens_per_second", .double(tokensPerSecond)),
+            ("peak_memory_bytes", .int(peakMemoryBytes)),
+            ("train_loss", .double(trainLoss)),
+            ("first_eval_loss", firstEvalLoss.map { .double($0) } ?? .null),
+            ("last_eval_loss", lastEvalLoss.map { .double($0) } ?? .null),
+            ("output_dir", .string(outputDir)),
+        ])
     }
 }
