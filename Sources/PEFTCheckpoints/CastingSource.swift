@@ -12,9 +12,6 @@ public final class CastingSource: ParameterSource {
         self.dtype = dtype
     }
 
-    /// Says whether `base` has a tensor at `path`.
-    public func contains(_ path: String) -> Bool { base.contains(path) }
-
     /// The tensor of `base` in this source's element type; the same tensor if it has it already.
     public func tensor(at path: String, shape: [Int]) throws -> Tensor {
         let tensor = try base.tensor(at: path, shape: shape)

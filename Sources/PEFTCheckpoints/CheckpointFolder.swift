@@ -11,6 +11,7 @@ public struct CheckpointFolder: Hashable, Sendable {
     public let step: Int
 
     private static let prefix = "checkpoint-"
+    private static let replacedSuffix = ".replaced"
 
     /// The complete checkpoints in `directory`, by step; none if the directory is missing.
     public static func list(in directory: URL) -> [CheckpointFolder] {
@@ -55,22 +56,27 @@ public struct CheckpointFolder: Hashable, Sendable {
 
     /// Removes the temporary files and folders that killed processes left in `directory`.
     ///
+    /// A checkpoint that a killed process had moved aside comes back if its successor is not there.
+    ///
     /// - Returns: the names of what was removed.
     @discardableResult
     public static func removeStale(in directory: URL) throws(CheckpointError) -> [String] {
+        var removed: [String] = []
         let names = (try? FileManager.default.contentsOfDirectory(atPath: directory.path)) ?? []
-        let stale = names.filter(TemporaryName.isStale).sorted()
-        for name in stale {
+        for name in names.sorted() {
             let url = directory.appending(path: name)
-            do {
-                try FileManager.default.removeItem(at: url)
-            } catch {
-                throw .cannotWrite(
-                    path: url.path, reason: "a file left by a killed run cannot be removed",
-                    remedy: "remove it by hand")
+            if name.hasSuffix(replacedSuffix),
+                step(ofName: String(name.dropLast(replacedSuffix.count))) != nil
+            {
+                let original = String(url.path.dropLast(replacedSuffix.count))
+                if access(original, F_OK) != 0, rename(url.path, original) == 0 { continue }
+            } else if !TemporaryName.isStale(name) {
+                continue
             }
+            try remove(url)
+            removed.append(name)
         }
-        return stale
+        return removed
     }
 
     /// Flushes every file and folder below `folder` to the disk.
@@ -97,16 +103,31 @@ public struct CheckpointFolder: Hashable, Sendable {
         try AtomicFile.flushFolder(folder)
     }
 
-    /// Puts `source` under the name `target`; a folder that is there changes places with it.
+    /// Puts `source` under the name `target`.
+    ///
+    /// A checkpoint that is there is first moved aside and removed at the end; `removeStale` brings it back if the
+    /// process is killed in between.
     private static func move(_ source: URL, to target: URL) throws(CheckpointError) {
-        if rename(source.path, target.path) == 0 { return }
-        let code = errno
-        guard code == ENOTEMPTY || code == EEXIST else {
+        let aside = URL(filePath: target.path + replacedSuffix)
+        let isReplacing = rename(target.path, aside.path) == 0
+        guard isReplacing || errno == ENOENT else {
+            throw AtomicFile.writeError(path: target.path, code: errno)
+        }
+        guard rename(source.path, target.path) == 0 else {
+            let code = errno
+            if isReplacing { rename(aside.path, target.path) }
             throw AtomicFile.writeError(path: target.path, code: code)
         }
-        guard
-            renameat2(
-                AT_FDCWD, source.path, AT_FDCWD, target.path, UInt32(RENAME_EXCHANGE)) == 0
-        else { throw AtomicFile.writeError(path: target.path, code: errno) }
+        if isReplacing { try remove(aside) }
+    }
+
+    private static func remove(_ url: URL) throws(CheckpointError) {
+        do {
+            try FileManager.default.removeItem(at: url)
+        } catch {
+            throw .cannotWrite(
+                path: url.path, reason: "a file left by a killed run cannot be removed",
+                remedy: "remove it by hand")
+        }
     }
 }

@@ -11,7 +11,7 @@ public final class CheckpointSource: ParameterSource {
     private var consumed: Set<String> = []
 
     /// A source over stored tensors.
-    package init(_ store: any TensorStore) {
+    init(_ store: any TensorStore) {
         self.store = store
     }
 

@@ -1,3 +1,5 @@
+import Foundation
+
 /// The hyper-parameters of a Llama-like model in GGUF metadata, under Hugging Face's names.
 ///
 /// - Source: llama.cpp gguf-py/gguf/constants.py:Keys and src/llama-model.cpp:load_hparams.

@@ -1,3 +1,4 @@
+import Foundation
 import Torch
 
 /// The tensors of a Hugging Face folder.

@@ -1,7 +1,7 @@
 import Torch
 
 /// Stored tensors under Hugging Face names, whatever the file format.
-package protocol TensorStore: AnyObject {
+protocol TensorStore: AnyObject {
     /// The folder or file, for messages.
     var path: String { get }
     /// The shape of every stored tensor by its Hugging Face name.
