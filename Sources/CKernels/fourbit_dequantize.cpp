@@ -168,22 +168,21 @@ CKERNELS_TARGET_AVX512 void dequantize_avx512(const Job &job, const float *codeb
 }  // namespace fourbit
 
 int64_t ckernels_fourbit_dequantize(
-    int32_t isa, int32_t codebook, int32_t element_type, const uint8_t *packed, const float *absmax, int64_t count,
+    int32_t isa, const float *codebook, int32_t element_type, const uint8_t *packed, const float *absmax, int64_t count,
     int64_t block_size, int64_t block_begin, int64_t block_end, void *output) {
-    if (!fourbit::arguments_are_valid(isa, codebook, element_type, block_size)) return CKERNELS_INVALID_ARGUMENT;
+    if (!fourbit::arguments_are_valid(isa, element_type, block_size)) return CKERNELS_INVALID_ARGUMENT;
     const fourbit::Job job{packed, absmax, count, block_size, block_begin, block_end, output};
-    const float *values = ckernels_fourbit_codebook(codebook);
     switch (isa) {
 #if CKERNELS_X86
     case CKERNELS_ISA_AVX2:
-        fourbit::dequantize_avx2(job, values, element_type);
+        fourbit::dequantize_avx2(job, codebook, element_type);
         break;
     case CKERNELS_ISA_AVX512:
-        fourbit::dequantize_avx512(job, values, element_type);
+        fourbit::dequantize_avx512(job, codebook, element_type);
         break;
 #endif
     default:
-        fourbit::dequantize_portable(job, values, element_type);
+        fourbit::dequantize_portable(job, codebook, element_type);
     }
     return CKERNELS_OK;
 }

@@ -1,6 +1,4 @@
 // 4-bit quantization, bit for bit as bitsandbytes 0.50.2 on a CPU (backends/default/ops.py:quantize_4bit).
-#include <array>
-
 #include "fourbit.h"
 #include "half.h"
 
@@ -10,35 +8,34 @@ namespace fourbit {
 namespace {
 
 constexpr int64_t max_block_size = 4096;
-// The rank of zero among the sorted values of either codebook: the code that fills up an odd count.
-constexpr uint8_t rank_of_zero = 7;
 // bitsandbytes' lower limit of a divisor.
 constexpr float min_absmax = 1e-38f;
 
-// Sorted codebook: what lies between two neighbours' midpoint and the next has that rank; a midpoint itself belongs below.
+// The codebook sorted by value, for a search by rank: what lies between two midpoints has the rank of the entry between
+// them; a midpoint itself belongs to the entry below.
 struct Quantizer {
-    std::array<float, 15> midpoints;
-    // From two ranks in a byte to two codes; empty if the ranks are the codes.
-    std::array<uint8_t, 256> codes;
+    float midpoints[15];
+    uint8_t rank_of_zero;
     bool ranks_are_codes;
+    // From two ranks in a byte to two codes.
+    uint8_t codes[256];
+
+    explicit Quantizer(const float *codebook) {
+        uint8_t order[16];
+        for (uint8_t i = 0; i < 16; i++) order[i] = i;
+        std::sort(order, order + 16, [=](uint8_t a, uint8_t b) {
+            return codebook[a] != codebook[b] ? codebook[a] < codebook[b] : a < b;
+        });
+        for (int i = 0; i < 15; i++) {
+            midpoints[i] = (codebook[order[i]] + codebook[order[i + 1]]) / 2;
+        }
+        rank_of_zero = uint8_t(std::count_if(midpoints, midpoints + 15, [](float midpoint) { return 0 > midpoint; }));
+        ranks_are_codes = std::is_sorted(order, order + 16);
+        for (int i = 0; i < 256; i++) {
+            codes[i] = uint8_t(order[i >> 4] << 4 | order[i & 15]);
+        }
+    }
 };
-
-constexpr Quantizer make_quantizer(const float (&codebook)[16], const uint8_t *order) {
-    Quantizer result{};
-    result.ranks_are_codes = order == nullptr;
-    for (int i = 0; i < 15; i++) {
-        const float low = codebook[order ? order[i] : i];
-        const float high = codebook[order ? order[i + 1] : i + 1];
-        result.midpoints[size_t(i)] = (low + high) / 2;
-    }
-    for (int i = 0; order && i < 256; i++) {
-        result.codes[size_t(i)] = uint8_t(order[i >> 4] << 4 | order[i & 15]);
-    }
-    return result;
-}
-
-constexpr Quantizer nf4_quantizer = make_quantizer(nf4, nullptr);
-constexpr Quantizer fp4_quantizer = make_quantizer(fp4, fp4_order);
 
 struct Float32 {
     using Storage = float;
@@ -78,7 +75,7 @@ find_ranks(const typename Element::Storage *input, int64_t count, const Quantize
         const float value = scale(Element::load(input[i]));
         int32_t rank = 0;
 #pragma clang loop unroll(full)
-        for (size_t k = 0; k < 15; k++) {
+        for (int k = 0; k < 15; k++) {
             rank += value > quantizer.midpoints[k];
         }
         ranks[i] = uint8_t(rank);
@@ -102,7 +99,7 @@ template <class Element> CKERNELS_INLINE int64_t quantize(const Job &job, const 
             // bitsandbytes treats the rest otherwise: it divides, and keeps the limited absmax.
             absmax = divisor;
             find_ranks<Element>(input, count, quantizer, [=](float x) { return x / divisor; }, ranks);
-            if (count % 2 != 0) ranks[count] = rank_of_zero;
+            if (count % 2 != 0) ranks[count] = quantizer.rank_of_zero;
         }
         job.absmax[block] = absmax;
         uint8_t *packed = job.packed + start / 2;
@@ -117,8 +114,7 @@ template <class Element> CKERNELS_INLINE int64_t quantize(const Job &job, const 
     return CKERNELS_OK;
 }
 
-CKERNELS_INLINE int64_t quantize_any(const Job &job, int32_t codebook, int32_t element_type) {
-    const Quantizer &quantizer = codebook == CKERNELS_NF4 ? nf4_quantizer : fp4_quantizer;
+CKERNELS_INLINE int64_t quantize_any(const Job &job, const Quantizer &quantizer, int32_t element_type) {
     switch (element_type) {
     case CKERNELS_FLOAT32:
         return quantize<Float32>(job, quantizer);
@@ -129,40 +125,37 @@ CKERNELS_INLINE int64_t quantize_any(const Job &job, int32_t codebook, int32_t e
     }
 }
 
-int64_t quantize_portable(const Job &job, int32_t codebook, int32_t element_type) {
-    return quantize_any(job, codebook, element_type);
+int64_t quantize_portable(const Job &job, const Quantizer &quantizer, int32_t element_type) {
+    return quantize_any(job, quantizer, element_type);
 }
 
 #if CKERNELS_X86
-CKERNELS_TARGET_AVX2 int64_t quantize_avx2(const Job &job, int32_t codebook, int32_t element_type) {
-    return quantize_any(job, codebook, element_type);
+CKERNELS_TARGET_AVX2 int64_t quantize_avx2(const Job &job, const Quantizer &quantizer, int32_t element_type) {
+    return quantize_any(job, quantizer, element_type);
 }
 
-CKERNELS_TARGET_AVX512 int64_t quantize_avx512(const Job &job, int32_t codebook, int32_t element_type) {
-    return quantize_any(job, codebook, element_type);
+CKERNELS_TARGET_AVX512 int64_t quantize_avx512(const Job &job, const Quantizer &quantizer, int32_t element_type) {
+    return quantize_any(job, quantizer, element_type);
 }
 #endif
 
 }  // namespace
 }  // namespace fourbit
 
-const float *ckernels_fourbit_codebook(int32_t codebook) {
-    return codebook == CKERNELS_NF4 ? fourbit::nf4 : fourbit::fp4;
-}
-
 int64_t ckernels_fourbit_quantize(
-    int32_t isa, int32_t codebook, int32_t element_type, const void *input, int64_t count, int64_t block_size,
+    int32_t isa, const float *codebook, int32_t element_type, const void *input, int64_t count, int64_t block_size,
     int64_t block_begin, int64_t block_end, uint8_t *packed, float *absmax) {
-    if (!fourbit::arguments_are_valid(isa, codebook, element_type, block_size)) return CKERNELS_INVALID_ARGUMENT;
+    if (!fourbit::arguments_are_valid(isa, element_type, block_size)) return CKERNELS_INVALID_ARGUMENT;
     const fourbit::Job job{input, count, block_size, block_begin, block_end, packed, absmax};
+    const fourbit::Quantizer quantizer(codebook);
     switch (isa) {
 #if CKERNELS_X86
     case CKERNELS_ISA_AVX2:
-        return fourbit::quantize_avx2(job, codebook, element_type);
+        return fourbit::quantize_avx2(job, quantizer, element_type);
     case CKERNELS_ISA_AVX512:
-        return fourbit::quantize_avx512(job, codebook, element_type);
+        return fourbit::quantize_avx512(job, quantizer, element_type);
 #endif
     default:
-        return fourbit::quantize_portable(job, codebook, element_type);
+        return fourbit::quantize_portable(job, quantizer, element_type);
     }
 }

@@ -35,35 +35,30 @@ enum {
 
 // MARK: 4-bit codecs (bitsandbytes layout)
 
-enum {
-    CKERNELS_NF4 = 0,
-    CKERNELS_FP4 = 1,
-};
-
 // Results of the 4-bit functions that are not a block index.
 enum {
     CKERNELS_OK = -1,
-    // Unknown codebook or element type, an instruction set that this machine lacks, or a block size that is not a power of
-    // two from 32 to 4096.
+    // Unknown element type, an instruction set that this machine lacks, or a block size that is not a power of two from 32
+    // to 4096.
     CKERNELS_INVALID_ARGUMENT = -2,
 };
 
-// The 16 values of a codebook, indexed by code.
-const float *ckernels_fourbit_codebook(int32_t codebook);
-
 // Quantizes blocks of a tensor of `count` elements to 4-bit codes, two a byte, the first in the high nibble.
 //
+// A code is the index of the entry of `codebook` (16 values from -1 to 1, any order) that is nearest to the element divided
+// by its block's largest magnitude, absmax; of two equally near the lower value, of two equal values the lower index for
+// zero and what is below, the higher index for what is above.
 // packed: (count + 1) / 2 bytes; absmax: one float a block. An odd count is filled up with the code of zero.
 // Returns CKERNELS_OK, CKERNELS_INVALID_ARGUMENT, or the index (>= 0) of the first block that holds a NaN or an infinity,
 // which ends the work.
 int64_t ckernels_fourbit_quantize(
-    int32_t isa, int32_t codebook, int32_t element_type, const void *input, int64_t count, int64_t block_size,
+    int32_t isa, const float *codebook, int32_t element_type, const void *input, int64_t count, int64_t block_size,
     int64_t block_begin, int64_t block_end, uint8_t *packed, float *absmax);
 
 // Decodes blocks: output[i] = codebook[code[i]] * absmax[i / block_size], computed in fp32 and rounded once to the element
 // type (to nearest, ties to even). Returns CKERNELS_OK or CKERNELS_INVALID_ARGUMENT.
 int64_t ckernels_fourbit_dequantize(
-    int32_t isa, int32_t codebook, int32_t element_type, const uint8_t *packed, const float *absmax, int64_t count,
+    int32_t isa, const float *codebook, int32_t element_type, const uint8_t *packed, const float *absmax, int64_t count,
     int64_t block_size, int64_t block_begin, int64_t block_end, void *output);
 
 // MARK: 8-bit codes of a sorted 256-entry codebook (double quantization of absmax)
