@@ -49,7 +49,7 @@ for requirement in importlib.metadata.requires("torch"):
 PYTHON
     )
     say "this build of libtorch needs $(unresolved | tr '\n' ' ')- installing $requirement"
-    "$python" -m pip install --quiet --disable-pip-version-check --no-compile "$requirement"
+    "$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-warn-conflicts "$requirement"
     [ -z "$(unresolved)" ] || fail "libtorch $version in .venv-torch: still unresolved: $(unresolved | tr '\n' ' ')"
 fi
 ln -sfn "$torch" .libtorch
