@@ -1,4 +1,4 @@
-public import PEFTLayers
+internal import PEFTLayers
 public import Torch
 
 /// How the next token is chosen from the logits.
