@@ -44,7 +44,7 @@ import Torch
 
     @Test func pullbackIsDroppedWhereNothingRequiresGrad() throws {
         let before = TorchRuntime.numLiveContexts
-        let x = try Tensor([1], shape: [1])
+        let x = try Tensor([1] as [Float], shape: [1])
         let outputs = try Autograd.node("identity", inputs: [x]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             ([try x.clone()], { $0 })
@@ -91,7 +91,7 @@ import Torch
     }
 
     @Test func backwardWithoutGraphGivesOurError() throws {
-        let frozen = try Tensor([1], shape: [1])
+        let frozen = try Tensor([1] as [Float], shape: [1])
         let error = #expect(throws: TorchError.self) { try frozen.sum().backward() }
         #expect(error?.message.contains("does not depend on any tensor that requires grad") == true)
         #expect(error?.message.contains("element 0 of tensors") == false)
@@ -147,8 +147,8 @@ import Torch
     }
 
     @Test func nestsInItself() throws {
-        let x = try Tensor([1, 2], shape: [2])
-        let w = try Tensor([3, 4], shape: [2])
+        let x = try Tensor([1, 2] as [Float], shape: [2])
+        let w = try Tensor([3, 4] as [Float], shape: [2])
         try w.setRequiresGrad(true)
         let output = try Autograd.recomputed(input: x, parameters: [w]) { outer throws(TorchError) in
             try Autograd.recomputed(input: outer, parameters: [w]) { inner throws(TorchError) in
@@ -162,7 +162,7 @@ import Torch
 
 @Suite struct HookTests {
     @Test func gradientHookSeesAndReplaces() throws {
-        let x = try Tensor([1, 2], shape: [2])
+        let x = try Tensor([1, 2] as [Float], shape: [2])
         try x.setRequiresGrad(true)
         var seen: [Float] = []
         let token = try x.addGradientHook { gradient throws(TorchError) in
@@ -179,7 +179,7 @@ import Torch
     }
 
     @Test func accumulateHookRunsAfterTheGradientIsThere() throws {
-        let x = try Tensor([1], shape: [1])
+        let x = try Tensor([1] as [Float], shape: [1])
         try x.setRequiresGrad(true)
         var numCalls = 0
         try x.setAccumulateHook { parameter throws(TorchError) in

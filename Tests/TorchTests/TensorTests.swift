@@ -78,7 +78,7 @@ import Torch
         var numReleases = 0
         var byte: UInt8 = 0
         withUnsafePointer(to: &byte) { pointer in
-            #expect(throws: TorchError.self) {
+            _ = #expect(throws: TorchError.self) {
                 _ = try Tensor.wrapping(
                     pointer, shape: [-1], dtype: .uint8, keeping: Owner { numReleases += 1 })
             }
