@@ -1,0 +1,29 @@
+/// The largest differences that tests accept, in one place.
+package enum Tolerance {
+    /// Logits against transformers in float32, absolute.
+    package static let logits: Float = 1e-4
+    /// A gradient against the reference in float32, relative to its norm.
+    package static let gradient = 2e-5
+    /// Two ways to compute the same in float32, relative to the norm.
+    package static let float32 = 2e-6
+    /// One bfloat16 computation against float32, relative to the norm.
+    package static let bfloat16 = 1e-2
+
+    /// `|found - expected| / |expected|` in the Euclidean norm.
+    package static func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
+        guard found.count == expected.count else { return .infinity }
+        var difference = 0.0
+        var norm = 0.0
+        for (left, right) in zip(found, expected) {
+            difference += Double(left - right) * Double(left - right)
+            norm += Double(right) * Double(right)
+        }
+        return norm == 0 ? difference.squareRoot() : (difference / norm).squareRoot()
+    }
+
+    /// The largest difference of two elements.
+    package static func maxError(_ found: [Float], _ expected: [Float]) -> Float {
+        guard found.count == expected.count else { return .infinity }
+        return zip(found, expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
+    }
+}
