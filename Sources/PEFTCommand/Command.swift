@@ -127,9 +127,11 @@ package struct Command {
     }
 
     private func tokenize(_ options: TokenizeOptions) throws -> Int32 {
-        try library.tokenize(options) { ids in
+        let lines = try LineReader(options.input)
+        try library.tokenize(options, lines) { ids in
             console.printLine("[" + ids.map(String.init).joined(separator: ", ") + "]")
         }
+        if let failure = lines.failure { throw failure }
         return Status.done
     }
 

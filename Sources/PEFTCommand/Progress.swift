@@ -21,7 +21,7 @@ package struct Progress {
         restartClock(seconds: seconds)
     }
 
-    /// Begins to measure time again: loading is over.
+    /// Begins to measure time again: what came before the first step is over.
     package mutating func restartClock(seconds: Double) {
         startSeconds = seconds
         nowSeconds = seconds
@@ -32,6 +32,9 @@ package struct Progress {
         self.metrics = metrics
         nowSeconds = seconds
     }
+
+    /// Whether a step is done.
+    package var hasSteps: Bool { metrics != nil }
 
     /// Whether the last step is done.
     package var isComplete: Bool { step >= totalSteps }

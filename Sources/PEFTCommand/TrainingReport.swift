@@ -34,10 +34,11 @@ package struct TrainingReport {
             progress.advance(to: metrics, seconds: console.seconds())
             console.isTerminal ? draw() : isLogged ? printLine(progress.line) : ()
             return
+        case .evaluation where !progress.hasSteps:
+            progress.restartClock(seconds: console.seconds())
         default: break
         }
         for line in EventText.lines(of: event, usesColor: console.usesColor) { printLine(line) }
-        if case .gradientCheck = event { progress.restartClock(seconds: console.seconds()) }
     }
 
     /// Closes the live line, if one is open.

@@ -48,10 +48,10 @@ import Testing
         try Data("model: m\ndata: d\noutput_dir: o\n".utf8).write(to: config)
         let text = name.examples.joined(separator: "\n").replacing("\\\n", with: "")
         for line in text.split(separator: "\n") {
-            let command = line.drop { $0 != "p" }.drop { _ in !line.hasPrefix("peft") }
-            let words = shellWords(command.isEmpty ? afterPipe(line) : command)
-            let arguments = words.dropFirst().map {
-                $0 == "run.yaml" ? config.path(percentEncoded: false) : $0
+            let command = line.hasPrefix("peft") ? line : afterPipe(line)
+            let files = name == .tokenize ? ["corpus.txt", "-"] : ["run.yaml"]
+            let arguments = shellWords(command).dropFirst().map {
+                files.contains($0) ? config.path(percentEncoded: false) : $0
             }
             let (status, output) = run(Array(arguments))
             #expect(status == 0, "\(line): \(output.err)")
@@ -214,13 +214,34 @@ import Testing
                     + #""name": "layers.0.q.weight", "dtype": "F32", "shape": [16, 64]}"#))
     }
 
-    @Test func tokensAreOneArrayALine() {
+    @Test func tokensAreOneArrayALine() throws {
+        let folder = try Checkout.temporaryFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let file = folder.appending(path: "text")
+        let path = file.path(percentEncoded: false)
+        try Data("ab\r\n\n\u{e9}\u{2028}\u{0}".utf8).write(to: file)
         let calls = Calls()
-        let (status, output) = run(["tokenize", "-", "--model", "m"], calls: calls)
+        let (status, output) = run(["tokenize", path, "--model", "m"], calls: calls)
         #expect(status == 0)
-        #expect(output.out == "[1, 22, 333]\n[]\n")
-        #expect(calls.tokenizeOptions?.input == "-")
+        #expect(output.out == "[97, 98, 13]\n[]\n[195, 169, 226, 128, 168, 0]\n")
         #expect(calls.tokenizeOptions?.model == "m")
+
+        try Data([0x61, 0x0A, 0xFF, 0x0A, 0x62]).write(to: file)
+        let broken = run(["tokenize", path, "--model", "m"])
+        #expect(broken.status == 1)
+        #expect(broken.output.out == "[97]\n")
+        #expect(broken.output.err == "peft: error: \(path):2: expected UTF-8 text\n")
+    }
+
+    @Test(
+        arguments: [
+            ("/no/such/file", "cannot be opened: no such file or directory"),
+            ("/", "cannot be read: is a directory"),
+        ])
+    func inputThatCannotBeReadIsNamed(path: String, reason: String) {
+        let (status, output) = run(["tokenize", path, "--model", "m"])
+        #expect(status == 1)
+        #expect(output.err == "peft: error: \(path): \(reason)\n")
     }
 
     @Test func helpShowsDefaultsAndRequirements() {

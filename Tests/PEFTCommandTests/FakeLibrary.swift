@@ -62,10 +62,9 @@ final class Calls {
                         .init(name: "layers.1.up.weight", dtype: "BF16", shape: [4, 64]),
                     ])
             },
-            tokenize: { options, write in
+            tokenize: { options, lines, write in
                 self.tokenizeOptions = options
-                write([1, 22, 333])
-                write([])
+                for line in lines { write(line.utf8.map(Int.init)) }
             })
     }
 }
