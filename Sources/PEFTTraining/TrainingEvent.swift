@@ -2,7 +2,7 @@ public import PEFTTokenizers
 
 /// What a training run reports as it goes; libraries never print.
 public enum TrainingEvent: Equatable, Sendable {
-    /// The run was planned: the first event.
+    /// Everything is ready: the steps follow.
     case started(RunDescription)
     /// The base is read and quantized, the adapter attached.
     case loaded(ModelDescription)

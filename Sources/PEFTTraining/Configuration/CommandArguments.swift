@@ -43,7 +43,7 @@ package struct CommandArguments<Options: ConfigurableOptions> {
         let flag = parts[0] == "-h" ? "--help" : String(parts[0])
         let inline = parts.count == 2 ? String(parts[1]) : nil
         guard let (option, isOn) = find(flag) else {
-            let flags = table.filter { $0.form != .argument }.map { shownFlag($0) }
+            let flags = table.filter { $0.form != .argument }.flatMap { spellings($0) }
             problems.append(
                 ConfigProblem(.unknownFlag(flag, nearest: NearestName.of(flag, in: flags))))
             skipValues()
@@ -94,9 +94,9 @@ package struct CommandArguments<Options: ConfigurableOptions> {
         return option.map { ($0, false) }
     }
 
-    private func shownFlag(_ option: ConfigOption<Options>) -> String {
-        option.get(Options()).content == .boolean(true)
-            ? "--no-" + option.key.kebabCased : option.flag
+    private func spellings(_ option: ConfigOption<Options>) -> [String] {
+        option.arity == .boolean
+            ? [option.flag, "--no-" + option.key.kebabCased] : [option.flag]
     }
 
     private mutating func takeValues(_ arity: ConfigArity) -> [String] {

@@ -4,8 +4,20 @@ struct ConfigChecks {
     var problems: [ConfigProblem] = []
 
     /// Reports a text that is empty.
-    mutating func require(_ key: String, _ text: String, _ meaning: String) {
-        if text.isEmpty { problems.append(ConfigProblem(.missing(key: key, meaning: meaning))) }
+    ///
+    /// - Parameters:
+    ///   - key: the option.
+    ///   - text: its value.
+    ///   - meaning: what the option is for.
+    ///   - argument: the placeholder of an option that is given without a flag.
+    mutating func require(
+        _ key: String, _ text: String, _ meaning: String, argument: String? = nil
+    ) {
+        guard text.isEmpty else { return }
+        let flag = "--\(key.kebabCased) or the key in a config file"
+        problems.append(
+            ConfigProblem(
+                .missing(key: key, meaning: meaning, remedy: "give \(argument ?? flag)")))
     }
 
     /// Reports a value that does not hold what it must.

@@ -44,7 +44,7 @@ public struct ConfigProblem: Equatable, Sendable, CustomStringConvertible {
         case repeatedFlag(String)
         case missingValue(flag: String, expected: String)
         case invalidValue(key: String, expected: String, found: String)
-        case missing(key: String, meaning: String)
+        case missing(key: String, meaning: String, remedy: String)
         case conflict(key: String, explanation: String)
     }
 
@@ -62,8 +62,9 @@ public struct ConfigProblem: Equatable, Sendable, CustomStringConvertible {
     /// The configuration key that the problem is about, in snake_case.
     public var key: String? {
         switch reason {
-        case .invalidValue(let key, _, _), .missing(let key, _), .conflict(let key, _): key
+        case .invalidValue(let key, _, _), .missing(let key, _, _), .conflict(let key, _): key
         case .unknownKey(let key, _), .duplicateKey(let key, _): key
+        case .missingValue(let flag, _): String(flag.drop { $0 == "-" }).snakeCased
         default: nil
         }
     }
@@ -94,8 +95,8 @@ public struct ConfigProblem: Equatable, Sendable, CustomStringConvertible {
                 + " (a value that begins with '--' is written \(flag)=VALUE)"
         case .invalidValue(_, let expected, let found):
             "\(subject): expected \(expected), found \(found)"
-        case .missing(let key, let meaning):
-            "\(key) is required (\(meaning)): give --\(key.kebabCased) or the key in a config file"
+        case .missing(let key, let meaning, let remedy):
+            "\(key) is required (\(meaning)): \(remedy)"
         case .conflict(_, let explanation): "\(subject): \(explanation)"
         }
     }

@@ -23,7 +23,7 @@ package struct ConfigFile<Options: ConfigurableOptions> {
         do {
             data = try Data(contentsOf: URL(filePath: path))
         } catch {
-            let reason = Self.explanation(of: error)
+            let reason = SystemError.explanation(of: error)
             throw ConfigError([ConfigProblem(.unreadableFile(path: path, reason: reason))])
         }
         guard let text = String(data: data, encoding: .utf8) else {
@@ -76,14 +76,6 @@ package struct ConfigFile<Options: ConfigurableOptions> {
                     at: place))
             return
         }
-    }
-
-    private static func explanation(of error: any Error) -> String {
-        let reason = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
-        guard let reason, reason.domain == NSPOSIXErrorDomain else {
-            return (error as NSError).localizedDescription
-        }
-        return String(cString: strerror(Int32(reason.code))).lowercased()
     }
 }
 

@@ -21,7 +21,7 @@ extension InspectOptions: ConfigurableOptions {
     /// What is wrong with the values.
     package var problems: [ConfigProblem] {
         var checks = ConfigChecks()
-        checks.require("path", path, "what to inspect")
+        checks.require("path", path, "what to inspect", argument: "PATH")
         return checks.problems
     }
 }

@@ -30,7 +30,8 @@ package struct Invocation<Options: ConfigurableOptions>: ConfigurableOptions {
 
     /// Reads a command's arguments, and the config file that they name.
     ///
-    /// With `--help` nothing is checked.
+    /// With `--help` nothing is checked, and with `--print-config` nothing is required: both show
+    /// where to begin.
     ///
     /// - Throws: `ConfigError` with everything that is wrong, wherever it comes from.
     package static func read(_ arguments: [String]) throws(ConfigError) -> Invocation {
@@ -56,6 +57,7 @@ package struct Invocation<Options: ConfigurableOptions>: ConfigurableOptions {
         let faulty = Set(problems.compactMap(\.key))
         for var problem in second.options.problems {
             guard let key = problem.key, !faulty.contains(key) else { continue }
+            if second.options.printConfig, case .missing = problem.reason { continue }
             problem.place = places[key]
             problems.append(problem)
         }

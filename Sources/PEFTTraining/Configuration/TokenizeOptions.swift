@@ -32,7 +32,8 @@ extension TokenizeOptions: ConfigurableOptions {
     package var problems: [ConfigProblem] {
         var checks = ConfigChecks()
         checks.require("model", model, "the model whose tokenizer is used")
-        checks.require("input", input, "texts, one a line")
+        checks.require(
+            "input", input, "texts, one a line", argument: "FILE, or - for standard input")
         return checks.problems
     }
 }

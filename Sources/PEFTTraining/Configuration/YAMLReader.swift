@@ -19,6 +19,7 @@ package struct YAMLReader {
     private static let maxDepth = 64
 
     private let parser: UnsafeMutablePointer<yaml_parser_t>
+    private let numLines: Int
     private var depth = 0
 
     /// The document's value; `null` for a text without one.
@@ -32,7 +33,9 @@ package struct YAMLReader {
         }
         defer { yaml_parser_delete(parser) }
         let bytes = Array(text.utf8)
-        var reader = YAMLReader(parser: parser)
+        let newline = UInt8(ascii: "\n")
+        let numLines = bytes.count { $0 == newline } + (bytes.last == newline ? 0 : 1)
+        var reader = YAMLReader(parser: parser, numLines: numLines)
         let result: Result<OptionValue, Failure> = bytes.withUnsafeBufferPointer { buffer in
             yaml_parser_set_input_string(parser, buffer.baseAddress, buffer.count)
             yaml_parser_set_encoding(parser, YAML_UTF8_ENCODING)
@@ -45,8 +48,9 @@ package struct YAMLReader {
         return try result.get()
     }
 
-    private init(parser: UnsafeMutablePointer<yaml_parser_t>) {
+    private init(parser: UnsafeMutablePointer<yaml_parser_t>, numLines: Int) {
         self.parser = parser
+        self.numLines = numLines
     }
 
     // MARK: - Events
@@ -117,11 +121,11 @@ package struct YAMLReader {
         let context = parser.pointee.context.map { " " + String(cString: $0) } ?? ""
         let mark = parser.pointee.problem_mark
         let isReaderError = parser.pointee.error == YAML_READER_ERROR
-        let line = isReaderError ? Int(parser.pointee.mark.line) : Int(mark.line)
+        let line = 1 + Int(isReaderError ? parser.pointee.mark.line : mark.line)
         let column = isReaderError ? "" : " (column \(mark.column + 1))"
         return Failure(
             reason: .syntax("not valid YAML or JSON: \(problem)\(context)\(column)"),
-            line: line + 1)
+            line: min(line, numLines))  // at its end libyaml counts one line more
     }
 
     // MARK: - Tree

@@ -1,0 +1,181 @@
+import Foundation
+package import PEFT
+
+/// The program `peft`: parses arguments, calls the library, prints.
+package struct Command {
+    /// What a run of the program ends with.
+    package enum Status {
+        /// All was done.
+        package static let done: Int32 = 0
+        /// Something failed; one line an error says what.
+        package static let failed: Int32 = 1
+        /// The arguments are wrong.
+        package static let wrongUse: Int32 = 2
+        /// What shells report for a program that a signal ended.
+        package static func stopped(by signal: Int32) -> Int32 { 128 + signal }
+    }
+
+    private let console: Console
+    private let library: Library
+    private let stop: StopRequest
+
+    /// Makes a program.
+    ///
+    /// - Parameters:
+    ///   - console: where it prints.
+    ///   - library: what it calls.
+    ///   - stop: asks a training run to end early.
+    package init(console: Console, library: Library, stop: StopRequest = StopRequest()) {
+        self.console = console
+        self.library = library
+        self.stop = stop
+    }
+
+    /// Runs one command line, without the program's name, and gives the exit status.
+    package func run(_ arguments: [String]) -> Int32 {
+        guard let first = arguments.first else {
+            console.err(HelpText.overview())
+            return Status.wrongUse
+        }
+        let rest = Array(arguments.dropFirst())
+        switch first {
+        case "--help", "-h":
+            console.out(HelpText.overview())
+            return Status.done
+        case "help": return help(rest)
+        case "--version", "version": return version()
+        default: break
+        }
+        guard let name = CommandName(rawValue: first) else { return refuse(first) }
+        do {
+            return try run(name, rest)
+        } catch let error as ConfigError {
+            console.printError(error.description)
+            guard error.isUsageError else { return Status.failed }
+            console.err("'peft \(name.rawValue) --help' shows the options.\n")
+            return Status.wrongUse
+        } catch {
+            console.printError(Self.message(of: error))
+            return Status.failed
+        }
+    }
+
+    // MARK: - Commands
+
+    private func run(_ name: CommandName, _ arguments: [String]) throws -> Int32 {
+        switch name {
+        case .train: try start(name, arguments, TrainOptions.self, train)
+        case .score: try start(name, arguments, ScoreOptions.self, score)
+        case .generate: try start(name, arguments, GenerateOptions.self, generate)
+        case .inspect: try start(name, arguments, InspectOptions.self, inspect)
+        case .tokenize: try start(name, arguments, TokenizeOptions.self, tokenize)
+        }
+    }
+
+    /// Reads the options, and does what every command can do; `body` does the rest.
+    private func start<Options: ConfigurableOptions>(
+        _ name: CommandName, _ arguments: [String], _ type: Options.Type,
+        _ body: (Options) throws -> Int32
+    ) throws -> Int32 {
+        let invocation = try Invocation<Options>.read(arguments)
+        if invocation.help {
+            console.out(HelpText.text(for: name, type))
+            return Status.done
+        }
+        if invocation.printConfig {
+            console.out(invocation.options.yaml)
+            return Status.done
+        }
+        return try body(invocation.options)
+    }
+
+    private func train(_ options: TrainOptions) throws -> Int32 {
+        var report = TrainingReport(console: console, asJSON: options.json)
+        defer { report.end() }
+        try library.train(options.config, stop) { report.show($0) }
+        return report.wasInterrupted ? Status.stopped(by: stop.signal ?? SIGINT) : Status.done
+    }
+
+    private func score(_ options: ScoreOptions) throws -> Int32 {
+        let report = try library.score(options)
+        if let path = options.json, path != "-" {
+            try Data((report.json.line + "\n").utf8).write(
+                to: URL(filePath: path), options: .atomic)
+        }
+        console.printLine(
+            options.json == "-"
+                ? report.json.line
+                : "loss \(NumberFormat.loss(report.loss))  perplexity "
+                    + NumberFormat.loss(report.perplexity) + "  target tokens "
+                    + NumberFormat.count(report.numTargetTokens) + "  rows "
+                    + NumberFormat.count(report.rows.count))
+        return Status.done
+    }
+
+    private func generate(_ options: GenerateOptions) throws -> Int32 {
+        let report = try library.generate(options) { text in
+            if !options.json { console.out(text) }
+        }
+        console.printLine(options.json ? report.json.line : "")
+        return Status.done
+    }
+
+    private func inspect(_ options: InspectOptions) throws -> Int32 {
+        let report = try library.inspect(options)
+        console.out(options.json ? report.json.line + "\n" : InspectText.text(of: report))
+        return Status.done
+    }
+
+    private func tokenize(_ options: TokenizeOptions) throws -> Int32 {
+        let lines = try LineReader(options.input)
+        try library.tokenize(options, lines) { ids in
+            console.printLine("[" + ids.map(String.init).joined(separator: ", ") + "]")
+        }
+        if let failure = lines.failure { throw failure }
+        return Status.done
+    }
+
+    // MARK: - Help and errors
+
+    private func help(_ arguments: [String]) -> Int32 {
+        guard let first = arguments.first else {
+            console.out(HelpText.overview())
+            return Status.done
+        }
+        guard let name = CommandName(rawValue: first) else { return refuse(first) }
+        let text =
+            switch name {
+            case .train: HelpText.text(for: name, TrainOptions.self)
+            case .score: HelpText.text(for: name, ScoreOptions.self)
+            case .generate: HelpText.text(for: name, GenerateOptions.self)
+            case .inspect: HelpText.text(for: name, InspectOptions.self)
+            case .tokenize: HelpText.text(for: name, TokenizeOptions.self)
+            }
+        console.out(text)
+        return Status.done
+    }
+
+    private func version() -> Int32 {
+        do {
+            console.printLine(try library.version())
+            return Status.done
+        } catch {
+            console.printError(Self.message(of: error))
+            return Status.failed
+        }
+    }
+
+    private func refuse(_ word: String) -> Int32 {
+        let names = CommandName.allCases.map(\.rawValue)
+        let nearest = NearestName.of(word, in: names).map { "; did you mean '\($0)'?" } ?? ""
+        let kind = word.hasPrefix("-") ? "option" : "command"
+        console.printError("unknown \(kind) '\(word)'\(nearest)")
+        console.err("'peft --help' shows the commands.\n")
+        return Status.wrongUse
+    }
+
+    /// What an error says: our own describe themselves, Foundation's name a file and a cause.
+    private static func message(of error: any Error) -> String {
+        SystemError.message(of: error) ?? String(describing: error)
+    }
+}

@@ -1,0 +1,75 @@
+/// The commands, with what their help texts say besides their options.
+package enum CommandName: String, CaseIterable, Sendable {
+    case train
+    case score
+    case generate
+    case inspect
+    case tokenize
+
+    /// The command in a few words.
+    package var summary: String {
+        switch self {
+        case .train: "fine-tune a model: quantize the base, train a LoRA adapter"
+        case .score: "measure how well a model predicts a file of rows"
+        case .generate: "continue a prompt"
+        case .inspect: "say what is in a model, an adapter or a checkpoint"
+        case .tokenize: "turn text into token ids"
+        }
+    }
+
+    /// What the command does, in a few sentences.
+    package var explanation: String {
+        switch self {
+        case .train:
+            """
+            Fine-tunes a model: reads the base and quantizes it on the way, attaches a LoRA adapter, \
+            trains it on rows of {"text"}, {"prompt","completion"}, {"messages"} or {"tokens"}, and \
+            writes a folder that Hugging Face PEFT loads, with the metrics of each logged step in \
+            metrics.jsonl.
+            SIGINT (Ctrl-C) and SIGTERM end the run after the current step with a checkpoint, from \
+            which --resume continues exactly; a second one ends it at once.
+            """
+        case .score:
+            """
+            Scores a model on rows: the mean loss of the target tokens and its perplexity. In rows of \
+            text and tokens every token after the first is a target.
+            """
+        case .generate: "Continues a prompt, and prints the text as it comes."
+        case .inspect:
+            "Says what is in a model, adapter or checkpoint folder, or in a GGUF file."
+        case .tokenize:
+            "Prints one JSON array of token ids a line of text; with --chat, a row of messages."
+        }
+    }
+
+    /// Command lines to begin with.
+    package var examples: [String] {
+        switch self {
+        case .train:
+            [
+                "peft train --model SmolLM2.gguf --data train.jsonl --output-dir out",
+                "peft train --config run.yaml --learning-rate 1e-4",
+                "peft train --config run.yaml --resume",
+                "peft train --model base --data rows.jsonl --output-dir out --quantize none \\",
+                "           --target-modules q_proj v_proj --lora-r 8 --max-steps 100",
+            ]
+        case .score:
+            [
+                "peft score --model base --adapter out --data test.jsonl",
+                "peft score --model base --data test.jsonl --quantize none --json -",
+            ]
+        case .generate:
+            [
+                "peft generate --model base --adapter out --chat --prompt 'What is a fjord?'",
+                "peft generate --model base --prompt 'Once upon a time' --temperature 0.8 --top-p 0.9",
+            ]
+        case .inspect:
+            ["peft inspect out", "peft inspect SmolLM2.gguf --json"]
+        case .tokenize:
+            [
+                "peft tokenize --model base corpus.txt",
+                "echo 'Hello, world' | peft tokenize --model base -",
+            ]
+        }
+    }
+}

@@ -1,0 +1,85 @@
+import Foundation
+package import PEFT
+
+/// Training events in words; steps are shown by `Progress`.
+package enum EventText {
+    /// The lines that stay on the screen for an event.
+    package static func lines(of event: TrainingEvent, usesColor: Bool) -> [String] {
+        switch event {
+        case .started(let run): lines(of: run)
+        case .loaded(let model): lines(of: model)
+        case .datasetAudit(let rows): lines(of: rows, usesColor: usesColor)
+        case .gradientCheck(let check):
+            [
+                "check: all \(NumberFormat.count(check.numTensors)) trainable tensors are connected "
+                    + "to the loss (\(NumberFormat.loss(check.loss)))"
+            ]
+        case .step: []
+        case .evaluation(let metrics):
+            [
+                "evaluation after step \(metrics.step): loss \(NumberFormat.loss(metrics.evalLoss)), "
+                    + "perplexity \(NumberFormat.fixed(metrics.evalPerplexity, digits: 2)), "
+                    + "\(NumberFormat.count(metrics.evalNumTargetTokens)) target tokens"
+            ]
+        case .checkpointSaved(let path, let step): ["checkpoint of step \(step): \(path)"]
+        case .interrupted(let signal, let step):
+            [warning("stopped by \(signal) after step \(step); --resume continues", usesColor)]
+        case .finished(let summary): lines(of: summary)
+        case .notice(let text): [warning(text, usesColor)]
+        }
+    }
+
+    private static func lines(of run: RunDescription) -> [String] {
+        let steps =
+            run.startStep > 0
+            ? "steps \(run.startStep + 1) to \(run.totalSteps)" : "\(run.totalSteps) steps"
+        let threads = run.numThreads == 1 ? "1 thread" : "\(run.numThreads) threads"
+        return [
+            "base: \(run.model) (\(run.quantization); compute \(run.dtype), \(threads))",
+            "run: \(steps), output in \(run.outputDir)",
+        ]
+    }
+
+    private static func lines(of model: ModelDescription) -> [String] {
+        let share = 100 * Double(model.numTrainableParameters) / Double(max(1, model.numParameters))
+        return [
+            "model: \(model.architecture), \(NumberFormat.count(model.numParameters)) parameters in "
+                + "\(NumberFormat.bytes(model.weightSizeBytes)), loaded in "
+                + "\(NumberFormat.fixed(model.loadSeconds, digits: 1)) s",
+            "adapter: \(NumberFormat.count(model.numTrainableParameters)) trainable parameters "
+                + "(\(NumberFormat.fixed(share, digits: 2)) %) on "
+                + "\(NumberFormat.count(model.numAdaptedLinears)) linears",
+        ]
+    }
+
+    private static func lines(of rows: DatasetSummary, usesColor: Bool) -> [String] {
+        var line =
+            "rows: \(rows.path): \(NumberFormat.count(rows.numRows)) rows, "
+            + "\(NumberFormat.count(rows.numTokens)) tokens, "
+            + "\(NumberFormat.count(rows.numTargetTokens)) of them targets, "
+            + "longest row \(NumberFormat.count(rows.maxRowTokens))"
+        if rows.numTruncatedRows > 0 {
+            line += ", \(NumberFormat.count(rows.numTruncatedRows)) rows cut"
+        }
+        return [line] + rows.warnings.map { warning("\(rows.path): \($0)", usesColor) }
+    }
+
+    private static func lines(of summary: RunSummary) -> [String] {
+        var lines = [
+            "done: \(summary.step) steps in \(NumberFormat.duration(summary.trainSeconds)), "
+                + "\(NumberFormat.rate(summary.tokensPerSecond)) tokens/s, peak memory "
+                + "\(NumberFormat.bytes(summary.peakMemoryBytes)), last loss "
+                + NumberFormat.loss(summary.trainLoss)
+        ]
+        if let last = summary.lastEvalLoss {
+            let first = summary.firstEvalLoss.map { "\(NumberFormat.loss($0)) before, " } ?? ""
+            lines.append("held-out loss: \(first)\(NumberFormat.loss(last)) after")
+        }
+        lines.append("adapter: \(summary.outputDir)")
+        return lines
+    }
+
+    private static func warning(_ text: String, _ usesColor: Bool) -> String {
+        usesColor ? "\u{1B}[33mnote:\u{1B}[0m \(text)" : "note: \(text)"
+    }
+}

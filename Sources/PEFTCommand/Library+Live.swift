@@ -1,0 +1,17 @@
+import PEFT
+
+extension Library {
+    /// The library itself.
+    static var live: Library {
+        Library(
+            version: {
+                try TorchRuntime.checkVersion()
+                return "swift-peft \(PEFTVersion.current) (libtorch \(TorchRuntime.libraryVersion))"
+            },
+            train: { try FineTune.run($0, stop: $1, report: $2) },
+            score: { try Score.run($0) },
+            generate: { try Generate.run($0, onText: $1) },
+            inspect: { try Inspect.run($0) },
+            tokenize: { try Tokenize.run($0, lines: $1, onTokens: $2) })
+    }
+}

@@ -1,0 +1,37 @@
+package import PEFT
+
+/// What the command asks of the library; passed in, so that tests of printing need no model.
+package struct Library {
+    /// The version line: "swift-peft 0.1.0 (libtorch 2.13.0)".
+    package var version: () throws -> String
+    /// Fine-tunes, and reports as it goes.
+    package var train:
+        (FineTuneConfig, StopRequest, @escaping (TrainingEvent) -> Void) throws -> Void
+    /// Scores rows.
+    package var score: (ScoreOptions) throws -> ScoreReport
+    /// Generates, and hands over the text as it comes.
+    package var generate: (GenerateOptions, (String) -> Void) throws -> GenerationReport
+    /// Describes a file or folder.
+    package var inspect: (InspectOptions) throws -> InspectReport
+    /// Tokenizes lines, and hands over the ids of each.
+    package var tokenize: (TokenizeOptions, LineReader, ([Int]) -> Void) throws -> Void
+
+    /// Makes a library of its parts.
+    package init(
+        version: @escaping () throws -> String,
+        train:
+            @escaping (FineTuneConfig, StopRequest, @escaping (TrainingEvent) -> Void) throws ->
+            Void,
+        score: @escaping (ScoreOptions) throws -> ScoreReport,
+        generate: @escaping (GenerateOptions, (String) -> Void) throws -> GenerationReport,
+        inspect: @escaping (InspectOptions) throws -> InspectReport,
+        tokenize: @escaping (TokenizeOptions, LineReader, ([Int]) -> Void) throws -> Void
+    ) {
+        self.version = version
+        self.train = train
+        self.score = score
+        self.generate = generate
+        self.inspect = inspect
+        self.tokenize = tokenize
+    }
+}

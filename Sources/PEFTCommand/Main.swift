@@ -1,0 +1,25 @@
+import Foundation
+import PEFT
+
+/// The entry point of `peft`.
+@main
+enum Main {
+    /// Runs the command line and exits with its status.
+    static func main() {
+        let process = ProcessInfo.processInfo
+        let arguments = Array(process.arguments.dropFirst())
+        let console = Console.process(environment: process.environment)
+        let stop = StopRequest()
+        let command = Command(console: console, library: .live, stop: stop)
+        // Only training has something to save; everything else ends at the first signal as usual.
+        let watch =
+            arguments.first == CommandName.train.rawValue
+            ? SignalWatch(stop) {
+                let note = "note: stopping after this step; once more to stop at once\n"
+                FileHandle.standardError.write(Data(("\n" + note).utf8))
+            } : nil
+        let status = command.run(arguments)
+        watch?.end()
+        exit(status)
+    }
+}

@@ -1,0 +1,37 @@
+import Dispatch
+import Foundation
+import PEFT
+
+/// Turns SIGINT and SIGTERM into a stop request; a second signal ends the process at once.
+///
+/// The handlers run on a queue of their own, so they may do what signal handlers must not.
+struct SignalWatch {
+    private let sources: [any DispatchSourceSignal]
+
+    /// Begins to watch.
+    ///
+    /// - Parameters:
+    ///   - stop: the request that the first signal makes.
+    ///   - notify: is called on the first signal, on the watch's queue.
+    init(_ stop: StopRequest, notify: @escaping @Sendable () -> Void) {
+        let queue = DispatchQueue(label: "peft.signals")
+        sources = [SIGINT, SIGTERM].map { number in
+            signal(number, SIG_IGN)  // else the default action ends the process before the source
+            let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
+            source.setEventHandler {
+                if stop.signal != nil { _exit(Command.Status.stopped(by: number)) }
+                stop.request(signal: number)
+                notify()
+            }
+            source.resume()
+            return source
+        }
+    }
+
+    /// Gives the signals their default action again.
+    func end() {
+        for source in sources { source.cancel() }
+        signal(SIGINT, SIG_DFL)
+        signal(SIGTERM, SIG_DFL)
+    }
+}

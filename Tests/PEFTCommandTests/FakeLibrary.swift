@@ -1,0 +1,78 @@
+import PEFT
+import PEFTCommand
+
+/// What a command printed.
+final class Output {
+    /// Standard output.
+    var out = ""
+    /// Standard error.
+    var err = ""
+    /// The time on the console's clock.
+    var seconds = 0.0
+
+    /// A console that writes here.
+    func console(isTerminal: Bool = false, usesColor: Bool = false, width: Int = 80) -> Console {
+        Console(
+            out: { self.out += $0 }, err: { self.err += $0 }, isTerminal: isTerminal,
+            usesColor: usesColor, width: { width }, seconds: { self.seconds })
+    }
+}
+
+/// What the fake library was asked.
+final class Calls {
+    /// The configs and options that it was given.
+    var config: FineTuneConfig?
+    var scoreOptions: ScoreOptions?
+    var generateOptions: GenerateOptions?
+    var tokenizeOptions: TokenizeOptions?
+    /// What it throws, if anything.
+    var error: (any Error)?
+    /// The events of its training runs.
+    var events: [TrainingEvent] = []
+
+    /// A library that answers at once with fixed results.
+    var library: Library {
+        Library(
+            version: { "swift-peft 0.0.0 (libtorch 0.0.0)" },
+            train: { config, _, show in
+                self.config = config
+                if let error = self.error { throw error }
+                for event in self.events { show(event) }
+            },
+            score: { options in
+                self.scoreOptions = options
+                return ScoreReport(rows: [.init(numTargetTokens: 4, negativeLogLikelihood: 8)])
+            },
+            generate: { options, write in
+                self.generateOptions = options
+                write("Once ")
+                write("more")
+                return GenerationReport(
+                    prompt: options.prompt, text: "Once more", numPromptTokens: 3, numNewTokens: 2,
+                    stopReason: .endOfText, tokensPerSecond: 8)
+            },
+            inspect: { options in
+                InspectReport(
+                    path: options.path, kind: "LoRA adapter",
+                    facts: ["rank": 16, "target_modules": ["q_proj"], "num_parameters": 1_234_567],
+                    tensors: [
+                        .init(name: "layers.0.q.weight", dtype: "F32", shape: [16, 64]),
+                        .init(name: "layers.0.up.weight", dtype: "BF16", shape: [8, 64]),
+                        .init(name: "layers.1.q.weight", dtype: "F32", shape: [16, 64]),
+                        .init(name: "layers.1.up.weight", dtype: "BF16", shape: [4, 64]),
+                    ])
+            },
+            tokenize: { options, lines, write in
+                self.tokenizeOptions = options
+                for line in lines { write(line.utf8.map(Int.init)) }
+            })
+    }
+}
+
+/// Runs a command line against a fake library.
+func run(
+    _ arguments: [String], calls: Calls = Calls(), output: Output = Output()
+) -> (status: Int32, output: Output) {
+    let command = Command(console: output.console(), library: calls.library)
+    return (command.run(arguments), output)
+}

@@ -1,0 +1,180 @@
+import Foundation
+import PEFT
+import PEFTTokenizers
+import PEFTTraining
+import Testing
+
+@Suite struct FineTuneConfigTests {
+    static let good = FineTuneConfig(model: "m", data: "d", outputDir: "o")
+
+    @Test func defaultsAreValid() throws {
+        try Self.good.validate()
+    }
+
+    @Test func whatIsMissingIsReportedAtOnce() {
+        let error = #expect(throws: ConfigError.self) { try FineTuneConfig().validate() }
+        #expect(error?.problems.compactMap(\.key) == ["model", "data", "output_dir"])
+    }
+
+    static let bad: [(change: @Sendable (inout FineTuneConfig) -> Void, message: String)] = [
+        ({ $0.loraR = 0 }, "lora_r: expected at least 1, found 0"),
+        ({ $0.loraAlpha = 0 }, "lora_alpha: expected a number above 0, found 0"),
+        ({ $0.loraAlpha = .infinity }, "lora_alpha: expected a number above 0, found .inf"),
+        ({ $0.loraDropout = 1 }, "lora_dropout: expected at least 0 and below 1, found 1"),
+        ({ $0.loraDropout = -0.1 }, "lora_dropout: expected at least 0 and below 1, found -0.1"),
+        (
+            { $0.quantBlockSize = 48 },
+            "quant_block_size: expected a power of two from 32 to 4096, found 48"
+        ),
+        (
+            { $0.quantBlockSize = 8192 },
+            "quant_block_size: expected a power of two from 32 to 4096, found 8192"
+        ),
+        ({ $0.targetModules = .names([]) }, "target_modules: is empty: name at least one module"),
+        ({ $0.targetModules = .names([""]) }, "target_modules: holds an empty name"),
+        (
+            { $0.targetModules = .names(["q_proj", ".*v_proj"]) },
+            "target_modules: '.*v_proj' in a list is no module name; a regular expression stands alone"
+        ),
+        (
+            { $0.excludeModules = .allLinear },
+            "exclude_modules: expected names or a regular expression, found all-linear: "
+                + "nothing would be left"
+        ),
+        (
+            { $0.layersToTransform = [] },
+            "layers_to_transform: is empty: no block would get an adapter; leave it out for all blocks"
+        ),
+        (
+            { $0.layersToTransform = [0, -1] },
+            "layers_to_transform: expected indices from 0, found -1"
+        ),
+        (
+            { $0.rankPattern = ["q_proj": 0] },
+            "rank_pattern: expected at least 1 for 'q_proj', found 0"
+        ),
+        (
+            { $0.alphaPattern = ["q_proj": -1] },
+            "alpha_pattern: expected a number above 0 for 'q_proj', found -1"
+        ),
+        ({ $0.maxLength = 1 }, "max_length: expected at least 2, found 1"),
+        ({ $0.learningRate = 0 }, "learning_rate: expected a number above 0, found 0"),
+        ({ $0.learningRate = .nan }, "learning_rate: expected a number above 0, found .nan"),
+        ({ $0.warmupSteps = -1 }, "warmup_steps: expected at least 0, found -1"),
+        ({ $0.weightDecay = -1 }, "weight_decay: expected at least 0, found -1"),
+        ({ $0.adamBeta1 = 1 }, "adam_beta1: expected at least 0 and below 1, found 1"),
+        ({ $0.adamBeta2 = 1 }, "adam_beta2: expected at least 0 and below 1, found 1"),
+        ({ $0.adamEpsilon = 0 }, "adam_epsilon: expected a number above 0, found 0"),
+        ({ $0.maxGradNorm = -1 }, "max_grad_norm: expected at least 0 (0: off), found -1"),
+        ({ $0.maxSteps = 0 }, "max_steps: expected at least 1, or -1 to go by epochs, found 0"),
+        ({ $0.numTrainEpochs = 0 }, "num_train_epochs: expected a number above 0, found 0"),
+        (
+            { $0.perDeviceTrainBatchSize = 0 },
+            "per_device_train_batch_size: expected at least 1, found 0"
+        ),
+        (
+            { $0.perDeviceEvalBatchSize = 0 },
+            "per_device_eval_batch_size: expected at least 1, found 0"
+        ),
+        (
+            { $0.gradientAccumulationSteps = 0 },
+            "gradient_accumulation_steps: expected at least 1, found 0"
+        ),
+        ({ $0.seed = -1 }, "seed: expected at least 0, found -1"),
+        ({ $0.threads = 0 }, "threads: expected at least 1, found 0"),
+        ({ $0.loggingSteps = 0 }, "logging_steps: expected at least 1, found 0"),
+        ({ $0.evalSteps = 5 }, "eval_steps: needs held-out rows: give eval_data too"),
+        ({ $0.evalOnStart = true }, "eval_on_start: needs held-out rows: give eval_data too"),
+        (
+            {
+                $0.evalData = "e"
+                $0.evalSteps = -1
+            }, "eval_steps: expected at least 0 (0: at the end only), found -1"
+        ),
+        ({ $0.saveSteps = -1 }, "save_steps: expected at least 0 (0: at the end only), found -1"),
+        ({ $0.saveTotalLimit = 0 }, "save_total_limit: expected at least 1, found 0"),
+    ]
+
+    @Test(arguments: bad.indices)
+    func badValuesAreNamed(index: Int) {
+        var config = Self.good
+        Self.bad[index].change(&config)
+        let error = #expect(throws: ConfigError.self) { try config.validate() }
+        #expect(error?.description == Self.bad[index].message)
+    }
+
+    @Test func badValuesAreReportedTogether() {
+        var config = Self.good
+        for (change, _) in Self.bad where true { change(&config) }
+        #expect(config.problems.count > 25)
+    }
+
+    @Test func theConfigSurvivesCoding() throws {
+        var config = Self.good
+        config.targetModules = .pattern(".*q_proj")
+        config.excludeModules = .names(["k_proj"])
+        config.rankPattern = ["gate_proj": 4]
+        config.completionOnlyLoss = false
+        let encoder = JSONEncoder()
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        let data = try encoder.encode(config)
+        #expect(String(decoding: data, as: UTF8.self).contains(#""adam_beta1":0.9"#))
+        #expect(try decoder.decode(FineTuneConfig.self, from: data) == config)
+    }
+
+    @Test(
+        arguments: [
+            ("q_proj", .names(["q_proj"])), ("self_attn.q_proj", .names(["self_attn.q_proj"])),
+            ("all-linear", .allLinear), (".*_proj", .pattern(".*_proj")),
+            ("q_proj|v_proj", .pattern("q_proj|v_proj")), (#"layers\.0"#, .pattern(#"layers\.0"#)),
+        ] as [(String, ModuleSelection)])
+    func stringsSelectModules(text: String, selection: ModuleSelection) {
+        #expect(ModuleSelection(text) == selection)
+    }
+
+    @Test func metricsLinesHaveTheirKeysInOrder() {
+        let metrics = StepMetrics(
+            step: 3, loss: 2.5, gradNorm: 0.25, learningRate: 0.0002, numTargetTokens: 800,
+            tokensPerSecond: 345.5, peakMemoryBytes: 1_900_000_000)
+        #expect(
+            metrics.json.line
+                == #"{"step": 3, "loss": 2.5, "grad_norm": 0.25, "learning_rate": 0.0002, "#
+                + #""num_target_tokens": 800, "tokens_per_second": 345.5, "#
+                + #""peak_memory_bytes": 1900000000}"#)
+    }
+
+    @Test func metricsLinesDecode() throws {
+        let metrics = StepMetrics(
+            step: 3, loss: 2.5, gradNorm: 0.25, learningRate: 0.0002, numTargetTokens: 800,
+            tokensPerSecond: 345.5, peakMemoryBytes: 1_900_000_000)
+        let data = Data(metrics.json.line.utf8)
+        #expect(try JSONDecoder().decode(StepMetrics.self, from: data) == metrics)
+        let evaluation = EvaluationMetrics(
+            step: 3, evalLoss: 2, evalPerplexity: 7.5, evalNumTargetTokens: 10)
+        let line = Data(evaluation.json.line.utf8)
+        #expect(try JSONDecoder().decode(EvaluationMetrics.self, from: line) == evaluation)
+    }
+
+    @Test func theFirstSignalAsksToStop() {
+        let stop = StopRequest()
+        #expect(stop.signal == nil)
+        stop.request(signal: 15)
+        stop.request(signal: 2)
+        #expect(stop.signal == 15)
+    }
+
+    @Test func scoresAreMeansOverTargets() {
+        let report = ScoreReport(rows: [
+            .init(numTargetTokens: 3, negativeLogLikelihood: 6),
+            .init(numTargetTokens: 1, negativeLogLikelihood: 1),
+        ])
+        #expect(report.loss == 1.75)
+        #expect(report.perplexity == exp(1.75))
+        #expect(
+            report.json.line
+                == #"{"loss": 1.75, "perplexity": 5.754602676005731, "num_target_tokens": 4, "rows": "#
+                + #"[{"num_target_tokens": 3, "nll": 6.0}, {"num_target_tokens": 1, "nll": 1.0}]}"#)
+    }
+}

@@ -1,0 +1,150 @@
+import Foundation
+import PEFT
+import PEFTTokenizers
+import PEFTTraining
+import Testing
+
+@Suite struct ConfigOptionTests {
+    /// The command line is an interface: a change here breaks scripts.
+    static let trainOptions = """
+        model= data= eval_data=null output_dir= adapter=null resume=false \
+        quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
+        lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear exclude_modules=null \
+        layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
+        max_length=1024 truncation_mode=error packing=false completion_only_loss=null \
+        assistant_only_loss=false shuffle=true \
+        learning_rate=0.0002 lr_scheduler_type=linear warmup_steps=0 weight_decay=0 \
+        adam_beta1=0.9 adam_beta2=0.999 adam_epsilon=1e-08 max_grad_norm=1 max_steps=-1 \
+        num_train_epochs=3 per_device_train_batch_size=8 per_device_eval_batch_size=8 \
+        gradient_accumulation_steps=1 gradient_checkpointing=false seed=42 threads=null \
+        logging_steps=10 eval_steps=0 eval_on_start=false save_steps=500 save_total_limit=null
+        """
+    static let scoreOptions = """
+        model= adapter=null quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
+        data= max_length=null truncation_mode=error batch_size=8 json=null logits=null threads=null
+        """
+    static let generateOptions = """
+        model= adapter=null quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
+        prompt= chat=false max_new_tokens=128 temperature=0 top_p=1 seed=42 json=false threads=null
+        """
+
+    private func listed<Options: ConfigurableOptions>(_ type: Options.Type) -> String {
+        Options.options.map { option in
+            let value = option.get(Options())
+            let text = value.content == .string("") ? "" : YAMLWriter.text(of: value)
+            return option.key + "=" + text
+        }.joined(separator: " ")
+    }
+
+    @Test func keysAndDefaultsAreFrozen() {
+        #expect(listed(FineTuneConfig.self) == Self.trainOptions)
+        #expect(listed(ScoreOptions.self) == Self.scoreOptions)
+        #expect(listed(GenerateOptions.self) == Self.generateOptions)
+        #expect(listed(InspectOptions.self) == "path= json=false")
+        #expect(listed(TokenizeOptions.self) == "model= input= chat=false add_special_tokens=true")
+    }
+
+    @Test func everyPropertyHasItsOption() {
+        func names(_ options: Any) -> [String] {
+            Mirror(reflecting: options).children.compactMap(\.label).sorted()
+        }
+        func camelCased<Options>(_ table: [ConfigOption<Options>]) -> [String] {
+            table.map { option in
+                let words = option.key.split(separator: "_")
+                return words.prefix(1).joined()
+                    + words.dropFirst().map(\.capitalized).joined()
+            }.sorted()
+        }
+        #expect(names(FineTuneConfig()) == camelCased(FineTuneConfig.options))
+        #expect(names(ScoreOptions()) == camelCased(ScoreOptions.options))
+        #expect(names(GenerateOptions()) == camelCased(GenerateOptions.options))
+        #expect(names(InspectOptions()) == camelCased(InspectOptions.options))
+        #expect(names(TokenizeOptions()) == camelCased(TokenizeOptions.options))
+    }
+
+    /// A value of each option that is not its default, as flags.
+    static let changed: [(flags: [String], yaml: String)] = [
+        (["--model", "m"], "model: m"),
+        (["--data=d e"], "data: \"d e\""),
+        (["--eval-data", "e"], "eval_data: e"),
+        (["--output-dir", "o"], "output_dir: o"),
+        (["--adapter", "a"], "adapter: a"),
+        (["--resume"], "resume: true"),
+        (["--quantize", "none"], "quantize: none"),
+        (["--no-double-quant"], "double_quant: false"),
+        (["--quant-block-size", "128"], "quant_block_size: 128"),
+        (["--dtype", "float32"], "dtype: float32"),
+        (["--lora-r", "8"], "lora_r: 8"),
+        (["--lora-alpha", "0.5"], "lora_alpha: 0.5"),
+        (["--lora-dropout", ".1"], "lora_dropout: 0.1"),
+        (["--target-modules", "q_proj", "v_proj"], "target_modules: [q_proj, v_proj]"),
+        (["--target-modules", "q_proj,v_proj"], "target_modules: [q_proj, v_proj]"),
+        (["--target-modules", "q_proj"], "target_modules: [q_proj]"),
+        (["--target-modules", #".*\.(q|v)_proj"#], #"target_modules: '.*\.(q|v)_proj'"#),
+        (["--exclude-modules", "k_proj"], "exclude_modules: k_proj"),
+        (["--layers-to-transform", "0", "2"], "layers_to_transform: [0, 2]"),
+        (["--layers-to-transform=0,2"], "layers_to_transform: [0, 2]"),
+        (["--rank-pattern", "q_proj=4,v_proj=8"], "rank_pattern: {q_proj: 4, v_proj: 8}"),
+        (["--rank-pattern", "q_proj=4", "v_proj=8"], "rank_pattern: {v_proj: 8, q_proj: 4}"),
+        (["--rank-pattern", #"{"a{1,2}": 4}"#], #"rank_pattern: {"a{1,2}": 4}"#),
+        (["--alpha-pattern", "q_proj=4.5"], "alpha_pattern: {q_proj: 4.5}"),
+        (["--use-rslora"], "use_rslora: true"),
+        (["--max-length", "64"], "max_length: 64"),
+        (["--truncation-mode", "keep_end"], "truncation_mode: keep_end"),
+        (["--packing"], "packing: true"),
+        (["--packing=true"], "packing: true"),
+        (["--no-completion-only-loss"], "completion_only_loss: false"),
+        (["--completion-only-loss"], "completion_only_loss: true"),
+        (["--assistant-only-loss"], "assistant_only_loss: true"),
+        (["--no-shuffle"], "shuffle: false"),
+        (["--shuffle=false"], "shuffle: false"),
+        (["--learning-rate", "2e-5"], "learning_rate: 2e-5"),
+        (["--learning_rate", "1"], "learning_rate: 1"),
+        (
+            ["--lr-scheduler-type", "constant_with_warmup"],
+            "lr_scheduler_type: constant_with_warmup"
+        ),
+        (["--warmup-steps", "3"], "warmup_steps: 3"),
+        (["--weight-decay", "0.01"], "weight_decay: 0.01"),
+        (["--adam-beta1", "0.8"], "adam_beta1: 0.8"),
+        (["--adam-beta2", "0.95"], "adam_beta2: 0.95"),
+        (["--adam-epsilon", "1e-6"], "adam_epsilon: 1e-6"),
+        (["--max-grad-norm", "0"], "max_grad_norm: 0"),
+        (["--max-steps", "10"], "max_steps: 10"),
+        (["--num-train-epochs", "1.5"], "num_train_epochs: 1.5"),
+        (["--per-device-train-batch-size", "2"], "per_device_train_batch_size: 2"),
+        (["--per-device-eval-batch-size", "3"], "per_device_eval_batch_size: 3"),
+        (["--gradient-accumulation-steps", "4"], "gradient_accumulation_steps: 4"),
+        (["--gradient-checkpointing"], "gradient_checkpointing: true"),
+        (["--seed", "7"], "seed: 7"),
+        (["--threads", "1"], "threads: 1"),
+        (["--logging-steps", "1"], "logging_steps: 1"),
+        (["--eval-steps", "5"], "eval_steps: 5"),
+        (["--eval-on-start"], "eval_on_start: true"),
+        (["--save-steps", "0"], "save_steps: 0"),
+        (["--save-total-limit", "2"], "save_total_limit: 2"),
+    ]
+
+    @Test(arguments: changed.indices)
+    func flagsAndFilesGiveTheSameConfig(index: Int) throws {
+        let (flags, yaml) = Self.changed[index]
+        var arguments = CommandArguments(FineTuneConfig())
+        arguments.read(flags)
+        #expect(arguments.problems == [])
+        var file = ConfigFile(FineTuneConfig())
+        try file.read(text: yaml, "run.yaml")
+        #expect(file.problems == [])
+        #expect(arguments.options == file.options)
+        #expect(file.options != FineTuneConfig())
+
+        var again = ConfigFile(FineTuneConfig())
+        try again.read(text: file.options.yaml, "dump.yaml")
+        #expect(again.problems == [])
+        #expect(again.options == file.options)
+    }
+
+    @Test func everyOptionIsAmongTheChangedOnes() {
+        let keys = Set(Self.changed.map { $0.yaml.prefix { $0 != ":" } })
+        #expect(keys == Set(FineTuneConfig.options.map { $0.key[...] }))
+    }
+}
