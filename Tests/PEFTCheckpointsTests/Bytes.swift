@@ -1,5 +1,6 @@
 import Foundation
 import PEFTCheckpoints
+import TestSupport
 
 /// Runs `body` and returns the `CheckpointError` that it throws; nil if it throws nothing else.
 func checkpointError(_ body: () throws -> Void) -> CheckpointError? {
@@ -35,4 +36,19 @@ extension Data {
         result.replaceSubrange(offset..<offset + bytes.count, with: bytes)
         return result
     }
+}
+
+/// A file or folder among this target's fixtures.
+func fixture(_ name: String) -> URL {
+    Checkout.fixture("checkpoints/" + name)
+}
+
+/// A copy of a fixture's folder that a test may damage and must remove.
+func copy(_ name: String) throws -> URL {
+    let folder = try Checkout.temporaryFolder()
+    for file in try FileManager.default.contentsOfDirectory(atPath: fixture(name).path) {
+        try FileManager.default.copyItem(
+            at: fixture(name).appending(path: file), to: folder.appending(path: file))
+    }
+    return folder
 }
