@@ -44,7 +44,7 @@ public struct AdapterFolder {
         }
         let configuration = try MappedFile(url.appending(path: configurationName))
         return AdapterFolder(
-            url: url, configuration: Data(configuration.bytes),
+            url: url, configuration: configuration.contents(),
             weights: try SafetensorsFile(url.appending(path: weightsName)))
     }
 
