@@ -14,6 +14,11 @@ public struct DatasetAudit: Sendable, Equatable {
     ///
     /// It is nil where no such token is known, as in rows of tokens without a tokenizer.
     public let numRowsWithoutEOSTarget: Int?
+    /// The rows where tokens merge across the border of prompt and completion.
+    ///
+    /// They train on another end of the prompt than the model sees when it is used; end prompts where
+    /// a token ends, as before a space.
+    public package(set) var numRowsWithPromptEndInsideToken: Int
     /// The columns that were not used, each with the number of rows that have it, by name.
     public package(set) var ignoredColumns: [String: Int]
 
@@ -24,6 +29,7 @@ public struct DatasetAudit: Sendable, Equatable {
         numTargetTokens = sequences.reduce(0) { $0 + $1.numTargetTokens }
         longestRow = sequences.reduce(0) { max($0, $1.tokens.count) }
         numTruncatedRows = 0
+        numRowsWithPromptEndInsideToken = 0
         ignoredColumns = [:]
         numRowsWithoutEOSTarget = eosTokenID.map { eos in
             sequences.count { sequence in

@@ -1,5 +1,5 @@
 /// How linear weights are quantized to 4 bits.
-public struct QuantizationConfig: Hashable, Sendable, Codable {
+public struct QuantizationConfig: Hashable, Sendable, Codable, CustomStringConvertible {
     /// The block sizes that bitsandbytes knows.
     public static let blockSizes = [32, 64, 128, 256, 512, 1024, 2048, 4096]
 
@@ -17,6 +17,12 @@ public struct QuantizationConfig: Hashable, Sendable, Codable {
         self.quantType = quantType
         self.blockSize = blockSize
         self.usesDoubleQuantization = usesDoubleQuantization
+    }
+
+    /// The storage in words: `nf4, block 64, double quantized`.
+    public var description: String {
+        "\(quantType.rawValue), block \(blockSize)"
+            + (usesDoubleQuantization ? ", double quantized" : "")
     }
 
     /// Checks the block size.

@@ -1,0 +1,157 @@
+extension DatasetProblem: CustomStringConvertible {
+    /// What is wrong, what was expected, and what to do.
+    public var description: String {
+        switch self {
+        case .unreadable, .notUTF8, .noRows, .invalidJSON, .notAnObject: fileDescription
+        case .unknownKind, .ambiguousKind, .missingColumn, .unsupportedColumn, .unusedColumn,
+            .misspeltColumn:
+            columnDescription
+        case .wrongType, .emptyList, .messageWithoutContent, .invalidToken: valueDescription
+        case .tokenizerMissing, .chatTemplateMissing, .eosTokenMissing, .tokenizerFailed,
+            .chatTemplateFailed:
+            tokenizerDescription
+        case .optionNeedsOtherRows, .maxLengthBelowOne, .turnIsNotAppended, .tooLong, .noTargets:
+            lossDescription
+        }
+    }
+
+    private var fileDescription: String {
+        switch self {
+        case .unreadable(let reason):
+            "cannot be read: \(reason)"
+        case .notUTF8:
+            "expected UTF-8, found a UTF-16 byte order mark; save the file as UTF-8"
+        case .noRows:
+            "expected at least one row (one JSON object a line), found none"
+        case .invalidJSON(let column, let expected, let found):
+            """
+            invalid JSON at column \(column): expected \(expected), found \(found); each line must be \
+            one whole JSON object
+            """
+        case .notAnObject(let found):
+            "expected a JSON object, found \(found); write one object a line (JSON lines)"
+        default: ""
+        }
+    }
+
+    private var columnDescription: String {
+        switch self {
+        case .unknownKind(let columns, let suggestion):
+            "expected a row with \(RowKind.listing), found "
+                + (columns.isEmpty ? "no columns" : "the columns \(quoted(columns))")
+                + (suggestion.map { "; did you mean '\($0.known)' by '\($0.found)'?" } ?? "")
+        case .ambiguousKind(let columns):
+            """
+            expected a row of one kind (\(RowKind.listing)), found \(quoted(columns)) together; \
+            keep one
+            """
+        case .missingColumn(let missing, let present):
+            "'\(present)' needs '\(missing)' beside it, which is missing"
+        case .unsupportedColumn(let column):
+            "column '\(column)' would change what is learned, but is not supported; "
+                + (column == "input_ids" ? "name it 'tokens', " : "remove it, ")
+                + "or set ignore_extra_columns"
+        case .unusedColumn(let column, let kind):
+            """
+            column '\(column)' has no effect in a row of \(kind); remove it, or set \
+            ignore_extra_columns
+            """
+        case .misspeltColumn(let names):
+            """
+            unknown column '\(names.found)'; did you mean '\(names.known)'? Else rename or remove it, \
+            or set ignore_extra_columns
+            """
+        default: ""
+        }
+    }
+
+    private var valueDescription: String {
+        switch self {
+        case .wrongType(let path, let expected, let found):
+            "\(path): expected \(expected), found \(found)"
+        case .emptyList(let path):
+            "\(path): expected at least one element, found none"
+        case .messageWithoutContent(let path):
+            "\(path): expected 'content' or 'tool_calls', found neither"
+        case .invalidToken(let index, let found):
+            "tokens[\(index)]: expected a token id from 0 to \(Int32.max), found \(found)"
+        default: ""
+        }
+    }
+
+    private var tokenizerDescription: String {
+        switch self {
+        case .tokenizerMissing(let kind):
+            """
+            a row of \(kind) needs a tokenizer, and the model has none; add tokenizer.json to the \
+            model, or write rows of {"tokens"}
+            """
+        case .chatTemplateMissing:
+            """
+            a row of messages needs a chat template, and the tokenizer has none; use an instruction \
+            model, add chat_template.jinja to the model, or write rows of {"text"}
+            """
+        case .eosTokenMissing:
+            """
+            the text must end in the end-of-sequence token, and the tokenizer names none; set \
+            eos_token in tokenizer_config.json
+            """
+        case .tokenizerFailed(let reason):
+            "the text cannot be tokenized: \(reason)"
+        case .chatTemplateFailed(let reason):
+            "the chat template cannot render this conversation: \(reason)"
+        default: ""
+        }
+    }
+
+    private var lossDescription: String {
+        switch self {
+        case .optionNeedsOtherRows(let option, let needed, let kind):
+            "\(option) needs rows of \(needed), found a row of \(kind); unset it"
+        case .maxLengthBelowOne(let maxLength):
+            "max_length: expected at least 1, found \(maxLength)"
+        case .turnIsNotAppended(let turn):
+            """
+            messages[\(turn)]: with the chat template of this model, the conversation before this \
+            assistant turn is not how the whole conversation begins, so it is unknown which tokens \
+            the assistant says; mark them by {% generation %} in the template, or split the \
+            conversation into rows of prompt and completion
+            """
+        case .tooLong(let length, let maxLength, let numRows, let longest):
+            "\(length) tokens, max_length is \(maxLength)"
+                + (numRows > 1 ? " (\(numRows) rows are too long, the longest has \(longest))" : "")
+                    + """
+                    ; raise max_length to \(longest), shorten or remove what is longer, or set \
+                    truncation_mode to keep_start or keep_end
+                    """
+        case .noTargets(let reason):
+            "no token of this row is learned: \(reason)"
+        default: ""
+        }
+    }
+
+    private func quoted(_ names: [String]) -> String {
+        names.map { "'\($0)'" }.joined(separator: ", ")
+    }
+}
+
+extension NoTargetsReason: CustomStringConvertible {
+    /// The reason, and what to do.
+    public var description: String {
+        switch self {
+        case .tooShort(let length):
+            "it has \(length) \(length == 1 ? "token" : "tokens"), and the first is never predicted; "
+                + "remove the row"
+        case .emptyCompletion:
+            "the completion adds no token to the prompt; remove the row"
+        case .noAssistantTurn:
+            "it has no assistant turn, and assistant_only_loss is set; remove the row"
+        case .truncated(let maxLength, let mode):
+            """
+            \(mode.rawValue) to max_length = \(maxLength) cut off all that was to be learned; raise \
+            max_length, shorten or remove the row, or set truncation_mode to \
+            \(mode == .keepStart ? TruncationMode.keepEnd.rawValue : TruncationMode.keepStart.rawValue)
+            """
+        }
+    }
+}

@@ -1,0 +1,83 @@
+package import Foundation
+package import PEFTTokenizers
+
+/// The rows of a JSON lines file, read in place.
+///
+/// Lines end in LF or CRLF; blank lines are skipped, and so is a UTF-8 byte order mark at the start. The
+/// file is mapped into memory, not copied, where the system can map it.
+package struct JSONLines: Sendable {
+    /// A line that holds a row.
+    package struct Line: Sendable, Hashable {
+        /// The line's number in the file, from 1, blank ones counted.
+        package let number: Int
+        /// Where its bytes are, the line end excluded.
+        package let range: Range<Int>
+    }
+
+    /// The file's path, as it was given.
+    package let file: String
+    /// The lines that are not blank.
+    package let lines: [Line]
+    private let data: Data
+
+    /// Maps a file and finds its lines.
+    ///
+    /// - Throws: a `DatasetError`, if the file cannot be read, is in UTF-16, or has no rows.
+    package init(contentsOf url: URL) throws(DatasetError) {
+        file = url.relativePath
+        do {
+            data = try Data(contentsOf: url, options: .mappedIfSafe)
+        } catch {
+            throw DatasetError(
+                file: url.relativePath, line: nil,
+                problem: .unreadable(reason: Self.reason(for: error, at: url)))
+        }
+        if data.starts(with: [0xFF, 0xFE]) || data.starts(with: [0xFE, 0xFF]) {
+            throw DatasetError(file: file, line: nil, problem: .notUTF8)
+        }
+        lines = data.withUnsafeBytes(Self.rowLines)
+        if lines.isEmpty { throw DatasetError(file: file, line: nil, problem: .noRows) }
+    }
+
+    /// Parses one line.
+    package func value(of line: Line) throws(DatasetProblem) -> JSONValue {
+        let result = data.withUnsafeBytes { bytes in
+            Result { () throws(JSONError) in
+                try JSONValue(parsing: UnsafeRawBufferPointer(rebasing: bytes[line.range]))
+            }
+        }
+        do {
+            return try result.get()
+        } catch {
+            throw .invalidJSON(column: error.column, expected: error.expected, found: error.found)
+        }
+    }
+
+    private static func rowLines(of bytes: UnsafeRawBufferPointer) -> [Line] {
+        var lines: [Line] = []
+        var start = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
+        var number = 1
+        while start < bytes.count, let base = bytes.baseAddress {
+            let rest = bytes.count - start
+            let end =
+                memchr(base + start, 0x0A, rest).map { UnsafeRawPointer($0) - base } ?? bytes.count
+            let isBlank = bytes[start..<end].allSatisfy { $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }
+            if !isBlank {
+                let hasCarriageReturn = bytes[end - 1] == 0x0D
+                lines.append(
+                    Line(number: number, range: start..<(hasCarriageReturn ? end - 1 : end)))
+            }
+            start = end + 1
+            number += 1
+        }
+        return lines
+    }
+
+    private static func reason(for error: any Error, at url: URL) -> String {
+        var isFolder: ObjCBool = false
+        let exists = FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder)
+        if !exists { return "there is no such file" }
+        if isFolder.boolValue { return "it is a folder; name the file" }
+        return error.localizedDescription
+    }
+}
