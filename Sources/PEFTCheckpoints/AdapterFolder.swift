@@ -3,8 +3,8 @@ public import Torch
 
 /// An adapter folder of PEFT: `adapter_config.json`, `adapter_model.safetensors` and a `README.md`.
 ///
-/// Tensors are named by their path in the base model, such as "model.layers.0.self_attn.q_proj.lora_A.weight";
-/// in the file each name has `base_model.model.` before it. What the configuration means is the adapter's matter.
+/// Tensors have the names of the file, such as "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight". What the
+/// configuration means is the adapter's matter.
 public struct AdapterFolder {
     /// The folder.
     public let url: URL
@@ -17,9 +17,6 @@ public struct AdapterFolder {
     static let configurationName = "adapter_config.json"
     static let weightsName = "adapter_model.safetensors"
     static let cardName = "README.md"
-
-    /// What stands before each tensor's path in the file.
-    private static let prefix = "base_model.model."
 
     // MARK: - Reading
 
@@ -47,54 +44,21 @@ public struct AdapterFolder {
         }
         let configuration = try MappedFile(url.appending(path: configurationName))
         return AdapterFolder(
-            url: url, configuration: Data(configuration.bytes),
+            url: url, configuration: configuration.contents(),
             weights: try SafetensorsFile(url.appending(path: weightsName)))
-    }
-
-    /// Compares the stored tensors with those that an adapter needs, reading no data.
-    ///
-    /// - Parameter expected: the shape of every tensor by its path in the base model.
-    /// - Throws: `CheckpointError.tensors` with every missing, mis-shaped, mis-typed and unexpected tensor, under
-    ///   the names of the file.
-    public func validate(expected: [String: [Int]]) throws(CheckpointError) {
-        var problems: [TensorProblem] = []
-        var known: Set<String> = []
-        for (path, shape) in expected.sorted(by: { $0.key < $1.key }) {
-            let name = Self.prefix + path
-            known.insert(name)
-            guard let entry = weights.entry(name) else {
-                problems.append(.missing(name: name, expected: shape))
-                continue
-            }
-            if entry.shape != shape {
-                problems.append(.shape(name: name, expected: shape, found: entry.shape))
-            } else if entry.dtype.dtype?.isFloatingPoint != true {
-                problems.append(
-                    .dtype(name: name, expected: "F32, F16 or BF16", found: entry.dtype.rawValue))
-            }
-        }
-        for entry in weights.entries.sorted(by: { $0.name < $1.name })
-        where !known.contains(entry.name) {
-            problems.append(.unexpected(name: entry.name, shape: entry.shape))
-        }
-        guard problems.isEmpty else {
-            throw .tensors(path: weights.file.url.path, problems: problems)
-        }
     }
 
     /// Reads the tensors that an adapter needs.
     ///
-    /// - Parameter expected: the shape of every tensor by its path in the base model.
-    /// - Returns: the tensors by path, in the element types of the file; copies, so training may change them.
-    /// - Throws: what `validate(expected:)` throws.
-    public func tensors(expected: [String: [Int]]) throws -> [String: Tensor] {
-        try validate(expected: expected)
-        var result: [String: Tensor] = [:]
-        for path in expected.keys {
-            guard let entry = weights.entry(Self.prefix + path) else { continue }
-            result[path] = try weights.tensor(entry).clone()
-        }
-        return result
+    /// - Parameters:
+    ///   - expected: the shape of every tensor by its name in the file.
+    ///   - ignored: the shapes of tensors that the file may hold besides, such as copies of frozen weights.
+    /// - Returns: the needed tensors by name, in the element types of the file; copies, so training may change them.
+    /// - Throws: `CheckpointError.tensors` with every missing, mis-shaped, mis-typed and unexpected tensor.
+    public func tensors(
+        expected: [String: [Int]], ignoring ignored: [String: [Int]] = [:]
+    ) throws -> [String: Tensor] {
+        try weights.tensors(expected: expected, ignoring: ignored)
     }
 
     // MARK: - Writing
@@ -106,7 +70,7 @@ public struct AdapterFolder {
     ///
     /// - Parameters:
     ///   - configuration: the bytes of `adapter_config.json`.
-    ///   - tensors: the adapter's tensors by their path in the base model.
+    ///   - tensors: the adapter's tensors by their name in the file.
     ///   - url: the folder; it is created if it is missing.
     /// - Throws: `CheckpointError.cannotWrite`; `TorchError`.
     public static func write(
@@ -114,7 +78,7 @@ public struct AdapterFolder {
     ) throws {
         try FolderContents.create(url)
         let entries = tensors.sorted { $0.key < $1.key }
-            .map { SafetensorsTensor(name: prefix + $0.key, $0.value) }
+            .map { SafetensorsTensor(name: $0.key, $0.value) }
         let weights = try SafetensorsWriter.prepare(
             entries, metadata: SafetensorsWriter.metadataOfTorch,
             for: url.appending(path: weightsName))

@@ -63,7 +63,7 @@ public struct BaseModelFiles {
     private static func openFolder(_ url: URL) throws -> BaseModelFiles {
         let names = try FolderContents(url).names
         guard names.contains("config.json") else { throw notAModel(url, names: names) }
-        let configuration = Data(try MappedFile(url.appending(path: "config.json")).bytes)
+        let configuration = try MappedFile(url.appending(path: "config.json")).contents()
         try checkConfiguration(configuration, path: url.appending(path: "config.json").path)
         let weights = try ShardedSafetensors(folder: url)
         return BaseModelFiles(

@@ -58,11 +58,7 @@ extension CheckpointError: CustomStringConvertible {
     private static func list(_ problems: [TensorProblem], path: String) -> String {
         let count = problems.count == 1 ? "1 problem" : "\(problems.count) problems"
         var lines = ["\(path): \(count) with the stored tensors:"]
-        var kinds: [Int] = []
-        for problem in problems where !kinds.contains(problem.kind) {
-            kinds.append(problem.kind)
-        }
-        for kind in kinds {
+        for kind in Set(problems.map(\.kind)).sorted() {
             let same = problems.filter { $0.kind == kind }
             lines += same.prefix(numListed).map { "  \($0)" }
             if same.count > numListed {

@@ -65,9 +65,9 @@ final class GGUFStore: TensorStore {
         guard let format = GGUFBlockFormat(rawValue: info.type.id) else {
             throw Self.unsupportedTypes([info], path: path)
         }
-        let range = MappedRange(file.file, info.byteRange)
-        defer { withExtendedLifetime(range) {} }
-        return try format.decoded(range.bytes, shape: info.shape, path: info.name)
+        return try MappedRange(file.file, info.byteRange).withBytes {
+            try format.decoded($0, shape: info.shape, path: info.name)
+        }
     }
 
     /// Puts the rows of each head back in the order of Hugging Face.

@@ -43,7 +43,8 @@ final class HuggingFaceStore: TensorStore {
             let embedding = weights.location("model.embed_tokens.weight"),
             head.entry.dtype == embedding.entry.dtype, head.entry.shape == embedding.entry.shape
         else { return false }
-        return head.file.bytes(of: head.entry)
-            .elementsEqual(embedding.file.bytes(of: embedding.entry))
+        return head.file.withBytes(of: head.entry) { bytes in
+            embedding.file.withBytes(of: embedding.entry) { $0.elementsEqual(bytes) }
+        }
     }
 }

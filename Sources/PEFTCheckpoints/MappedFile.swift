@@ -49,17 +49,20 @@ public final class MappedFile {
         munmap(UnsafeMutableRawPointer(mutating: baseAddress), sizeBytes)
     }
 
-    /// The bytes of the whole file; valid while this object lives.
-    package var bytes: UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(start: baseAddress, count: sizeBytes)
-    }
-
-    /// The bytes of `range`; valid while this object lives.
+    /// Reads the bytes of `range`, or of the whole file, where they are.
     ///
     /// - Precondition: `range` lies in the file.
-    package func bytes(in range: Range<Int>) -> UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: bytes[range])
+    package func withBytes<Result, Failure: Error>(
+        in range: Range<Int>? = nil,
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { withExtendedLifetime(self) {} }
+        let bytes = UnsafeRawBufferPointer(start: baseAddress, count: sizeBytes)
+        return try body(range.map { UnsafeRawBufferPointer(rebasing: bytes[$0]) } ?? bytes)
     }
+
+    /// A copy of the whole file.
+    package func contents() -> Data { withBytes { Data($0) } }
 
     /// Starts to read `range` from the disk ahead of its use.
     public func prefetch(_ range: Range<Int>) {
@@ -109,6 +112,11 @@ package final class MappedRange {
         file.release(range)
     }
 
-    /// The bytes of the range; valid while this object lives.
-    package var bytes: UnsafeRawBufferPointer { file.bytes(in: range) }
+    /// Reads the bytes of the range where they are.
+    package func withBytes<Result, Failure: Error>(
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { withExtendedLifetime(self) {} }
+        return try file.withBytes(in: range, body)
+    }
 }

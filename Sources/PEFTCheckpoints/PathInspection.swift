@@ -127,7 +127,7 @@ public struct PathInspection: Codable, Hashable, Sendable {
         }
         var documents: [String: ConfigValue] = [:]
         for name in names where Self.isDocument(name) {
-            let data = Data(try MappedFile(url.appending(path: name)).bytes)
+            let data = try MappedFile(url.appending(path: name)).contents()
             guard let document = try? JSONDecoder().decode(ConfigValue.self, from: data) else {
                 throw .malformed(
                     path: url.appending(path: name).path, reason: "not valid JSON",

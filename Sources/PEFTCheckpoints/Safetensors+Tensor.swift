@@ -64,9 +64,7 @@ extension MappedFile {
                 baseAddress + range.lowerBound, shape: shape, dtype: dtype, keeping: owner)
         }
         let copy = try Tensor.empty(shape, dtype: dtype)
-        withExtendedLifetime(owner) {
-            copy.withUnsafeMutableBytes { $0.copyMemory(from: owner.bytes) }
-        }
+        owner.withBytes { bytes in copy.withUnsafeMutableBytes { $0.copyMemory(from: bytes) } }
         return copy
     }
 }

@@ -14,8 +14,11 @@ public final class SafetensorsFile {
     ///
     /// - Throws: `CheckpointError` if the file cannot be read, is truncated, or breaks the format.
     public init(_ url: URL) throws(CheckpointError) {
-        file = try MappedFile(url)
-        let header = try SafetensorsHeader(file.bytes, path: url.path)
+        let mapped = try MappedFile(url)
+        let header = try mapped.withBytes { (bytes) throws(CheckpointError) in
+            try SafetensorsHeader(bytes, path: url.path)
+        }
+        file = mapped
         entries = header.entries
         metadata = header.metadata
         indices = Dictionary(
@@ -28,8 +31,11 @@ public final class SafetensorsFile {
         indices[name].map { entries[$0] }
     }
 
-    /// The elements of `entry` as stored; valid while this object lives.
-    package func bytes(of entry: SafetensorsEntry) -> UnsafeRawBufferPointer {
-        file.bytes(in: entry.byteRange)
+    /// Reads the elements of `entry` where they are.
+    package func withBytes<Result, Failure: Error>(
+        of entry: SafetensorsEntry,
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try file.withBytes(in: entry.byteRange, body)
     }
 }

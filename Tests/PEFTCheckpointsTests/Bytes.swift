@@ -1,5 +1,6 @@
 import Foundation
 import PEFTCheckpoints
+import TestSupport
 
 /// Runs `body` and returns the `CheckpointError` that it throws; nil if it throws nothing else.
 func checkpointError(_ body: () throws -> Void) -> CheckpointError? {
@@ -35,4 +36,35 @@ extension Data {
         result.replaceSubrange(offset..<offset + bytes.count, with: bytes)
         return result
     }
+}
+
+/// A file or folder among this target's fixtures.
+func fixture(_ name: String) -> URL {
+    Checkout.fixture("checkpoints/" + name)
+}
+
+/// A copy of a fixture's folder that a test may damage and must remove.
+func copy(_ name: String) throws -> URL {
+    let folder = try Checkout.temporaryFolder()
+    for file in try FileManager.default.contentsOfDirectory(atPath: fixture(name).path) {
+        try FileManager.default.copyItem(
+            at: fixture(name).appending(path: file), to: folder.appending(path: file))
+    }
+    return folder
+}
+
+/// The resident part of the mapping in this process, from /proc/self/smaps.
+func numResidentBytes(of file: MappedFile) -> Int {
+    let start = String(UInt(bitPattern: file.baseAddress), radix: 16)
+    let data = try? FileHandle(forReadingAtPath: "/proc/self/smaps")?.readToEnd()
+    let maps = String(decoding: data ?? Data(), as: UTF8.self)
+    var isInside = false
+    for line in maps.split(separator: "\n") {
+        if line.hasPrefix(start + "-") { isInside = true }
+        if isInside, line.hasPrefix("Rss:") {
+            let number = line.split(separator: " ").compactMap { Int($0) }.first ?? -1
+            return number * 1_024
+        }
+    }
+    return -1
 }

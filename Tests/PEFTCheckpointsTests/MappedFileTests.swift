@@ -10,7 +10,7 @@ import Testing
         let file = try MappedFile(url)
         let expected = try Data(contentsOf: url)
         #expect(file.sizeBytes == expected.count)
-        #expect(Data(file.bytes) == expected)
+        #expect(file.contents() == expected)
     }
 
     @Test func releasedPagesReadTheSame() throws {
@@ -18,11 +18,11 @@ import Testing
         defer { try? FileManager.default.removeItem(at: folder) }
         let bytes = Data((0..<1 << 22).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 8) })
         let file = try MappedFile(try folder.write(bytes, "file"))
-        #expect(Data(file.bytes) == bytes)
+        #expect(file.contents() == bytes)
         #expect(numResidentBytes(of: file) >= 1 << 22)
         file.release(0..<1 << 21)
         #expect(numResidentBytes(of: file) <= 1 << 21)
-        #expect(Data(file.bytes) == bytes)
+        #expect(file.contents() == bytes)
     }
 
     @Test func missingFile() {
@@ -67,21 +67,5 @@ import Testing
 
     private func message(_ path: String) -> String? {
         checkpointError { _ = try MappedFile(URL(filePath: path)) }?.description
-    }
-
-    /// The resident part of the mapping in this process, from /proc/self/smaps.
-    private func numResidentBytes(of file: MappedFile) -> Int {
-        let start = String(UInt(bitPattern: file.baseAddress), radix: 16)
-        let data = try? FileHandle(forReadingAtPath: "/proc/self/smaps")?.readToEnd()
-        let maps = String(decoding: data ?? Data(), as: UTF8.self)
-        var isInside = false
-        for line in maps.split(separator: "\n") {
-            if line.hasPrefix(start + "-") { isInside = true }
-            if isInside, line.hasPrefix("Rss:") {
-                let number = line.split(separator: " ").compactMap { Int($0) }.first ?? -1
-                return number * 1_024
-            }
-        }
-        return -1
     }
 }

@@ -45,6 +45,29 @@ import Torch
         #expect(mapping == nil)
     }
 
+    /// Pages of tensors that are gone leave the memory, so reading a model takes one tensor at a time.
+    @Test func readingStreams() throws {
+        let folder = try Checkout.temporaryFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let url = folder.appending(path: "file")
+        let numTensors = 8
+        let sizeBytes = 1 << 22
+        let tensors = (0..<numTensors).map { index in
+            SafetensorsTensor(name: "t.\(index)", shape: [sizeBytes / 4], dtype: .float32) {
+                try Tensor.ones([sizeBytes / 4])
+            }
+        }
+        try SafetensorsWriter.write(tensors, to: url)
+        let file = try SafetensorsFile(url)
+        for entry in file.entries {
+            let tensor = try file.tensor(entry)
+            #expect(try tensor.sum().item() == Double(sizeBytes / 4))
+            let resident = numResidentBytes(of: file.file)
+            #expect(resident >= sizeBytes && resident <= sizeBytes + 1 << 20)
+        }
+        #expect(numResidentBytes(of: file.file) <= 1 << 20)
+    }
+
     @Test func dataOffTheAlignmentIsCopied() throws {
         let folder = try Checkout.temporaryFolder()
         defer { try? FileManager.default.removeItem(at: folder) }
