@@ -122,14 +122,33 @@ import Torch
         }
     }
 
-    /// Threads take disjoint ranges; the first invalid block is found whichever thread meets one first.
-    @Test func largeTensorReportsItsFirstInvalidBlock() throws {
-        var numbers = [Float](repeating: 0.25, count: 1 << 20)
-        numbers[900_000] = .nan
-        numbers[300_000] = .infinity
-        let codec = try FourBitCodec(quantType: .nf4, blockSize: 64)
+    @Test func threadsChangeNothing() throws {
+        for count in [32 * 7, 32 * 100 + 5] {
+            let input = try Tensor(formula(count: count, bits: 24, salt: 1), shape: [count])
+            let one = try FourBitCodec(quantType: .fp4, blockSize: 32)
+            let expected = coded(input, one)
+            let bytes = decoded(expected, count: count, .bfloat16, one)
+            for maxThreads in [2, 3, 16] {
+                let many = try FourBitCodec(
+                    quantType: .fp4, blockSize: 32,
+                    parallelism: BlockParallelism(
+                        maxThreads: maxThreads, minElementsPerThread: 1))
+                #expect(coded(input, many) == expected)
+                #expect(decoded(expected, count: count, .bfloat16, many) == bytes)
+            }
+        }
+    }
+
+    /// Whichever thread meets one first.
+    @Test func threadsReportTheFirstInvalidBlock() throws {
+        var numbers = [Float](repeating: 0.25, count: 6400)
+        numbers[6000] = .nan
+        numbers[3000] = .infinity
+        let codec = try FourBitCodec(
+            quantType: .nf4, blockSize: 64,
+            parallelism: BlockParallelism(maxThreads: 4, minElementsPerThread: 1))
         let result = coded(try Tensor(numbers, shape: [numbers.count]), codec)
-        #expect(result.firstInvalidBlock == 300_000 / 64)
+        #expect(result.firstInvalidBlock == 3000 / 64)
     }
 
     @Test func bestInstructionSetIsSupported() {

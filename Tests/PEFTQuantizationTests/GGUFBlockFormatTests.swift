@@ -37,17 +37,18 @@ import Torch
         #expect(decoded.checksum == expected.noiseValues)
     }
 
-    /// Enough elements for several threads, made of one block again and again.
-    @Test func largeTensorsDecodeAsTheirBlocks() throws {
-        let expected = try #require(Self.fixtures.first { $0.name == "Q4_1" })
-        let numBlocks = 40_000
-        let block = expected.bytes.prefix(expected.bytesPerBlock)
-        let bytes = Data((0..<numBlocks).flatMap { _ in block })
-        let decoded = try bytes.withUnsafeBytes {
-            try GGUFBlockFormat.q4_1.decoded($0, shape: [numBlocks, 32], path: "w")
+    @Test(arguments: fixtures)
+    func threadsChangeNothing(_ expected: GGUFFixture) throws {
+        let format = try #require(GGUFBlockFormat(rawValue: expected.type))
+        var values = Data(count: expected.values.count)
+        values.withUnsafeMutableBytes { values in
+            expected.bytes.withUnsafeBytes { bytes in
+                format.decode(
+                    bytes, into: values,
+                    parallelism: BlockParallelism(maxThreads: 3, minElementsPerThread: 1))
+            }
         }
-        let values = Data((0..<numBlocks).flatMap { _ in expected.values.prefix(32 * 4) })
-        #expect(decoded.bytes == values)
+        #expect(values == expected.values)
     }
 
     @Test func truncatedBytesAreRefused() throws {
