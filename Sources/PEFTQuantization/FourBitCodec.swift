@@ -15,6 +15,7 @@ package struct FourBitCodec: Sendable {
     /// Elements of a block.
     package let blockSize: Int
     private let instructionSet: InstructionSet
+    private let parallelism: BlockParallelism
     private let codebook: [Float]
 
     /// The dtypes that have 4-bit codes.
@@ -25,13 +26,15 @@ package struct FourBitCodec: Sendable {
     /// - Throws: `QuantizationError.invalidBlockSize`.
     /// - Precondition: this machine runs the instruction set.
     package init(
-        quantType: QuantType, blockSize: Int, instructionSet: InstructionSet = .best
+        quantType: QuantType, blockSize: Int, instructionSet: InstructionSet = .best,
+        parallelism: BlockParallelism = .automatic
     ) throws(QuantizationError) {
         try QuantizationConfig(quantType: quantType, blockSize: blockSize).validate()
         precondition(instructionSet.isSupported, "\(instructionSet) is not of this machine")
         self.quantType = quantType
         self.blockSize = blockSize
         self.instructionSet = instructionSet
+        self.parallelism = parallelism
         codebook = quantType.codebook
     }
 
@@ -61,7 +64,7 @@ package struct FourBitCodec: Sendable {
         let count = input.count / dtype.sizeBytes
         precondition(packed.count == (count + 1) / 2 && absmax.count == numBlocks(count))
         let firstFailure = Atomic(Int64.max)
-        BlockRanges.forEach(absmax.count, numElements: count) { blocks in
+        parallelism.forEachRange(of: absmax.count, numElements: count) { blocks in
             let status = ckernels_fourbit_quantize(
                 instructionSet.rawValue, codebook, Self.elementType(dtype), input.baseAddress,
                 Int64(count), Int64(blockSize), Int64(blocks.lowerBound), Int64(blocks.upperBound),
@@ -89,7 +92,7 @@ package struct FourBitCodec: Sendable {
     ) {
         let count = output.count / dtype.sizeBytes
         precondition(packed.count == (count + 1) / 2 && absmax.count == numBlocks(count))
-        BlockRanges.forEach(absmax.count, numElements: count) { blocks in
+        parallelism.forEachRange(of: absmax.count, numElements: count) { blocks in
             let status = ckernels_fourbit_dequantize(
                 instructionSet.rawValue, codebook, Self.elementType(dtype),
                 packed.bindMemory(to: UInt8.self).baseAddress, absmax.baseAddress, Int64(count),

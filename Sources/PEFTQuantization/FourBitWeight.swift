@@ -6,8 +6,8 @@ public import Torch
 /// `y = x W^T`, W decoded to the dtype of x for the product and freed after it; `dx = dy W`, W decoded again. Nothing but the codes is
 /// kept for backward, and nothing else gets a gradient.
 ///
-/// - Source: bitsandbytes 0.50.2 `autograd/_functions.py:MatMul4Bit`. Differs from it: the weight is never repacked, and
-///   blocks may cross rows in any shape.
+/// - Source: bitsandbytes 0.50.2 `autograd/_functions.py:MatMul4Bit`. Differs from it: the weight is never repacked for
+///   inference, and backward decodes to the compute dtype as forward does, not by way of the dtype that was quantized.
 public final class FourBitWeight: LinearWeight {
     /// The codes and scales.
     public let tensor: FourBitTensor

@@ -69,15 +69,26 @@ public enum GGUFBlockFormat: UInt32, CaseIterable, Sendable {
                 path: path, what: "\(name) blocks", expected: expected, found: bytes.count)
         }
         let output = try torch { () throws(TorchError) in try Tensor.empty(shape) }
-        output.withUnsafeMutableBytes { output in
-            BlockRanges.forEach(numElements / blockSize, numElements: numElements) { blocks in
-                let status = ckernels_gguf_decode(
-                    Int32(rawValue), bytes.bindMemory(to: UInt8.self).baseAddress,
-                    Int64(blocks.lowerBound), Int64(blocks.upperBound),
-                    output.bindMemory(to: Float.self).baseAddress)
-                precondition(status == 0, "the kernel does not know \(name)")
-            }
-        }
+        output.withUnsafeMutableBytes { decode(bytes, into: $0) }
         return output
+    }
+
+    /// Decodes blocks to float32.
+    ///
+    /// - Precondition: the output holds all elements of whole blocks.
+    package func decode(
+        _ bytes: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer,
+        parallelism: BlockParallelism = .automatic
+    ) {
+        let numBlocks = bytes.count / bytesPerBlock
+        precondition(bytes.count == numBlocks * bytesPerBlock)
+        precondition(output.count == numBlocks * blockSize * DType.float32.sizeBytes)
+        parallelism.forEachRange(of: numBlocks, numElements: numBlocks * blockSize) { blocks in
+            let status = ckernels_gguf_decode(
+                Int32(rawValue), bytes.bindMemory(to: UInt8.self).baseAddress,
+                Int64(blocks.lowerBound), Int64(blocks.upperBound),
+                output.bindMemory(to: Float.self).baseAddress)
+            precondition(status == 0, "the kernel does not know \(name)")
+        }
     }
 }

@@ -1,0 +1,102 @@
+import PEFTLayers
+import PEFTQuantization
+import Testing
+import Torch
+
+/// A 4-bit weight computes as the dense weight that it decodes to.
+@Suite struct FourBitWeightTests {
+    struct Case: Sendable, CustomTestStringConvertible {
+        let config: QuantizationConfig
+        let dtype: DType
+        /// outFeatures, inFeatures.
+        let shape: [Int]
+        var testDescription: String { "\(config.quantType.rawValue) \(dtype.name) \(shape)" }
+    }
+
+    static let cases = QuantType.allCases.flatMap { quantType in
+        [DType.float32, .bfloat16].flatMap { dtype in
+            [[48, 64], [33, 50]].map { shape in
+                Case(
+                    config: QuantizationConfig(quantType: quantType), dtype: dtype, shape: shape)
+            }
+        }
+    }
+
+    func makeWeight(_ subject: Case) throws -> FourBitWeight {
+        let dense = try Tensor.normal(subject.shape, generator: Generator(seed: 1))
+        return FourBitWeight(try FourBitTensor(quantizing: dense, config: subject.config))
+    }
+
+    func makeInput(_ subject: Case) throws -> Tensor {
+        try Tensor.normal([5, subject.shape[1]], generator: Generator(seed: 2)).to(subject.dtype)
+    }
+
+    @Test(arguments: cases)
+    func productEqualsThatOfTheDecodedWeight(_ subject: Case) throws {
+        let weight = try makeWeight(subject)
+        let input = try makeInput(subject)
+        let output = try weight.apply(to: input)
+        let expected = try input.linear(weight.tensor.dequantized(to: subject.dtype))
+        #expect(output.dtype == subject.dtype)
+        #expect(output.shape == [5, subject.shape[0]])
+        #expect(output.bytes == expected.bytes)
+    }
+
+    @Test(arguments: cases)
+    func inputGradientEqualsTheDenseOne(_ subject: Case) throws {
+        let weight = try makeWeight(subject)
+        let dense = try weight.tensor.dequantized(to: subject.dtype)
+        let gradient = try Tensor.normal([5, subject.shape[0]], generator: Generator(seed: 3))
+            .to(subject.dtype)
+        let frozenInput = try makeInput(subject)
+        let denseInput = try makeInput(subject)
+        try frozenInput.setRequiresGrad(true)
+        try denseInput.setRequiresGrad(true)
+        try weight.apply(to: frozenInput).backward(gradient: gradient)
+        try denseInput.linear(dense).backward(gradient: gradient)
+        let found = try #require(frozenInput.grad)
+        let expected = try #require(denseInput.grad)
+        #expect(found.dtype == subject.dtype)
+        #expect(found.bytes == expected.bytes)
+    }
+
+    @Test func weightIsFrozen() throws {
+        let weight = try makeWeight(Self.cases[0])
+        let input = try makeInput(Self.cases[0])
+        #expect(try !weight.apply(to: input).requiresGrad)
+        #expect(!weight.tensor.packed.requiresGrad)
+        #expect(try !weight.dequantized().requiresGrad)
+        try input.setRequiresGrad(true)
+        #expect(try weight.apply(to: input).requiresGrad)
+    }
+
+    @Test func batchedInputKeepsItsLeadingDimensions() throws {
+        let weight = try makeWeight(Self.cases[0])
+        let input = try Tensor.normal([2, 3, 64], generator: Generator(seed: 4))
+        try input.setRequiresGrad(true)
+        let output = try weight.apply(to: input)
+        #expect(output.shape == [2, 3, 48])
+        try output.sum().backward()
+        #expect(input.grad?.shape == [2, 3, 64])
+    }
+
+    @Test func decodedWeightIsFloat32() throws {
+        let weight = try makeWeight(Self.cases[0])
+        #expect(try weight.dequantized().dtype == .float32)
+        #expect(weight.storageDescription == "nf4, block 64, double quantized")
+        // 1,536 codes of 48 x 64, 48 codes of absmax, one scale, a codebook of 256.
+        #expect(weight.sizeBytes == 1536 + 48 + 4 + 1024)
+    }
+
+    @Test func wrongComputeDTypeIsRefused() throws {
+        let weight = try makeWeight(Self.cases[0])
+        let input = try Tensor.zeros([2, 64], dtype: .float64)
+        let error = #expect(throws: TorchError.self) { try weight.apply(to: input) }
+        #expect(
+            error?.description
+                == """
+                dequantize(nf4, block 64, double quantized): expected float32, bfloat16 or float16 \
+                to compute in, found float64
+                """)
+    }
+}
