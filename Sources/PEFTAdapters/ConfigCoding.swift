@@ -166,7 +166,7 @@ extension ConfigValue: ConfigRepresentable {
 }
 
 extension Optional: ConfigRepresentable where Wrapped: ConfigRepresentable {
-    package static var expectedValue: String { Wrapped.expectedValue + " or null" }
+    package static var expectedValue: String { Wrapped.expectedValue + ", or null" }
 
     package init?(configValue: ConfigValue) {
         if configValue == .null {

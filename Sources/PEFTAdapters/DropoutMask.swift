@@ -1,5 +1,5 @@
-import PEFTLayers
-import Torch
+package import PEFTLayers
+package import Torch
 
 /// Which elements of a tensor are kept, as bytes 0 and 1.
 ///
@@ -7,11 +7,11 @@ import Torch
 /// the same whatever the number of threads. The mask depends on the key and the path alone, so recomputation repeats it.
 ///
 /// - Source: Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number Generators".
-struct DropoutMask {
+package struct DropoutMask {
     /// Bool, the shape that was asked for.
-    let kept: Tensor
+    package let kept: Tensor
     /// What kept elements are multiplied with, so that the mean stays: `1 / P(kept)`.
-    let scale: Double
+    package let scale: Double
 
     /// Draws a mask.
     ///
@@ -22,7 +22,7 @@ struct DropoutMask {
     ///   - path: names the layer.
     /// - Throws: `TorchError` if libtorch cannot allocate.
     /// - Memory: one byte an element.
-    init(
+    package init(
         probability: Double, shape: [Int], key: DropoutKey, path: String
     ) throws(TorchError) {
         let numDropped = min(UInt64((probability * 65536).rounded()), 65535)
