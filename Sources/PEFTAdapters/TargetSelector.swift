@@ -14,6 +14,7 @@ package struct TargetSelector {
     /// `layers_pattern`; empty means any name before the layer's number.
     package var layersPattern: [String]
 
+    /// Takes the options that all methods have.
     package init(
         targets: TargetModules, excluded: TargetModules? = nil, layers: [Int] = [],
         layersPattern: [String] = []
@@ -44,6 +45,7 @@ public struct PatternMatch: Equatable, Sendable {
     /// The number of layers.
     public let numMatches: Int
 
+    /// Records a count.
     package init(option: String, pattern: String, numMatches: Int) {
         self.option = option
         self.pattern = pattern
