@@ -1,7 +1,7 @@
 package import Foundation
 
 /// A type of value that an option of `adapter_config.json` can hold.
-package protocol ConfigRepresentable: SendableMetatype {
+protocol ConfigRepresentable: SendableMetatype {
     /// What the option accepts, for messages: "a whole number".
     static var expectedValue: String { get }
 
@@ -14,14 +14,17 @@ package protocol ConfigRepresentable: SendableMetatype {
 
 /// One option of a configuration: its key in `adapter_config.json` and the property that holds it.
 package struct ConfigField<Config>: Sendable {
+    /// The key in `adapter_config.json`.
     let key: String
+    /// What the property accepts.
     let expectedValue: String
     /// Sets the property; false if the value is of the wrong type.
     let read: @Sendable (ConfigValue, inout Config) -> Bool
+    /// The property's value.
     let write: @Sendable (Config) -> ConfigValue
 
     /// Connects a key with a property.
-    package init<Value: ConfigRepresentable>(
+    init<Value: ConfigRepresentable>(
         _ key: String, _ property: any WritableKeyPath<Config, Value> & Sendable
     ) {
         self.key = key
@@ -111,31 +114,31 @@ package struct ConfigCoding<Config>: Sendable {
 // MARK: - Values
 
 extension Bool: ConfigRepresentable {
-    package static var expectedValue: String { "true or false" }
+    static var expectedValue: String { "true or false" }
 
-    package init?(configValue: ConfigValue) {
+    init?(configValue: ConfigValue) {
         guard case .bool(let value) = configValue else { return nil }
         self = value
     }
 
-    package var configValue: ConfigValue { .bool(self) }
+    var configValue: ConfigValue { .bool(self) }
 }
 
 extension Int: ConfigRepresentable {
-    package static var expectedValue: String { "a whole number" }
+    static var expectedValue: String { "a whole number" }
 
-    package init?(configValue: ConfigValue) {
+    init?(configValue: ConfigValue) {
         guard case .int(let value) = configValue else { return nil }
         self = value
     }
 
-    package var configValue: ConfigValue { .int(self) }
+    var configValue: ConfigValue { .int(self) }
 }
 
 extension Double: ConfigRepresentable {
-    package static var expectedValue: String { "a number" }
+    static var expectedValue: String { "a number" }
 
-    package init?(configValue: ConfigValue) {
+    init?(configValue: ConfigValue) {
         switch configValue {
         case .int(let value): self = Double(value)
         case .double(let value): self = value
@@ -143,32 +146,32 @@ extension Double: ConfigRepresentable {
         }
     }
 
-    package var configValue: ConfigValue { .double(self) }
+    var configValue: ConfigValue { .double(self) }
 }
 
 extension String: ConfigRepresentable {
-    package static var expectedValue: String { "text" }
+    static var expectedValue: String { "text" }
 
-    package init?(configValue: ConfigValue) {
+    init?(configValue: ConfigValue) {
         guard case .string(let value) = configValue else { return nil }
         self = value
     }
 
-    package var configValue: ConfigValue { .string(self) }
+    var configValue: ConfigValue { .string(self) }
 }
 
 extension ConfigValue: ConfigRepresentable {
-    package static var expectedValue: String { "any value" }
+    static var expectedValue: String { "any value" }
 
-    package init?(configValue: ConfigValue) { self = configValue }
+    init?(configValue: ConfigValue) { self = configValue }
 
-    package var configValue: ConfigValue { self }
+    var configValue: ConfigValue { self }
 }
 
 extension Optional: ConfigRepresentable where Wrapped: ConfigRepresentable {
-    package static var expectedValue: String { Wrapped.expectedValue + " or null" }
+    static var expectedValue: String { Wrapped.expectedValue + ", or null" }
 
-    package init?(configValue: ConfigValue) {
+    init?(configValue: ConfigValue) {
         if configValue == .null {
             self = .none
         } else {
@@ -177,25 +180,25 @@ extension Optional: ConfigRepresentable where Wrapped: ConfigRepresentable {
         }
     }
 
-    package var configValue: ConfigValue { self?.configValue ?? .null }
+    var configValue: ConfigValue { self?.configValue ?? .null }
 }
 
 extension Array: ConfigRepresentable where Element: ConfigRepresentable {
-    package static var expectedValue: String { "a list, each entry \(Element.expectedValue)" }
+    static var expectedValue: String { "a list, each entry \(Element.expectedValue)" }
 
-    package init?(configValue: ConfigValue) {
+    init?(configValue: ConfigValue) {
         guard case .array(let values) = configValue else { return nil }
         self = values.compactMap(Element.init(configValue:))
         if count != values.count { return nil }
     }
 
-    package var configValue: ConfigValue { .array(map(\.configValue)) }
+    var configValue: ConfigValue { .array(map(\.configValue)) }
 }
 
 extension Dictionary: ConfigRepresentable where Key == String, Value: ConfigRepresentable {
-    package static var expectedValue: String { "an object, each value \(Value.expectedValue)" }
+    static var expectedValue: String { "an object, each value \(Value.expectedValue)" }
 
-    package init?(configValue: ConfigValue) {
+    init?(configValue: ConfigValue) {
         self = [:]
         if configValue == .null { return }
         guard case .object(let members) = configValue else { return nil }
@@ -203,5 +206,5 @@ extension Dictionary: ConfigRepresentable where Key == String, Value: ConfigRepr
         if count != members.count { return nil }
     }
 
-    package var configValue: ConfigValue { .object(mapValues(\.configValue)) }
+    var configValue: ConfigValue { .object(mapValues(\.configValue)) }
 }

@@ -74,12 +74,18 @@ extension ConfigValue: Codable {
     package init(json data: Data) throws(AdapterError) {
         do {
             self = try JSONDecoder().decode(ConfigValue.self, from: data)
-        } catch let DecodingError.dataCorrupted(context) {
-            let cause = (context.underlyingError as NSError?)?.userInfo[NSDebugDescriptionErrorKey]
-            let detail = cause as? String ?? context.debugDescription
-            throw .invalidConfig([.notJSON(detail)])
         } catch {
-            throw .invalidConfig([.notJSON("\(error)")])
+            throw .invalidConfig([.notJSON(Self.syntaxError(in: data) ?? "\(error)")])
+        }
+    }
+
+    /// The place of a syntax error, which `JSONDecoder` does not tell.
+    private static func syntaxError(in data: Data) -> String? {
+        do {
+            _ = try JSONSerialization.jsonObject(with: data, options: .fragmentsAllowed)
+            return nil
+        } catch {
+            return (error as NSError).userInfo[NSDebugDescriptionErrorKey] as? String
         }
     }
 }

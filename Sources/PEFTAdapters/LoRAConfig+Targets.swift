@@ -8,6 +8,14 @@ public struct LoRATarget: Equatable, Sendable {
     public let alpha: Double
     /// The factor of the product `B A`: `alpha / rank`, or `alpha / √rank` with rsLoRA.
     public let scaling: Double
+
+    /// Computes the scaling of a layer.
+    public init(path: String, rank: Int, alpha: Double, useRslora: Bool = false) {
+        self.path = path
+        self.rank = rank
+        self.alpha = alpha
+        scaling = alpha / (useRslora ? Double(rank).squareRoot() : Double(rank))
+    }
 }
 
 /// A LoRA configuration applied to the names of one model.
@@ -48,10 +56,8 @@ extension LoRAConfig {
             return .noSuchLayer(nearest: modules.nearestName(to: text))
         }
         let targets = zip(selection.paths, zip(ranks, alphas)).map { path, values in
-            let rank = values.0 ?? r
-            let alpha = values.1 ?? loraAlpha
-            let divisor = useRslora ? Double(rank).squareRoot() : Double(rank)
-            return LoRATarget(path: path, rank: rank, alpha: alpha, scaling: alpha / divisor)
+            LoRATarget(
+                path: path, rank: values.0 ?? r, alpha: values.1 ?? loraAlpha, useRslora: useRslora)
         }
         var config = self
         config.targetModules = selection.targets

@@ -159,9 +159,9 @@ private struct Alpha: ConfigRepresentable {
 }
 
 extension LoRAInitialization: ConfigRepresentable {
-    package static var expectedValue: String { "true, false or \"gaussian\"" }
+    static var expectedValue: String { "true, false or \"gaussian\"" }
 
-    package init?(configValue: ConfigValue) {
+    init?(configValue: ConfigValue) {
         switch configValue {
         case .bool(let standard): self = standard ? .kaimingUniform : .random
         case .string(let name) where name.lowercased() == "gaussian": self = .gaussian
@@ -169,7 +169,7 @@ extension LoRAInitialization: ConfigRepresentable {
         }
     }
 
-    package var configValue: ConfigValue {
+    var configValue: ConfigValue {
         switch self {
         case .kaimingUniform: .bool(true)
         case .random: .bool(false)

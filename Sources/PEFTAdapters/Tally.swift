@@ -5,6 +5,9 @@ struct Tally {
         let pattern: String
         var count = 0
         var dropReason: UnmatchedPattern.Reason?
+
+        /// Excluding all that another option asks for is a choice, not a slip.
+        var isEffective: Bool { count > 0 || dropReason == .excluded }
     }
 
     private var rows: [Row] = []
@@ -26,22 +29,32 @@ struct Tally {
     ) {
         for index in rows.indices
         where rows[index].option == option && rows[index].pattern == pattern {
-            if let reason {
-                rows[index].dropReason = rows[index].dropReason ?? reason
-            } else {
-                rows[index].count += 1
+            switch reason {
+            case nil: rows[index].count += 1
+            case .excluded: rows[index].dropReason = .excluded
+            case let reason: rows[index].dropReason = rows[index].dropReason ?? reason
             }
         }
     }
 
-    /// Throws one error for all that matched nothing.
+    /// The patterns of an option that apply to something, or would if it were not excluded.
+    func effective(_ option: String) -> [String] {
+        rows.filter { $0.option == option && $0.isEffective }.map(\.pattern)
+    }
+
+    /// Forgets the patterns of an option that apply to nothing.
+    mutating func removeIneffective(_ option: String) {
+        rows.removeAll { $0.option == option && !$0.isEffective }
+    }
+
+    /// Throws one error for all that is without effect.
     ///
     /// - Parameter reason: the reason if there was no match that was dropped; gets the option and the pattern.
     /// - Throws: `AdapterError.unmatched`.
     func requireMatches(
         reason: (String, String) -> UnmatchedPattern.Reason
     ) throws(AdapterError) {
-        let unmatched = rows.filter { $0.count == 0 }.map {
+        let unmatched = rows.filter { !$0.isEffective }.map {
             UnmatchedPattern(
                 option: $0.option, pattern: $0.pattern,
                 reason: $0.dropReason ?? reason($0.option, $0.pattern))

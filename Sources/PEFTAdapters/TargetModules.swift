@@ -14,9 +14,9 @@ extension TargetModules: ExpressibleByArrayLiteral {
 }
 
 extension TargetModules: ConfigRepresentable {
-    package static var expectedValue: String { "text or a list, each entry text" }
+    static var expectedValue: String { "text or a list, each entry text" }
 
-    package init?(configValue: ConfigValue) {
+    init?(configValue: ConfigValue) {
         switch configValue {
         case .string(let text): self = text.lowercased() == "all-linear" ? .allLinear : .regex(text)
         case .array:
@@ -27,7 +27,7 @@ extension TargetModules: ConfigRepresentable {
     }
 
     /// The value as PEFT writes it, with names sorted: PEFT writes a Python set, in an order that varies.
-    package var configValue: ConfigValue {
+    var configValue: ConfigValue {
         switch self {
         case .names(let names):
             let unique = Set(names).sorted {
@@ -62,9 +62,9 @@ extension OneOrMore: ExpressibleByArrayLiteral {
 }
 
 extension OneOrMore: ConfigRepresentable where Element: ConfigRepresentable {
-    package static var expectedValue: String { "\(Element.expectedValue) or a list of such" }
+    static var expectedValue: String { "\(Element.expectedValue) or a list of such" }
 
-    package init?(configValue: ConfigValue) {
+    init?(configValue: ConfigValue) {
         if let value = Element(configValue: configValue) {
             self = .one(value)
         } else {
@@ -73,7 +73,7 @@ extension OneOrMore: ConfigRepresentable where Element: ConfigRepresentable {
         }
     }
 
-    package var configValue: ConfigValue {
+    var configValue: ConfigValue {
         switch self {
         case .one(let value): value.configValue
         case .more(let values): values.configValue

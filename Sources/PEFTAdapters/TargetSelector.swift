@@ -14,6 +14,7 @@ package struct TargetSelector {
     /// `layers_pattern`; empty means any name before the layer's number.
     package var layersPattern: [String]
 
+    /// Takes the options that all methods have.
     package init(
         targets: TargetModules, excluded: TargetModules? = nil, layers: [Int] = [],
         layersPattern: [String] = []
@@ -43,6 +44,13 @@ public struct PatternMatch: Equatable, Sendable {
     public let pattern: String
     /// The number of layers.
     public let numMatches: Int
+
+    /// Records a count.
+    package init(option: String, pattern: String, numMatches: Int) {
+        self.option = option
+        self.pattern = pattern
+        self.numMatches = numMatches
+    }
 }
 
 extension TargetSelector {
@@ -53,43 +61,65 @@ extension TargetSelector {
     /// - Throws: `AdapterError.invalidConfig` for a regular expression that does not parse,
     ///   `AdapterError.unmatched` with everything that matches nothing.
     package func select(from modules: ModulePaths) throws(AdapterError) -> TargetSelection {
-        let targets = targets == .allLinear ? .names(modules.allLinearNames) : targets
+        let names = targets == .allLinear ? modules.allLinearNames : nil
+        let patterns = try Self.matchers(
+            of: names.map(TargetModules.names) ?? targets, key: "target_modules")
         var tally = Tally()
         let isExcluded = try exclusion(in: modules, tally: &tally)
         let layerIndex = try layerIndexReader(in: modules)
-        var paths: [String] = []
-        let patterns = try Self.matchers(of: targets, key: "target_modules")
         for pattern in patterns { tally.declare("target_modules", pattern.text) }
         for layer in layers { tally.declare("layers_to_transform", "\(layer)") }
+        var paths: [String] = []
         var existingLayers: Set<Int> = []
 
         for path in modules.linears {
             let matching = patterns.filter { $0.matches(path) }
             if matching.isEmpty { continue }
-            var drop: UnmatchedPattern.Reason?
             let index = layerIndex(path)
             if let index { existingLayers.insert(index) }
-            if isExcluded(path) {
-                drop = .excluded
-            } else if !layers.isEmpty, !matching.contains(where: { $0.isExact(path) }) {
-                if let index, layers.contains(index) {
-                    tally.count("layers_to_transform", "\(index)")
-                } else {
-                    drop = .outsideLayers
-                }
-            }
+            // A whole path is taken whatever its layer, as PEFT does.
+            let isInLayers =
+                layers.isEmpty || matching.contains { $0.isExact(path) }
+                || index.map(layers.contains) == true
+            let drop: UnmatchedPattern.Reason? =
+                !isInLayers ? .outsideLayers : isExcluded(path) ? .excluded : nil
             if drop == nil { paths.append(path) }
             for pattern in matching {
                 tally.count("target_modules", pattern.text, droppedBecause: drop)
             }
+            if let index {
+                tally.count("layers_to_transform", "\(index)", droppedBecause: drop)
+            }
         }
+        if names != nil { tally.removeIneffective("target_modules") }
         let existing = existingLayers.min().flatMap { low in existingLayers.max().map { low...$0 } }
         try tally.requireMatches { option, pattern in
             option == "layers_to_transform"
                 ? .noSuchIndex(existing: existing)
                 : .noSuchLayer(nearest: modules.nearestName(to: pattern))
         }
-        return TargetSelection(paths: paths, targets: targets, matches: tally.matches)
+        if paths.isEmpty { throw .unmatched(nothingLeft(in: modules)) }
+        let written = names == nil ? targets : .names(tally.effective("target_modules"))
+        return TargetSelection(paths: paths, targets: written, matches: tally.matches)
+    }
+
+    /// Why no layer is left though each part of the configuration matches one.
+    private func nothingLeft(in modules: ModulePaths) -> [UnmatchedPattern] {
+        func unmatched(
+            _ pattern: String, _ reason: UnmatchedPattern.Reason
+        ) -> UnmatchedPattern {
+            UnmatchedPattern(option: "target_modules", pattern: pattern, reason: reason)
+        }
+        switch targets {
+        case .names(let names): return names.map { unmatched($0, .excluded) }
+        case .regex(let text): return [unmatched(text, .excluded)]
+        case .allLinear:
+            if modules.linears.isEmpty {
+                return [unmatched("all-linear", .noSuchLayer(nearest: nil))]
+            }
+            let isOnlyTheHead = modules.allLinearNames.isEmpty
+            return [unmatched("all-linear", isOnlyTheHead ? .onlyTheHead : .excluded)]
+        }
     }
 
     /// Whether a path is excluded; counts what each entry of `exclude_modules` matches.
