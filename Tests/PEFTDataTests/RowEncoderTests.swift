@@ -155,6 +155,26 @@ import Testing
                 + "row of messages; unset it")
     }
 
+    @Test func tokenizersWithoutTemplateOrEndOfSequenceAreTold() throws {
+        let json = try Data(contentsOf: Checkout.fixture("data/tokenizer/tokenizer.json"))
+        let bare = try Tokenizer(tokenizerJSON: json)
+        #expect(
+            try errorText(#"{"messages": [{"role": "user", "content": "a"}]}"#, tokenizer: bare)
+                == "rows.jsonl:1: a row of messages needs a chat template, and the tokenizer has none; "
+                + "use an instruction model, add chat_template.jinja to the model, or write rows of "
+                + #"{"text"}"#)
+        #expect(
+            try errorText(#"{"text": "a"}"#, tokenizer: bare)
+                == "rows.jsonl:1: the text must end in the end-of-sequence token, and the tokenizer "
+                + "names none; set eos_token in tokenizer_config.json")
+        let text = #"{"text": "The sky"}"#
+        let options = EncodingOptions(appendsEOS: false)
+        #expect(try errorText(text, tokenizer: bare, options: options) == "no error")
+        #expect(
+            DatasetProblem.tokenizerFailed(reason: "why").description
+                == "the text cannot be tokenized: why")
+    }
+
     @Test func templatesThatFailAreTold() throws {
         let chat = #"{"messages": [{"role": "user", "content": "a"}]}"#
         for template in ["{% if", "{{ raise_exception('roles must alternate') }}"] {
