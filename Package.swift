@@ -33,7 +33,9 @@ let all: [Target] = [
             ])
         ],
         linkerSettings: [
-            .unsafeFlags(["-L" + libtorch + "/lib", "-Xlinker", "-rpath", "-Xlinker", libtorch + "/lib"]),
+            .unsafeFlags([
+                "-L" + libtorch + "/lib", "-Xlinker", "-rpath", "-Xlinker", libtorch + "/lib",
+            ]),
             .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
         ]),
     .target(name: "CKernels", cxxSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
@@ -46,7 +48,8 @@ let all: [Target] = [
     library("PEFTAdapters", ["PEFTLayers", "Torch"]),
     library("PEFTModels", ["PEFTLayers", "Torch"]),
     library(
-        "PEFTCheckpoints", ["PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers", "Torch"]),
+        "PEFTCheckpoints",
+        ["PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers", "Torch"]),
     library("PEFTTokenizers", ["COniguruma"]),
     library("PEFTData", ["PEFTTokenizers"]),
     library(
@@ -71,7 +74,10 @@ let all: [Target] = [
     tests("PEFTModelsTests", ["PEFTModels", "PEFTCheckpoints", "PEFTLayers", "Torch"]),
     tests(
         "PEFTCheckpointsTests",
-        ["PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers", "Torch"]),
+        [
+            "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers",
+            "Torch",
+        ]),
     tests("PEFTTokenizersTests", ["PEFTTokenizers"]),
     tests("PEFTDataTests", ["PEFTData", "PEFTTokenizers"]),
     tests("PEFTTrainingTests", ["PEFT"]),
@@ -80,7 +86,8 @@ let all: [Target] = [
 
 // While the tree is being built up: only the targets whose folder is there. (Removed before the first release.)
 func folder(_ target: Target) -> String {
-    Context.packageDirectory + "/" + (target.path ?? (target.isTest ? "Tests/" : "Sources/") + target.name)
+    Context.packageDirectory + "/"
+        + (target.path ?? (target.isTest ? "Tests/" : "Sources/") + target.name)
 }
 let present = all.filter { FileManager.default.fileExists(atPath: folder($0)) }
 let names = Set(present.map(\.name))

@@ -1,0 +1,58 @@
+# Every target says what it does, installs only what is missing, and works offline once it has run.
+# LIBTORCH=<folder> in the environment uses that libtorch 2.13.0 instead of the wheel in .venv-torch.
+
+.PHONY: help setup libtorch model build test demo parity bench fixtures lint budget clean distclean
+.NOTPARALLEL:
+
+help:
+	@echo "make demo      build, fine-tune SmolLM2-135M in 4 bits on WordNet, show what it learned"
+	@echo "make test      build and run all tests, lint, budgets (what CI runs)"
+	@echo "make build     leave the release command at .build/release/peft"
+	@echo "make model     fetch the demo model into .cache/models"
+	@echo "make parity    compare with transformers + PEFT + bitsandbytes, in .venv-parity"
+	@echo "make bench     measure training speed and memory beside the peer, in .venv-parity"
+	@echo "make fixtures  make the committed test fixtures again with the pinned peers, show the difference"
+	@echo "make lint      swift format in strict mode"
+	@echo "make budget    sizes, counts and imports that are kept in bounds"
+	@echo "make clean     remove build products (distclean: also libtorch, venvs, the model)"
+
+setup:
+	@scripts/setup/system.sh swift libraries
+	@scripts/setup/libtorch.sh
+	@scripts/setup/checkout.sh
+
+libtorch:
+	@scripts/setup/libtorch.sh
+
+model:
+	@scripts/setup/model.sh
+
+build: setup
+	swift build -c release --product peft
+
+test: setup model
+	@scripts/test.sh
+
+demo: build model
+	@scripts/demo.sh
+
+parity: build model
+	@scripts/parity/run.sh
+
+bench: build model
+	@Benchmarks/train-step.sh
+
+fixtures:
+	@scripts/fixtures.sh
+
+lint:
+	@scripts/lint.sh
+
+budget:
+	@scripts/budget.py
+
+clean:
+	rm -rf .build demo-output
+
+distclean: clean
+	rm -rf .libtorch .venv-torch .venv-parity .cache

@@ -1,0 +1,17 @@
+// Instruction sets: how a kernel is compiled for one, without compiler flags.
+#pragma once
+
+#include "CKernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define CKERNELS_X86 1
+#define CKERNELS_TARGET_AVX2 __attribute__((target("avx2")))
+#define CKERNELS_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#else
+#define CKERNELS_X86 0
+#endif
+
+// Bodies that every instruction set shares are inlined into a function with that set's target attribute, and vectorized
+// there by the compiler.
+#define CKERNELS_INLINE static inline __attribute__((always_inline))

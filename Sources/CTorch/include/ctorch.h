@@ -1,0 +1,170 @@
+// libtorch behind a C ABI: the only door to torch headers in this package.
+//
+// Conventions
+// - Every fallible function returns int32_t: 0 = success, 1 = failure; then `ctorch_last_error()` (per thread) has the
+//   reason. No C++ exception leaves this library, and none crosses a Swift frame.
+// - `CTorchTensor` is an owning handle on one at::Tensor. Parameters are borrowed (+0); a handle written to `out` is
+//   owned by the caller (+1), who frees it once with `ctorch_tensor_free`.
+// - dtypes are the codes of c10::ScalarType (uint8 0, int8 1, int16 2, int32 3, int64 4, float16 5, float32 6,
+//   float64 7, bool 11, bfloat16 15).
+// - A callback context is released exactly once, by the last C++ owner.
+#ifndef CTORCH_H
+#define CTORCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct CTorchTensorHandle *CTorchTensor;
+typedef struct CTorchGeneratorHandle *CTorchGenerator;
+typedef void (*CTorchRelease)(void *context);
+
+// MARK: errors and runtime
+const char *ctorch_last_error(void);
+void ctorch_set_callback_error(const char *message);
+const char *ctorch_runtime_header_version(void);
+const char *ctorch_runtime_configuration(void);
+int32_t ctorch_runtime_set_num_threads(int32_t count);
+int32_t ctorch_runtime_num_threads(void);
+int64_t ctorch_runtime_live_tensors(void);
+int64_t ctorch_runtime_live_contexts(void);
+
+// MARK: creation
+int32_t ctorch_tensor_empty(const int64_t *sizes, int32_t dims, int32_t dtype, CTorchTensor *out);
+int32_t ctorch_tensor_full(const int64_t *sizes, int32_t dims, int32_t dtype, double value, CTorchTensor *out);
+int32_t ctorch_tensor_arange(int64_t end, CTorchTensor *out);
+// Zero copy; `release(context)` runs when the storage dies, also when this call fails.
+int32_t ctorch_tensor_from_blob(void *data, const int64_t *sizes, int32_t dims, int32_t dtype, CTorchRelease release,
+                                void *context, CTorchTensor *out);
+int32_t ctorch_tensor_alias(CTorchTensor tensor, CTorchTensor *out);
+void ctorch_tensor_free(CTorchTensor tensor);
+
+// MARK: properties
+int32_t ctorch_tensor_dims(CTorchTensor tensor);
+const int64_t *ctorch_tensor_sizes(CTorchTensor tensor);
+int64_t ctorch_tensor_numel(CTorchTensor tensor);
+int32_t ctorch_tensor_dtype(CTorchTensor tensor);
+bool ctorch_tensor_is_contiguous(CTorchTensor tensor);
+bool ctorch_tensor_is_same(CTorchTensor left, CTorchTensor right);
+int32_t ctorch_tensor_data(CTorchTensor tensor, void **out);
+int32_t ctorch_tensor_item(CTorchTensor tensor, double *out);
+
+// MARK: random
+int32_t ctorch_generator_make(uint64_t seed, CTorchGenerator *out);
+void ctorch_generator_free(CTorchGenerator generator);
+int32_t ctorch_random_uniform(CTorchTensor tensor, double low, double high, CTorchGenerator generator);
+int32_t ctorch_random_normal(CTorchTensor tensor, double mean, double deviation, CTorchGenerator generator);
+int32_t ctorch_random_bernoulli(CTorchTensor tensor, double probability, CTorchGenerator generator);
+int32_t ctorch_random_multinomial(CTorchTensor probabilities, CTorchGenerator generator, CTorchTensor *out);
+
+// MARK: element-wise
+int32_t ctorch_elementwise_add(CTorchTensor left, CTorchTensor right, double scale, CTorchTensor *out);
+int32_t ctorch_elementwise_sub(CTorchTensor left, CTorchTensor right, CTorchTensor *out);
+int32_t ctorch_elementwise_mul(CTorchTensor left, CTorchTensor right, CTorchTensor *out);
+int32_t ctorch_elementwise_div(CTorchTensor left, CTorchTensor right, CTorchTensor *out);
+int32_t ctorch_elementwise_add_scalar(CTorchTensor tensor, double value, CTorchTensor *out);
+int32_t ctorch_elementwise_mul_scalar(CTorchTensor tensor, double value, CTorchTensor *out);
+int32_t ctorch_elementwise_pow(CTorchTensor left, CTorchTensor right, CTorchTensor *out);
+int32_t ctorch_elementwise_pow_scalar(CTorchTensor tensor, double exponent, CTorchTensor *out);
+int32_t ctorch_elementwise_neg(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_abs(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_exp(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_log(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_sqrt(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_rsqrt(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_sin(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_cos(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_sigmoid(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_silu(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_silu_backward(CTorchTensor gradient, CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_to(CTorchTensor tensor, int32_t dtype, CTorchTensor *out);
+
+// MARK: reductions
+int32_t ctorch_reduce_sum(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_reduce_sum_dims(CTorchTensor tensor, const int64_t *axes, int32_t count, bool keep, CTorchTensor *out);
+int32_t ctorch_reduce_mean(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_reduce_mean_dims(CTorchTensor tensor, const int64_t *axes, int32_t count, bool keep, CTorchTensor *out);
+int32_t ctorch_reduce_max(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_reduce_argmax(CTorchTensor tensor, int64_t axis, CTorchTensor *out);
+int32_t ctorch_reduce_norm(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_reduce_all_finite(CTorchTensor tensor, bool *out);
+int32_t ctorch_reduce_equal(CTorchTensor left, CTorchTensor right, bool *out);
+
+// MARK: shape
+int32_t ctorch_shape_reshape(CTorchTensor tensor, const int64_t *sizes, int32_t dims, CTorchTensor *out);
+int32_t ctorch_shape_transpose(CTorchTensor tensor, int64_t first, int64_t second, CTorchTensor *out);
+int32_t ctorch_shape_permute(CTorchTensor tensor, const int64_t *axes, int32_t dims, CTorchTensor *out);
+int32_t ctorch_shape_narrow(CTorchTensor tensor, int64_t axis, int64_t start, int64_t length, CTorchTensor *out);
+int32_t ctorch_shape_select(CTorchTensor tensor, int64_t axis, int64_t index, CTorchTensor *out);
+int32_t ctorch_shape_unsqueeze(CTorchTensor tensor, int64_t axis, CTorchTensor *out);
+int32_t ctorch_shape_expand(CTorchTensor tensor, const int64_t *sizes, int32_t dims, CTorchTensor *out);
+int32_t ctorch_shape_contiguous(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_shape_clone(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_shape_cat(const CTorchTensor *tensors, int32_t count, int64_t axis, CTorchTensor *out);
+int32_t ctorch_shape_stack(const CTorchTensor *tensors, int32_t count, int64_t axis, CTorchTensor *out);
+int32_t ctorch_shape_index_select(CTorchTensor tensor, int64_t axis, CTorchTensor indices, CTorchTensor *out);
+int32_t ctorch_shape_index_add(CTorchTensor tensor, int64_t axis, CTorchTensor indices, CTorchTensor source,
+                               CTorchTensor *out);
+int32_t ctorch_shape_sort(CTorchTensor tensor, bool descending, CTorchTensor *values, CTorchTensor *indices);
+int32_t ctorch_shape_cumsum(CTorchTensor tensor, int64_t axis, CTorchTensor *out);
+
+// MARK: linear algebra and neural-network operations
+int32_t ctorch_linalg_matmul(CTorchTensor left, CTorchTensor right, CTorchTensor *out);
+int32_t ctorch_linalg_linear(CTorchTensor input, CTorchTensor weight, CTorchTensor bias, CTorchTensor *out);
+int32_t ctorch_nn_embedding(CTorchTensor weight, CTorchTensor indices, CTorchTensor *out);
+int32_t ctorch_nn_softmax(CTorchTensor tensor, int64_t axis, CTorchTensor *out);
+int32_t ctorch_nn_log_softmax(CTorchTensor tensor, int64_t axis, CTorchTensor *out);
+int32_t ctorch_nn_cross_entropy(CTorchTensor logits, CTorchTensor targets, bool reduce, CTorchTensor *out);
+int32_t ctorch_nn_attention(CTorchTensor query, CTorchTensor key, CTorchTensor value, bool causal, double scale,
+                            CTorchTensor *out, CTorchTensor *logSumExp);
+int32_t ctorch_nn_attention_backward(CTorchTensor gradient, CTorchTensor query, CTorchTensor key, CTorchTensor value,
+                                     CTorchTensor output, CTorchTensor logSumExp, bool causal, double scale,
+                                     CTorchTensor *queryGradient, CTorchTensor *keyGradient,
+                                     CTorchTensor *valueGradient);
+
+// MARK: in place (the caller runs them without grad)
+int32_t ctorch_inplace_copy(CTorchTensor target, CTorchTensor source);
+int32_t ctorch_inplace_add(CTorchTensor target, CTorchTensor other, double scale);
+int32_t ctorch_inplace_mul_scalar(CTorchTensor target, double value);
+int32_t ctorch_inplace_fill(CTorchTensor target, double value);
+int32_t ctorch_inplace_lerp(CTorchTensor target, CTorchTensor end, double weight);
+int32_t ctorch_inplace_addcmul(CTorchTensor target, CTorchTensor first, CTorchTensor second, double value);
+int32_t ctorch_inplace_addcdiv(CTorchTensor target, CTorchTensor numerator, CTorchTensor denominator, double value);
+
+// MARK: autograd
+bool ctorch_autograd_is_enabled(void);
+bool ctorch_autograd_set_enabled(bool enabled);  // returns the previous value
+bool ctorch_autograd_requires_grad(CTorchTensor tensor);
+bool ctorch_autograd_has_graph(CTorchTensor tensor);
+int32_t ctorch_autograd_set_requires_grad(CTorchTensor tensor, bool value);
+int32_t ctorch_autograd_detach(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_autograd_get_grad(CTorchTensor tensor, CTorchTensor *out);  // *out = NULL: no gradient
+int32_t ctorch_autograd_set_grad(CTorchTensor tensor, CTorchTensor gradient);  // NULL clears
+int32_t ctorch_autograd_backward(const CTorchTensor *outputs, const CTorchTensor *gradients, int32_t count,
+                                 bool retain);
+// result[i] = NULL: output does not depend on input i.
+int32_t ctorch_autograd_gradients(const CTorchTensor *outputs, const CTorchTensor *gradients, int32_t numOutputs,
+                                  const CTorchTensor *inputs, int32_t numInputs, bool retain, CTorchTensor *result);
+// Writes one owned handle (or NULL) per forward input to `inputGradients`.
+typedef int32_t (*CTorchPullback)(void *context, const CTorchTensor *outputGradients, int32_t numOutputs,
+                                  CTorchTensor *inputGradients, int32_t numInputs);
+// Makes outputs, computed without grad, differentiable with respect to inputs. Takes the context.
+int32_t ctorch_autograd_node(const char *name, const CTorchTensor *inputs, int32_t numInputs,
+                             const CTorchTensor *outputs, int32_t numOutputs, CTorchPullback pullback,
+                             CTorchRelease release, void *context);
+typedef int32_t (*CTorchGradHook)(void *context, CTorchTensor gradient, CTorchTensor *replacement);
+int32_t ctorch_autograd_add_hook(CTorchTensor tensor, CTorchGradHook hook, CTorchRelease release, void *context,
+                                 uint32_t *position);
+int32_t ctorch_autograd_remove_hook(CTorchTensor tensor, uint32_t position);
+typedef int32_t (*CTorchAccumulateHook)(void *context, CTorchTensor parameter);
+int32_t ctorch_autograd_set_accumulate_hook(CTorchTensor tensor, CTorchAccumulateHook hook, CTorchRelease release,
+                                            void *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,49 @@
+// Errors, versions, threads and the counters that the leak tests read.
+#include "internal.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <torch/headeronly/version.h>
+
+namespace ctorch {
+
+static thread_local std::string lastError;
+static thread_local std::string callbackError;
+std::atomic<int64_t> liveTensors{0};
+std::atomic<int64_t> liveContexts{0};
+
+void setLastError(std::string message) { lastError = std::move(message); }
+
+void throwCallbackError() {
+  std::string message = std::move(callbackError);
+  callbackError.clear();
+  TORCH_CHECK(false, message.empty() ? "a Swift callback failed without a message" : message);
+}
+
+}  // namespace ctorch
+
+using namespace ctorch;
+
+extern "C" {
+
+const char *ctorch_last_error(void) { return lastError.c_str(); }
+
+void ctorch_set_callback_error(const char *message) { callbackError = message; }
+
+const char *ctorch_runtime_header_version(void) { return TORCH_VERSION; }
+
+const char *ctorch_runtime_configuration(void) {
+  static const std::string text = at::show_config();
+  return text.c_str();
+}
+
+int32_t ctorch_runtime_set_num_threads(int32_t count) { CTORCH_TRY(at::set_num_threads(count)); }
+
+int32_t ctorch_runtime_num_threads(void) { return at::get_num_threads(); }
+
+int64_t ctorch_runtime_live_tensors(void) { return liveTensors.load(); }
+
+int64_t ctorch_runtime_live_contexts(void) { return liveContexts.load(); }
+
+}

@@ -1,0 +1,207 @@
+package import Foundation
+
+/// A type of value that an option of `adapter_config.json` can hold.
+package protocol ConfigRepresentable: SendableMetatype {
+    /// What the option accepts, for messages: "a whole number".
+    static var expectedValue: String { get }
+
+    /// Reads the JSON value; nil if it is of another type.
+    init?(configValue: ConfigValue)
+
+    /// The JSON value to write.
+    var configValue: ConfigValue { get }
+}
+
+/// One option of a configuration: its key in `adapter_config.json` and the property that holds it.
+package struct ConfigField<Config>: Sendable {
+    let key: String
+    let expectedValue: String
+    /// Sets the property; false if the value is of the wrong type.
+    let read: @Sendable (ConfigValue, inout Config) -> Bool
+    let write: @Sendable (Config) -> ConfigValue
+
+    /// Connects a key with a property.
+    package init<Value: ConfigRepresentable>(
+        _ key: String, _ property: any WritableKeyPath<Config, Value> & Sendable
+    ) {
+        self.key = key
+        expectedValue = Value.expectedValue
+        read = { value, config in
+            guard let read = Value(configValue: value) else { return false }
+            config[keyPath: property] = read
+            return true
+        }
+        write = { $0[keyPath: property].configValue }
+    }
+}
+
+/// How a method's configuration is written to and read from `adapter_config.json`.
+///
+/// Reading is strict. A key with a property must hold a value of its type. A key that PEFT knows and that is
+/// not supported here may be there if it asks for nothing (PEFT's default, null, false, or empty). So may an
+/// unknown key, so that files of later PEFT versions stay readable. All other keys are collected into one error.
+package struct ConfigCoding<Config>: Sendable {
+    /// The value of `peft_type`, in capitals.
+    package let peftType: String
+    /// The options with a property.
+    package let fields: [ConfigField<Config>]
+    /// The options that PEFT knows and that are not supported here, with PEFT's defaults.
+    package let unsupported: [String: ConfigValue]
+
+    /// Keys that have a meaning only while PEFT runs; PEFT does not write them and ignores them too.
+    private var ignoredKeys: Set<String> { ["runtime_config"] }
+
+    /// Every key that a written file has.
+    package var keys: [String] {
+        (fields.map(\.key) + unsupported.keys + ["peft_type"]).sorted()
+    }
+
+    /// Reads a file's content over the defaults.
+    ///
+    /// - Throws: `AdapterError.invalidConfig` with every problem found.
+    package func read(_ value: ConfigValue, over defaults: Config) throws(AdapterError) -> Config {
+        guard case .object(var members) = value else {
+            throw .invalidConfig([
+                .wrongValue(key: nil, expected: "an object", found: value.description)
+            ])
+        }
+        var config = defaults
+        var problems: [AdapterConfigProblem] = []
+        if let type = members.removeValue(forKey: "peft_type"), type != .string(peftType) {
+            problems.append(
+                .wrongValue(key: "peft_type", expected: "\"\(peftType)\"", found: type.description))
+        }
+        for field in fields {
+            guard let value = members.removeValue(forKey: field.key) else { continue }
+            if !field.read(value, &config) {
+                problems.append(
+                    .wrongValue(
+                        key: field.key, expected: field.expectedValue, found: value.description))
+            }
+        }
+        for (key, value) in members.sorted(by: { $0.key < $1.key })
+        where !value.isInert && !ignoredKeys.contains(key) {
+            if let supported = unsupported[key] {
+                guard value != supported else { continue }
+                problems.append(
+                    .unsupportedOption(
+                        key: key, value: value.description, supported: supported.description))
+            } else {
+                let nearest = nearestName(to: key, among: keys, atMost: max(2, key.count / 3))
+                problems.append(
+                    .unknownKey(key, value: value.description, nearest: nearest))
+            }
+        }
+        if problems.isEmpty { return config }
+        throw .invalidConfig(problems)
+    }
+
+    /// The configuration as the object that PEFT writes: every key, unsupported options at PEFT's defaults.
+    package func write(_ config: Config) -> ConfigValue {
+        var members = unsupported
+        members["peft_type"] = .string(peftType)
+        for field in fields { members[field.key] = field.write(config) }
+        return .object(members)
+    }
+
+    /// The bytes of `adapter_config.json`, as PEFT's `save_pretrained` writes them.
+    package func json(_ config: Config) -> Data { Data(write(config).pythonJSON.utf8) }
+}
+
+// MARK: - Values
+
+extension Bool: ConfigRepresentable {
+    package static var expectedValue: String { "true or false" }
+
+    package init?(configValue: ConfigValue) {
+        guard case .bool(let value) = configValue else { return nil }
+        self = value
+    }
+
+    package var configValue: ConfigValue { .bool(self) }
+}
+
+extension Int: ConfigRepresentable {
+    package static var expectedValue: String { "a whole number" }
+
+    package init?(configValue: ConfigValue) {
+        guard case .int(let value) = configValue else { return nil }
+        self = value
+    }
+
+    package var configValue: ConfigValue { .int(self) }
+}
+
+extension Double: ConfigRepresentable {
+    package static var expectedValue: String { "a number" }
+
+    package init?(configValue: ConfigValue) {
+        switch configValue {
+        case .int(let value): self = Double(value)
+        case .double(let value): self = value
+        default: return nil
+        }
+    }
+
+    package var configValue: ConfigValue { .double(self) }
+}
+
+extension String: ConfigRepresentable {
+    package static var expectedValue: String { "text" }
+
+    package init?(configValue: ConfigValue) {
+        guard case .string(let value) = configValue else { return nil }
+        self = value
+    }
+
+    package var configValue: ConfigValue { .string(self) }
+}
+
+extension ConfigValue: ConfigRepresentable {
+    package static var expectedValue: String { "any value" }
+
+    package init?(configValue: ConfigValue) { self = configValue }
+
+    package var configValue: ConfigValue { self }
+}
+
+extension Optional: ConfigRepresentable where Wrapped: ConfigRepresentable {
+    package static var expectedValue: String { Wrapped.expectedValue + " or null" }
+
+    package init?(configValue: ConfigValue) {
+        if configValue == .null {
+            self = .none
+        } else {
+            guard let value = Wrapped(configValue: configValue) else { return nil }
+            self = .some(value)
+        }
+    }
+
+    package var configValue: ConfigValue { self?.configValue ?? .null }
+}
+
+extension Array: ConfigRepresentable where Element: ConfigRepresentable {
+    package static var expectedValue: String { "a list, each entry \(Element.expectedValue)" }
+
+    package init?(configValue: ConfigValue) {
+        guard case .array(let values) = configValue else { return nil }
+        self = values.compactMap(Element.init(configValue:))
+        if count != values.count { return nil }
+    }
+
+    package var configValue: ConfigValue { .array(map(\.configValue)) }
+}
+
+extension Dictionary: ConfigRepresentable where Key == String, Value: ConfigRepresentable {
+    package static var expectedValue: String { "an object, each value \(Value.expectedValue)" }
+
+    package init?(configValue: ConfigValue) {
+        self = [:]
+        if configValue == .null { return }
+        guard case .object(let members) = configValue else { return nil }
+        self = members.compactMapValues(Value.init(configValue:))
+        if count != members.count { return nil }
+    }
+
+    package var configValue: ConfigValue { .object(mapValues(\.configValue)) }
+}

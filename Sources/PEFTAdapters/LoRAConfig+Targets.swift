@@ -1,0 +1,84 @@
+/// A linear layer that gets a LoRA, with the values that hold for it.
+public struct LoRATarget: Equatable, Sendable {
+    /// The layer's path, such as `model.layers.0.self_attn.q_proj`.
+    public let path: String
+    /// The rank.
+    public let rank: Int
+    /// The numerator of the scaling.
+    public let alpha: Double
+    /// The factor of the product `B A`: `alpha / rank`, or `alpha / √rank` with rsLoRA.
+    public let scaling: Double
+}
+
+/// A LoRA configuration applied to the names of one model.
+package struct LoRATargets: Equatable, Sendable {
+    /// The layers that get a LoRA, in the model's order.
+    package let targets: [LoRATarget]
+    /// The configuration with `all-linear` written as names.
+    package let config: LoRAConfig
+    /// How much each name, pattern and index matched.
+    package let matches: [PatternMatch]
+}
+
+extension LoRAConfig {
+    /// Finds the layers that get a LoRA, with rank, alpha and scaling of each.
+    ///
+    /// - Throws: `AdapterError.invalidConfig` as `validate()`; `AdapterError.unmatched` with each name, pattern and
+    ///   index that matches nothing.
+    ///
+    /// Differs from PEFT: of several keys of `rank_pattern` or `alpha_pattern` that match one layer, the first in sorted order
+    /// holds. PEFT takes the first as given, but sorts them when it writes the file, so after reading it back it agrees.
+    package func resolve(in modules: ModulePaths) throws(AdapterError) -> LoRATargets {
+        try validate()
+        let selector = TargetSelector(
+            targets: targetModules ?? .names([]), excluded: excludeModules,
+            layers: layersToTransform?.values ?? [],
+            layersPattern: layersPattern?.values.filter { !$0.isEmpty } ?? [])
+        let selection = try selector.select(from: modules)
+        var tally = Tally()
+        let ranks = try Self.values(
+            of: rankPattern, key: "rank_pattern", for: selection.paths, tally: &tally)
+        let alphas = try Self.values(
+            of: alphaPattern, key: "alpha_pattern", for: selection.paths, tally: &tally)
+        try tally.requireMatches { key, text in
+            let pattern = try? ModulePattern.suffix(text, key: key)
+            if let example = modules.linears.first(where: { pattern?.matchesWhole($0) == true }) {
+                return .notTargeted(example: example)
+            }
+            return .noSuchLayer(nearest: modules.nearestName(to: text))
+        }
+        let targets = zip(selection.paths, zip(ranks, alphas)).map { path, values in
+            let rank = values.0 ?? r
+            let alpha = values.1 ?? loraAlpha
+            let divisor = useRslora ? Double(rank).squareRoot() : Double(rank)
+            return LoRATarget(path: path, rank: rank, alpha: alpha, scaling: alpha / divisor)
+        }
+        var config = self
+        config.targetModules = selection.targets
+        return LoRATargets(
+            targets: targets, config: config, matches: selection.matches + tally.matches)
+    }
+
+    /// The value of the first matching key, for each path.
+    private static func values<Value>(
+        of option: [String: Value], key: String, for paths: [String], tally: inout Tally
+    ) throws(AdapterError) -> [Value?] {
+        var patterns: [(text: String, value: Value, pattern: ModulePattern)] = []
+        for (text, value) in option.sorted(by: {
+            $0.key.unicodeScalars.lexicographicallyPrecedes($1.key.unicodeScalars)
+        }) {
+            let pattern = try ModulePattern.suffix(text, key: key)
+            patterns.append((text, value, pattern))
+            tally.declare(key, text)
+        }
+        return paths.map { path in
+            let matching = patterns.filter { $0.pattern.matchesWhole(path) }
+            guard let first = matching.first else { return nil }
+            tally.count(key, first.text)
+            for other in matching.dropFirst() {
+                tally.count(key, other.text, droppedBecause: .shadowed(by: first.text))
+            }
+            return first.value
+        }
+    }
+}

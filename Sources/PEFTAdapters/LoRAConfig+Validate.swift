@@ -1,0 +1,107 @@
+extension LoRAConfig {
+    /// The task types that PEFT knows.
+    private static let taskTypes = [
+        "SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION",
+    ]
+
+    /// Checks the values of all options, without a model.
+    ///
+    /// - Throws: `AdapterError.invalidConfig` with every problem found.
+    public func validate() throws(AdapterError) {
+        let problems = valueProblems + targetProblems + patternProblems
+        if !problems.isEmpty { throw .invalidConfig(problems) }
+    }
+
+    private var valueProblems: [AdapterConfigProblem] {
+        var problems: [AdapterConfigProblem] = []
+        func require(_ key: String, _ isValid: Bool, _ expected: String, _ found: ConfigValue) {
+            if isValid { return }
+            problems.append(
+                .wrongValue(key: key, expected: expected, found: found.description))
+        }
+        require("r", r >= 1, "a whole number of at least 1", .int(r))
+        require(
+            "lora_alpha", loraAlpha.isFinite && loraAlpha != 0, "a finite number other than 0",
+            .double(loraAlpha))
+        require(
+            "lora_dropout", (0..<1).contains(loraDropout), "a probability in [0, 1)",
+            .double(loraDropout))
+        for (pattern, rank) in rankPattern.sorted(by: { $0.key < $1.key }) {
+            require(
+                "rank_pattern[\"\(pattern)\"]", rank >= 1, "a whole number of at least 1",
+                .int(rank))
+        }
+        for (pattern, alpha) in alphaPattern.sorted(by: { $0.key < $1.key }) {
+            require(
+                "alpha_pattern[\"\(pattern)\"]", alpha.isFinite && alpha != 0,
+                "a finite number other than 0", .double(alpha))
+        }
+        if let taskType {
+            require(
+                "task_type", Self.taskTypes.contains(taskType),
+                "one of " + Self.taskTypes.joined(separator: ", "), .string(taskType))
+        }
+        return problems
+    }
+
+    private var targetProblems: [AdapterConfigProblem] {
+        var problems: [AdapterConfigProblem] = []
+        switch targetModules {
+        case nil, .names([]):
+            problems.append(
+                .wrongValue(
+                    key: "target_modules",
+                    expected: "names of linear layers, a regular expression or \"all-linear\"",
+                    found: targetModules == nil ? "null" : "[]"))
+        case .regex:
+            for (key, isSet) in [
+                ("layers_to_transform", layersToTransform?.values.isEmpty == false),
+                ("layers_pattern", layersPattern?.values.isEmpty == false),
+            ] where isSet {
+                problems.append(
+                    .conflict(
+                        key: key, other: "a regular expression in target_modules",
+                        remedy: "name the layers' indices in the expression, or give a list"))
+            }
+        case .names, .allLinear: break
+        }
+        if excludeModules == .allLinear {
+            problems.append(
+                .wrongValue(
+                    key: "exclude_modules", expected: "names or a regular expression",
+                    found: "\"all-linear\""))
+        }
+        if layersPattern?.values.isEmpty == false, layersToTransform?.values.isEmpty != false,
+            !problems.contains(where: \.concernsLayersPattern)
+        {
+            problems.append(
+                .conflict(
+                    key: "layers_pattern", other: "an empty layers_to_transform",
+                    remedy: "give the layers' indices, or remove it"))
+        }
+        return problems
+    }
+
+    private var patternProblems: [AdapterConfigProblem] {
+        var problems: [AdapterConfigProblem] = []
+        func check(_ key: String, _ pattern: String) {
+            do {
+                _ = try ModulePattern.whole(pattern, key: key)
+            } catch {
+                if case .invalidConfig(let found) = error { problems += found }
+            }
+        }
+        if case .regex(let pattern) = targetModules { check("target_modules", pattern) }
+        if case .regex(let pattern) = excludeModules { check("exclude_modules", pattern) }
+        for pattern in layersPattern?.values ?? [] { check("layers_pattern", pattern) }
+        for pattern in rankPattern.keys.sorted() { check("rank_pattern", pattern) }
+        for pattern in alphaPattern.keys.sorted() { check("alpha_pattern", pattern) }
+        return problems
+    }
+}
+
+extension AdapterConfigProblem {
+    fileprivate var concernsLayersPattern: Bool {
+        if case .conflict("layers_pattern", _, _) = self { true } else { false }
+    }
+}

@@ -1,0 +1,179 @@
+public import Foundation
+
+/// How the matrices of a LoRA start.
+public enum LoRAInitialization: Hashable, Sendable {
+    /// A uniform in ±1/√in (Kaiming with a = √5), B zero: the model starts as its base.
+    case kaimingUniform
+    /// A normal with standard deviation 1/r, B zero: the model starts as its base.
+    case gaussian
+    /// A uniform in ±1/√in, B uniform in ±1/√r: the model does not start as its base; for debugging.
+    case random
+}
+
+/// The options of LoRA, as in PEFT's `LoraConfig` and its `adapter_config.json`.
+///
+/// A property is named after its key: `lora_alpha` is `loraAlpha`. The defaults are PEFT's. Options of PEFT without a
+/// property are not supported; see `ConfigCoding` for what reading does with them.
+///
+/// - Source: peft 0.21.2 `tuners/lora/config.py:LoraConfig`.
+public struct LoRAConfig: Hashable, Sendable {
+    /// The rank: the number of rows of A and of columns of B.
+    public var r = 8
+    /// The numerator of the scaling: `alpha / r`, or `alpha / √r` with rsLoRA.
+    public var loraAlpha = 8.0
+    /// The probability with which an input of A is dropped in training.
+    public var loraDropout = 0.0
+    /// The linear layers that get an adapter; nil is PEFT's default and must be set.
+    public var targetModules: TargetModules?
+    /// Linear layers that get none though `targetModules` match.
+    public var excludeModules: TargetModules?
+    /// Indices of the layers to adapt; nil or empty means all.
+    public var layersToTransform: OneOrMore<Int>?
+    /// The name before a layer's index, such as `layers`; nil or empty means any.
+    public var layersPattern: OneOrMore<String>?
+    /// Ranks of single layers, by a regular expression over the end of their path.
+    public var rankPattern: [String: Int] = [:]
+    /// Alphas of single layers, by a regular expression over the end of their path.
+    public var alphaPattern: [String: Double] = [:]
+    /// Whether the scaling is rank-stabilized, `alpha / √r`.
+    public var useRslora = false
+    /// How the matrices start.
+    public var initLoraWeights = LoRAInitialization.kaimingUniform
+
+    /// The base model's name or folder.
+    public var baseModelNameOrPath: String?
+    /// The base model's revision on the Hub.
+    public var revision: String?
+    /// PEFT's task type, such as `CAUSAL_LM`.
+    public var taskType: String?
+    /// Whether PEFT loads the adapter frozen; it writes true.
+    public var inferenceMode = false
+    /// The class of the base model, where `taskType` is nil; kept as it was read.
+    public var autoMapping: ConfigValue?
+    /// The PEFT version whose form the file has.
+    public var peftVersion: String? = "0.21.2"
+    /// Kept as it was read; acts only with Megatron, which is not supported.
+    public var megatronCore: String? = "megatron.core"
+    /// Kept as it was read; acts only with QA-LoRA, which is not supported.
+    public var qaloraGroupSize = 16
+
+    /// PEFT's defaults.
+    public init() {}
+
+    /// The common options; all others have PEFT's defaults.
+    public init(
+        r: Int = 8, loraAlpha: Double = 8, loraDropout: Double = 0, targetModules: TargetModules,
+        useRslora: Bool = false
+    ) {
+        self.r = r
+        self.loraAlpha = loraAlpha
+        self.loraDropout = loraDropout
+        self.targetModules = targetModules
+        self.useRslora = useRslora
+    }
+}
+
+// MARK: - adapter_config.json
+
+extension LoRAConfig: Codable {
+    /// Reads the content of `adapter_config.json`.
+    ///
+    /// - Throws: `AdapterError.invalidConfig` with every problem found. Values are checked by `validate()`.
+    public init(adapterConfigJSON data: Data) throws(AdapterError) {
+        let value = try ConfigValue(json: data)
+        self = try Self.coding.read(value, over: LoRAConfig())
+    }
+
+    /// The content of `adapter_config.json` as PEFT writes it, with lists of names sorted.
+    public func adapterConfigJSON() -> Data { Self.coding.json(self) }
+
+    /// Reads the keys of `adapter_config.json`.
+    public init(from decoder: any Decoder) throws {
+        self = try Self.coding.read(ConfigValue(from: decoder), over: LoRAConfig())
+    }
+
+    /// Writes the keys of `adapter_config.json`.
+    public func encode(to encoder: any Encoder) throws {
+        try Self.coding.write(self).encode(to: encoder)
+    }
+
+    /// The keys of `adapter_config.json`.
+    package static let coding = ConfigCoding<LoRAConfig>(
+        peftType: "LORA",
+        fields: [
+            ConfigField("r", \.r),
+            ConfigField("lora_alpha", \.alpha),
+            ConfigField("lora_dropout", \.loraDropout),
+            ConfigField("target_modules", \.targetModules),
+            ConfigField("exclude_modules", \.excludeModules),
+            ConfigField("layers_to_transform", \.layersToTransform),
+            ConfigField("layers_pattern", \.layersPattern),
+            ConfigField("rank_pattern", \.rankPattern),
+            ConfigField("alpha_pattern", \.alphas),
+            ConfigField("use_rslora", \.useRslora),
+            ConfigField("init_lora_weights", \.initLoraWeights),
+            ConfigField("base_model_name_or_path", \.baseModelNameOrPath),
+            ConfigField("revision", \.revision),
+            ConfigField("task_type", \.taskType),
+            ConfigField("inference_mode", \.inferenceMode),
+            ConfigField("auto_mapping", \.autoMapping),
+            ConfigField("peft_version", \.peftVersion),
+            ConfigField("megatron_core", \.megatronCore),
+            ConfigField("qalora_group_size", \.qaloraGroupSize),
+        ],
+        unsupported: [
+            "alora_invocation_tokens": .null, "arrow_config": .null, "bias": .string("none"),
+            "corda_config": .null, "ensure_weight_tying": .bool(false), "eva_config": .null,
+            "fan_in_fan_out": .bool(false), "kasa_config": .null, "layer_replication": .null,
+            "loftq_config": .object([:]), "lora_bias": .bool(false), "lora_ga_config": .null,
+            "megatron_config": .null, "modules_to_save": .null, "monteclora_config": .null,
+            "target_parameters": .null, "trainable_token_indices": .null, "use_bdlora": .null,
+            "use_dora": .bool(false), "use_qalora": .bool(false), "velora_config": .null,
+        ])
+
+    private var alpha: Alpha {
+        get { Alpha(value: loraAlpha) }
+        set { loraAlpha = newValue.value }
+    }
+
+    private var alphas: [String: Alpha] {
+        get { alphaPattern.mapValues(Alpha.init(value:)) }
+        set { alphaPattern = newValue.mapValues(\.value) }
+    }
+}
+
+/// An alpha: PEFT's type is a whole number, so whole values are written as such.
+private struct Alpha: ConfigRepresentable {
+    static var expectedValue: String { Double.expectedValue }
+
+    let value: Double
+
+    init(value: Double) { self.value = value }
+
+    init?(configValue: ConfigValue) {
+        guard let value = Double(configValue: configValue) else { return nil }
+        self.value = value
+    }
+
+    var configValue: ConfigValue { Int(exactly: value).map(ConfigValue.int) ?? .double(value) }
+}
+
+extension LoRAInitialization: ConfigRepresentable {
+    package static var expectedValue: String { "true, false or \"gaussian\"" }
+
+    package init?(configValue: ConfigValue) {
+        switch configValue {
+        case .bool(let standard): self = standard ? .kaimingUniform : .random
+        case .string(let name) where name.lowercased() == "gaussian": self = .gaussian
+        default: return nil
+        }
+    }
+
+    package var configValue: ConfigValue {
+        switch self {
+        case .kaimingUniform: .bool(true)
+        case .random: .bool(false)
+        case .gaussian: .string("gaussian")
+        }
+    }
+}

@@ -1,0 +1,177 @@
+/// Chooses the linear layers of a model that get an adapter, the same for every method.
+///
+/// - Source: peft 0.21.2 `tuners/tuners_utils.py:check_target_module_exists`.
+///
+/// Differs from PEFT: every name, pattern and layer index must match something; PEFT leaves out silently
+/// what does not.
+package struct TargetSelector {
+    /// `target_modules`.
+    package var targets: TargetModules
+    /// `exclude_modules`.
+    package var excluded: TargetModules?
+    /// `layers_to_transform`; empty means all.
+    package var layers: [Int]
+    /// `layers_pattern`; empty means any name before the layer's number.
+    package var layersPattern: [String]
+
+    package init(
+        targets: TargetModules, excluded: TargetModules? = nil, layers: [Int] = [],
+        layersPattern: [String] = []
+    ) {
+        self.targets = targets
+        self.excluded = excluded
+        self.layers = layers
+        self.layersPattern = layersPattern
+    }
+}
+
+/// The layers that an adapter is attached to, and what each part of the configuration contributed.
+package struct TargetSelection: Equatable, Sendable {
+    /// Paths of the chosen layers, in the model's order.
+    package var paths: [String]
+    /// `target_modules` as it is written: names or a regular expression.
+    package var targets: TargetModules
+    /// How much each name, pattern and index matched.
+    package var matches: [PatternMatch]
+}
+
+/// How many layers a name, pattern or index of the configuration applies to.
+public struct PatternMatch: Equatable, Sendable {
+    /// The option's key in `adapter_config.json`.
+    public let option: String
+    /// The name, regular expression or index.
+    public let pattern: String
+    /// The number of layers.
+    public let numMatches: Int
+}
+
+extension TargetSelector {
+    /// Chooses among the model's linear layers.
+    ///
+    /// - Parameters:
+    ///   - modules: the paths of the model's linear layers and of the modules around them.
+    /// - Throws: `AdapterError.invalidConfig` for a regular expression that does not parse,
+    ///   `AdapterError.unmatched` with everything that matches nothing.
+    package func select(from modules: ModulePaths) throws(AdapterError) -> TargetSelection {
+        let targets = targets == .allLinear ? .names(modules.allLinearNames) : targets
+        var tally = Tally()
+        let isExcluded = try exclusion(in: modules, tally: &tally)
+        let layerIndex = try layerIndexReader(in: modules)
+        var paths: [String] = []
+        let patterns = try Self.matchers(of: targets, key: "target_modules")
+        for pattern in patterns { tally.declare("target_modules", pattern.text) }
+        for layer in layers { tally.declare("layers_to_transform", "\(layer)") }
+        var existingLayers: Set<Int> = []
+
+        for path in modules.linears {
+            let matching = patterns.filter { $0.matches(path) }
+            if matching.isEmpty { continue }
+            var drop: UnmatchedPattern.Reason?
+            let index = layerIndex(path)
+            if let index { existingLayers.insert(index) }
+            if isExcluded(path) {
+                drop = .excluded
+            } else if !layers.isEmpty, !matching.contains(where: { $0.isExact(path) }) {
+                if let index, layers.contains(index) {
+                    tally.count("layers_to_transform", "\(index)")
+                } else {
+                    drop = .outsideLayers
+                }
+            }
+            if drop == nil { paths.append(path) }
+            for pattern in matching {
+                tally.count("target_modules", pattern.text, droppedBecause: drop)
+            }
+        }
+        let existing = existingLayers.min().flatMap { low in existingLayers.max().map { low...$0 } }
+        try tally.requireMatches { option, pattern in
+            option == "layers_to_transform"
+                ? .noSuchIndex(existing: existing)
+                : .noSuchLayer(nearest: modules.nearestName(to: pattern))
+        }
+        return TargetSelection(paths: paths, targets: targets, matches: tally.matches)
+    }
+
+    /// Whether a path is excluded; counts what each entry of `exclude_modules` matches.
+    private func exclusion(
+        in modules: ModulePaths, tally: inout Tally
+    ) throws(AdapterError) -> (String) -> Bool {
+        guard let excluded else { return { _ in false } }
+        let patterns = try Self.matchers(of: excluded, key: "exclude_modules")
+        for pattern in patterns {
+            tally.declare("exclude_modules", pattern.text)
+            for path in modules.linearsAndHead where pattern.matches(path) {
+                tally.count("exclude_modules", pattern.text)
+            }
+        }
+        return { path in patterns.contains { $0.matches(path) } }
+    }
+
+    /// Reads the layer index of a path; every entry of `layers_pattern` must find one somewhere.
+    private func layerIndexReader(
+        in modules: ModulePaths
+    ) throws(AdapterError) -> (String) -> Int? {
+        if layers.isEmpty { return { _ in nil } }
+        if layersPattern.isEmpty {
+            let pattern = try ModulePattern.layerIndex(after: nil)
+            return pattern.index(in:)
+        }
+        var patterns: [ModulePattern] = []
+        var tally = Tally()
+        for text in layersPattern {
+            let pattern = try ModulePattern.layerIndex(after: text)
+            patterns.append(pattern)
+            tally.declare("layers_pattern", text)
+            for path in modules.linears where pattern.index(in: path) != nil {
+                tally.count("layers_pattern", text)
+            }
+        }
+        try tally.requireMatches { _, text in
+            .noSuchLayer(nearest: PEFTAdapters.nearestName(to: text, among: modules.listNames))
+        }
+        return { path in
+            for pattern in patterns {
+                if let index = pattern.index(in: path) { return index }
+            }
+            return nil
+        }
+    }
+}
+
+// MARK: - Names and patterns
+
+extension TargetSelector {
+    /// One name or regular expression of a selection.
+    private struct Matcher {
+        let text: String
+        let suffix: String
+        let pattern: ModulePattern?
+
+        init(_ text: String, pattern: ModulePattern? = nil) {
+            self.text = text
+            self.pattern = pattern
+            suffix = "." + text
+        }
+
+        func isExact(_ path: String) -> Bool { pattern != nil || path == text }
+
+        func matches(_ path: String) -> Bool {
+            if let pattern { return pattern.matchesWhole(path) }
+            return path == text || path.hasSuffix(suffix)
+        }
+    }
+
+    private static func matchers(
+        of modules: TargetModules, key: String
+    ) throws(AdapterError) -> [Matcher] {
+        switch modules {
+        case .names(let names):
+            return names.map { Matcher($0) }
+        case .regex(let text):
+            let pattern = try ModulePattern.whole(text, key: key)
+            return [Matcher(text, pattern: pattern)]
+        case .allLinear:
+            return []
+        }
+    }
+}

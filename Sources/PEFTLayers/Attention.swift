@@ -1,0 +1,138 @@
+public import Torch
+
+// N tokens of all segments, S segments of one length L, H query heads, G key/value heads, D head dimension.
+
+/// Causal grouped-query attention, block-diagonal over the segments of a flattened batch.
+///
+/// `output = softmax(Q K^T / sqrt(D)) V` for each head, a token seeing itself and what is before it in its own segment. Segments
+/// of one length go through libtorch's flash kernel together, so a mask never exists and cost falls with the blocks.
+///
+/// - Source: Vaswani et al. 2017, equation 1; Ainslie et al. 2023 (grouped queries).
+public enum Attention {
+    /// Attends within each segment.
+    ///
+    /// - Parameters:
+    ///   - query: `[N, H, D]`.
+    ///   - key: `[N, G, D]`, H a multiple of G.
+    ///   - value: `[N, G, D]`.
+    ///   - layout: the segments.
+    ///   - scale: factor of the scores, usually `1 / sqrt(D)`.
+    /// - Returns: `[N, H, D]`, the query's dtype.
+    /// - Throws: `TorchError` if the shapes do not fit.
+    /// - Memory: saves query, key, value, output and one float32 a token and head.
+    public static func causal(
+        query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, scale: Double
+    ) throws(TorchError) -> Tensor {
+        let outputs = try Autograd.node("attention", inputs: [query, key, value]) {
+            () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
+            let inputs = Inputs(
+                query: try query.detach(), key: try key.detach(), value: try value.detach(),
+                scale: scale)
+            let runs = layout.runs
+            var results: [FlashAttention] = []
+            for run in runs {
+                results.append(try inputs.forward(run))
+            }
+            let output = try joined(
+                try results.map { result throws(TorchError) in
+                    try tokensFirst(result.output)
+                })
+            let pullback: Pullback = { [results] gradients throws(TorchError) in
+                guard let gradient = gradients[0] else { return [nil, nil, nil] }
+                return try inputs.backward(gradient, runs: runs, results: results)
+            }
+            return ([output], pullback)
+        }
+        return outputs[0]
+    }
+
+    /// Attends from the newest token to all cached ones; not differentiable.
+    ///
+    /// - Parameters:
+    ///   - query: `[1, H, D]`.
+    ///   - key: `[N, G, D]`.
+    ///   - value: `[N, G, D]`.
+    ///   - scale: factor of the scores.
+    /// - Returns: `[1, H, D]`.
+    /// - Throws: `TorchError` if the shapes do not fit.
+    public static func newest(
+        query: Tensor, key: Tensor, value: Tensor, scale: Double
+    ) throws(TorchError) -> Tensor {
+        let numTokens = key.shape[0]
+        let group = query.shape[1] / key.shape[1]
+        let all = SequenceLayout.Run(firstToken: 0, count: 1, length: numTokens)
+        let result = try FlashAttention(
+            query: query.transposed(0, 1).unsqueezed(0),
+            key: segmentsFirst(key, all, repeatedBy: group),
+            value: segmentsFirst(value, all, repeatedBy: group), isCausal: false, scale: scale)
+        return try tokensFirst(result.output)
+    }
+
+    private struct Inputs {
+        let query: Tensor
+        let key: Tensor
+        let value: Tensor
+        let scale: Double
+
+        /// Query heads that share one key/value head.
+        var group: Int { query.shape[1] / key.shape[1] }
+
+        func forward(_ run: SequenceLayout.Run) throws(TorchError) -> FlashAttention {
+            try FlashAttention(
+                query: segmentsFirst(query, run, repeatedBy: 1),
+                key: segmentsFirst(key, run, repeatedBy: group),
+                value: segmentsFirst(value, run, repeatedBy: group), isCausal: true, scale: scale)
+        }
+
+        func backward(
+            _ gradient: Tensor, runs: [SequenceLayout.Run], results: [FlashAttention]
+        ) throws(TorchError) -> [Tensor?] {
+            var queries: [Tensor] = []
+            var keys: [Tensor] = []
+            var values: [Tensor] = []
+            for (run, result) in zip(runs, results) {
+                let gradients = try FlashAttention.backward(
+                    gradient: segmentsFirst(gradient, run, repeatedBy: 1),
+                    query: segmentsFirst(query, run, repeatedBy: 1),
+                    key: segmentsFirst(key, run, repeatedBy: group),
+                    value: segmentsFirst(value, run, repeatedBy: group), output: result.output,
+                    logSumExp: result.logSumExp, isCausal: true, scale: scale)
+                queries.append(try tokensFirst(gradients.query))
+                keys.append(try summedOverGroup(tokensFirst(gradients.key)))
+                values.append(try summedOverGroup(tokensFirst(gradients.value)))
+            }
+            return [try joined(queries), try joined(keys), try joined(values)]
+        }
+
+        /// `[N, H, D] -> [N, G, D]`: the gradients of a shared head add up.
+        private func summedOverGroup(_ gradient: Tensor) throws(TorchError) -> Tensor {
+            guard group > 1 else { return gradient }
+            let shape = gradient.shape
+            return try gradient.reshape([shape[0], shape[1] / group, group, shape[2]]).sum([2])
+        }
+    }
+
+    /// `[N, G, D] -> [S, G * times, L, D]`, the tokens of one run.
+    private static func segmentsFirst(
+        _ states: Tensor, _ run: SequenceLayout.Run, repeatedBy times: Int
+    ) throws(TorchError) -> Tensor {
+        let (heads, headDim) = (states.shape[1], states.shape[2])
+        let tokens = try states.narrow(0, run.firstToken, run.count * run.length)
+        let segments = try tokens.reshape([run.count, run.length, heads, headDim])
+        let first = try segments.transposed(1, 2)  // [S, G, L, D]
+        guard times > 1 else { return first }
+        return try first.unsqueezed(2)
+            .expanded([run.count, heads, times, run.length, headDim])
+            .reshape([run.count, heads * times, run.length, headDim])
+    }
+
+    /// `[S, H, L, D] -> [S * L, H, D]`.
+    private static func tokensFirst(_ states: Tensor) throws(TorchError) -> Tensor {
+        let shape = states.shape
+        return try states.transposed(1, 2).reshape([shape[0] * shape[2], shape[1], shape[3]])
+    }
+
+    private static func joined(_ parts: [Tensor]) throws(TorchError) -> Tensor {
+        parts.count == 1 ? parts[0] : try Tensor.concatenated(parts)
+    }
+}

@@ -1,0 +1,75 @@
+public import Torch
+
+/// What belongs to one decoder block: the unit that is recomputed, and later gathered or offloaded, as a whole.
+public struct ModuleUnit {
+    /// The Hugging Face path of the block: `model.layers.0`.
+    public let path: String
+    /// Norms, biases and embeddings of the block.
+    public let parameters: [Parameter]
+    /// Linear layers of the block.
+    public let linears: [Linear]
+
+    /// The tensors of the block and its adapters that the optimizer updates.
+    public var trainableParameters: [Parameter] {
+        parameters.filter(\.isTrainable) + linears.flatMap(\.trainableParameters)
+    }
+}
+
+/// Answers: how is one decoder block run.
+///
+/// Conformers nest: each gets the next one in and calls it for the body.
+public protocol BlockExecution: AnyObject {
+    /// Runs a block.
+    ///
+    /// - Parameters:
+    ///   - unit: what the block consists of.
+    ///   - hiddenStates: the block's input, `[tokens, hidden]`.
+    ///   - body: the block's computation; deterministic.
+    /// - Returns: the block's output, `[tokens, hidden]`.
+    /// - Throws: `TorchError` of the body.
+    func run(
+        _ unit: ModuleUnit, _ hiddenStates: Tensor,
+        _ body: @escaping (Tensor) throws(TorchError) -> Tensor
+    ) throws(TorchError) -> Tensor
+}
+
+/// Runs a block as it is: its tensors are in memory, its activations stay for backward.
+public final class ResidentExecution: BlockExecution {
+    /// Makes the plain execution.
+    public init() {}
+
+    /// Calls the body.
+    public func run(
+        _ unit: ModuleUnit, _ hiddenStates: Tensor,
+        _ body: @escaping (Tensor) throws(TorchError) -> Tensor
+    ) throws(TorchError) -> Tensor {
+        try body(hiddenStates)
+    }
+}
+
+/// Activation checkpointing: keeps a block's input only and computes the block again in backward.
+///
+/// The block's trainable tensors are explicit inputs of the autograd node, so that gradients reach them even where
+/// the hidden states do not require grad: no `enable_input_require_grads` is needed.
+public final class RecomputedExecution: BlockExecution {
+    private let inner: any BlockExecution
+
+    /// Recomputes what another execution runs.
+    public init(_ inner: any BlockExecution = ResidentExecution()) {
+        self.inner = inner
+    }
+
+    /// Runs the body now and in backward; without recording only now.
+    public func run(
+        _ unit: ModuleUnit, _ hiddenStates: Tensor,
+        _ body: @escaping (Tensor) throws(TorchError) -> Tensor
+    ) throws(TorchError) -> Tensor {
+        let inner = inner
+        guard Autograd.isEnabled else { return try inner.run(unit, hiddenStates, body) }
+        return try Autograd.recomputed(
+            input: hiddenStates, parameters: unit.trainableParameters.map(\.value)
+        ) { input throws(TorchError) in
+            try inner.run(unit, input, body)
+        }
+    }
+}

@@ -1,0 +1,96 @@
+public import Torch
+
+/// The segments of a flattened batch and the position of each token in its segment.
+///
+/// A batch is one stream of tokens, `[tokens]`; segment boundaries say which tokens see each other. There is no padding.
+public struct SequenceLayout: Sendable, Equatable {
+    /// The length of each segment; their sum is the number of tokens.
+    public let segmentLengths: [Int]
+    /// The position of the first token, of every segment: the number of cached tokens in generation, else 0.
+    public let firstPosition: Int
+
+    /// Describes segments that start at a position.
+    ///
+    /// - Precondition: every length is positive.
+    public init(segmentLengths: [Int], firstPosition: Int = 0) {
+        precondition(segmentLengths.allSatisfy { $0 > 0 }, "a segment has at least one token")
+        self.segmentLengths = segmentLengths
+        self.firstPosition = firstPosition
+    }
+
+    /// The number of tokens of all segments.
+    public var numTokens: Int { segmentLengths.reduce(0, +) }
+
+    /// The position of each token in its segment.
+    public var positions: [Int64] {
+        segmentLengths.flatMap { length in
+            (0..<length).map { Int64(firstPosition + $0) }
+        }
+    }
+
+    /// Consecutive segments of one length, which attention takes in one call.
+    struct Run {
+        let firstToken: Int
+        let count: Int
+        let length: Int
+    }
+
+    /// The segments as runs of equal length, in order.
+    var runs: [Run] {
+        var runs: [Run] = []
+        var token = 0
+        for length in segmentLengths {
+            if let last = runs.last, last.length == length {
+                runs[runs.count - 1] = Run(
+                    firstToken: last.firstToken, count: last.count + 1, length: length)
+            } else {
+                runs.append(Run(firstToken: token, count: 1, length: length))
+            }
+            token += length
+        }
+        return runs
+    }
+}
+
+/// Names the random numbers of dropout, so that recomputation and a resumed run draw the same ones.
+public struct DropoutKey: Sendable, Hashable {
+    /// The run's seed.
+    public let seed: UInt64
+    /// The optimizer step.
+    public let step: Int
+    /// The micro-batch within the step.
+    public let microBatch: Int
+
+    /// Names one forward pass.
+    public init(seed: UInt64, step: Int, microBatch: Int) {
+        self.seed = seed
+        self.step = step
+        self.microBatch = microBatch
+    }
+
+    /// The stream of the layer at a path; the same whenever and in whatever order it is asked for.
+    ///
+    /// - Throws: `TorchError` if libtorch cannot make a generator.
+    public func makeGenerator(for path: String) throws(TorchError) -> Generator {
+        try Generator(seed: StableHash.of(seed, path, step, microBatch))
+    }
+}
+
+/// What a forward pass depends on besides its input.
+public struct ForwardContext {
+    /// Which tokens see each other.
+    public let layout: SequenceLayout
+    /// The dropout of a training pass; nil in evaluation.
+    public let dropout: DropoutKey?
+    /// Keys and values of the tokens before, in generation.
+    public let cache: KeyValueCache?
+
+    /// Describes a forward pass.
+    public init(
+        layout: SequenceLayout, dropout: DropoutKey? = nil, cache: KeyValueCache? = nil
+    ) {
+        self.layout = layout
+        self.dropout = dropout
+        self.cache = cache
+    }
+}

@@ -1,0 +1,51 @@
+public import Torch
+
+/// `y = x W^T + b`, then what the adapter makes of it.
+public final class Linear {
+    /// The Hugging Face path of the layer: `model.layers.0.self_attn.q_proj`.
+    public let path: String
+    /// The weight in its storage.
+    public let weight: any LinearWeight
+    /// The bias, `[outFeatures]`, if the layer has one.
+    public let bias: Parameter?
+    /// The adapter, if one is attached.
+    public private(set) var adapter: (any LinearAdapter)?
+
+    /// Makes a layer without adapter.
+    public init(path: String, weight: any LinearWeight, bias: Parameter? = nil) {
+        self.path = path
+        self.weight = weight
+        self.bias = bias
+    }
+
+    /// Applies the layer.
+    ///
+    /// - Parameters:
+    ///   - input: `[tokens, inFeatures]`, the compute dtype.
+    ///   - context: passed to the adapter.
+    /// - Returns: `[tokens, outFeatures]`, the compute dtype.
+    /// - Throws: `TorchError` if the shapes do not fit.
+    public func callAsFunction(
+        _ input: Tensor, context: ForwardContext
+    ) throws(TorchError) -> Tensor {
+        var output = try weight.apply(to: input)
+        if let bias {
+            output = try output + bias.value
+        }
+        guard let adapter else { return output }
+        return try adapter.apply(to: input, baseOutput: output, weight: weight, context: context)
+    }
+
+    /// Attaches an adapter.
+    ///
+    /// - Precondition: none is attached yet.
+    public func attach(_ adapter: any LinearAdapter) {
+        precondition(self.adapter == nil, "\(path) already has an adapter")
+        self.adapter = adapter
+    }
+
+    /// The tensors of the layer and its adapter that the optimizer updates.
+    public var trainableParameters: [Parameter] {
+        (adapter?.parameters ?? []).filter(\.isTrainable)
+    }
+}

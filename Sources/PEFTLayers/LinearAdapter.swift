@@ -1,0 +1,22 @@
+public import Torch
+
+/// Answers: what is attached to this linear.
+///
+/// An adapter works on any storage: it sees the weight only as a ``LinearWeight``.
+public protocol LinearAdapter: AnyObject {
+    /// The adapter's tensors, in the order in which they are written.
+    var parameters: [Parameter] { get }
+
+    /// The output of the adapted layer.
+    ///
+    /// - Parameters:
+    ///   - input: `[tokens, inFeatures]`, the compute dtype.
+    ///   - baseOutput: `W x + b`, `[tokens, outFeatures]`.
+    ///   - weight: the layer's weight, for methods that depend on it.
+    ///   - context: whether and how to drop out.
+    /// - Returns: `[tokens, outFeatures]`, the compute dtype.
+    /// - Throws: `TorchError` if the shapes do not fit.
+    func apply(
+        to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
+    ) throws(TorchError) -> Tensor
+}

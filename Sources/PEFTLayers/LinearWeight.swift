@@ -1,0 +1,59 @@
+public import Torch
+
+/// Answers: how is the weight of this linear stored.
+///
+/// A frozen storage differentiates only with respect to the input. It knows nothing of adapters.
+public protocol LinearWeight: AnyObject {
+    /// Rows of the weight.
+    var outFeatures: Int { get }
+    /// Columns of the weight.
+    var inFeatures: Int { get }
+    /// The storage in words: `nf4, block 64, double quantized`.
+    var storageDescription: String { get }
+    /// Bytes in memory, with everything that decoding needs.
+    var sizeBytes: Int { get }
+
+    /// `y = x W^T`, differentiable with respect to x.
+    ///
+    /// - Parameter input: `[..., inFeatures]`, the compute dtype.
+    /// - Returns: `[..., outFeatures]`, the input's dtype.
+    /// - Throws: `TorchError` if the shapes do not fit.
+    func apply(to input: Tensor) throws(TorchError) -> Tensor
+
+    /// The weight as float32, `[outFeatures, inFeatures]`.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Memory: a new tensor of four bytes an element.
+    func dequantized() throws(TorchError) -> Tensor
+}
+
+/// A weight stored as it is computed with.
+public final class DenseWeight: LinearWeight {
+    /// The weight, `[outFeatures, inFeatures]`.
+    public let parameter: Parameter
+
+    /// Stores a parameter of two dimensions.
+    public init(_ parameter: Parameter) {
+        precondition(parameter.value.numDimensions == 2, "a linear weight has two dimensions")
+        self.parameter = parameter
+    }
+
+    /// Rows of the weight.
+    public var outFeatures: Int { parameter.value.shape[0] }
+    /// Columns of the weight.
+    public var inFeatures: Int { parameter.value.shape[1] }
+    /// The dtype's name.
+    public var storageDescription: String { parameter.value.dtype.name }
+    /// Bytes of the elements.
+    public var sizeBytes: Int { parameter.value.sizeBytes }
+
+    /// `y = x W^T`.
+    public func apply(to input: Tensor) throws(TorchError) -> Tensor {
+        try input.linear(parameter.value)
+    }
+
+    /// The weight as float32.
+    public func dequantized() throws(TorchError) -> Tensor {
+        try parameter.value.detach().to(.float32)
+    }
+}

@@ -1,0 +1,143 @@
+public import Torch
+
+/// Every parameter and every adaptable linear that was made under one root, in order of construction.
+public final class ModuleRegistry {
+    /// Tensors other than linear weights: embeddings, norms, biases.
+    public private(set) var parameters: [Parameter] = []
+    /// All linear layers.
+    public private(set) var linears: [Linear] = []
+    /// The path of the output head, which `all-linear` leaves out.
+    public private(set) var headPath: String?
+
+    /// Makes an empty registry.
+    public init() {}
+
+    func add(_ parameter: Parameter) { parameters.append(parameter) }
+    func add(_ linear: Linear) { linears.append(linear) }
+    func setHead(_ path: String) { headPath = path }
+
+    /// The tensors that the optimizer updates, base layers first, in order of construction.
+    public var trainableParameters: [Parameter] {
+        parameters.filter(\.isTrainable) + linears.flatMap(\.trainableParameters)
+    }
+
+    /// Bytes of the base model in memory, tied tensors once.
+    public var sizeBytes: Int {
+        parameters.reduce(0) { $0 + $1.value.sizeBytes }
+            + linears.reduce(0) { $0 + ($1.weight is TiedWeight ? 0 : $1.weight.sizeBytes) }
+    }
+}
+
+/// A place in the module tree: a path, where tensors come from, and where they are registered.
+///
+/// The only way to make a parameter of a model; the path is the Hugging Face name, written once.
+public struct Scope {
+    /// Collects what is made.
+    public let registry: ModuleRegistry
+    /// Answers with tensors.
+    public let source: any ParameterSource
+    /// The Hugging Face path of this place; empty at the root.
+    public let path: String
+
+    /// The root of a new model.
+    public init(registry: ModuleRegistry, source: any ParameterSource, path: String = "") {
+        self.registry = registry
+        self.source = source
+        self.path = path
+    }
+
+    /// The place `scope.name`.
+    public static func / (scope: Scope, name: some CustomStringConvertible) -> Scope {
+        Scope(
+            registry: scope.registry, source: scope.source,
+            path: scope.path.isEmpty ? "\(name)" : "\(scope.path).\(name)")
+    }
+
+    /// A frozen tensor at `path.name`.
+    ///
+    /// - Throws: the source's error.
+    public func parameter(_ name: String, shape: [Int]) throws -> Parameter {
+        let path = (self / name).path
+        let value = try source.tensor(at: path, shape: shape)
+        let parameter = try Parameter(path: path, value: value, isTrainable: false)
+        registry.add(parameter)
+        return parameter
+    }
+
+    /// A linear layer at `path.name`.
+    ///
+    /// - Parameters:
+    ///   - name: last part of the path.
+    ///   - inFeatures: columns of the weight.
+    ///   - outFeatures: rows of the weight.
+    ///   - bias: whether the layer has one.
+    /// - Returns: the registered layer.
+    /// - Throws: the source's error.
+    public func linear(
+        _ name: String, inFeatures: Int, outFeatures: Int, bias: Bool = false
+    ) throws -> Linear {
+        let scope = self / name
+        let weight = try source.linearWeight(
+            at: scope.path, outFeatures: outFeatures, inFeatures: inFeatures)
+        let bias = bias ? try scope.parameter("bias", shape: [outFeatures]) : nil
+        let layer = Linear(path: scope.path, weight: weight, bias: bias)
+        registry.add(layer)
+        return layer
+    }
+
+    /// The output head at `path.name`: a linear of its own, or tied to the embedding.
+    ///
+    /// - Throws: the source's error.
+    public func head(_ name: String, tiedTo embedding: Parameter?, shape: [Int]) throws -> Linear {
+        let path = (self / name).path
+        registry.setHead(path)
+        guard let embedding else {
+            return try linear(name, inFeatures: shape[1], outFeatures: shape[0])
+        }
+        let layer = Linear(path: path, weight: TiedWeight(embedding))
+        registry.add(layer)
+        return layer
+    }
+
+    /// Makes a decoder block and notes what belongs to it.
+    ///
+    /// - Throws: what `make` throws.
+    public func unit<Block>(
+        _ name: some CustomStringConvertible, _ make: (Scope) throws -> Block
+    ) throws -> (block: Block, unit: ModuleUnit) {
+        let scope = self / name
+        let firstParameter = registry.parameters.count
+        let firstLinear = registry.linears.count
+        let block = try make(scope)
+        let unit = ModuleUnit(
+            path: scope.path, parameters: Array(registry.parameters[firstParameter...]),
+            linears: Array(registry.linears[firstLinear...]))
+        return (block, unit)
+    }
+}
+
+/// A head whose weight is the embedding's: the same tensor, counted once.
+public final class TiedWeight: LinearWeight {
+    private let dense: DenseWeight
+
+    init(_ embedding: Parameter) { dense = DenseWeight(embedding) }
+
+    /// Rows of the weight: the vocabulary.
+    public var outFeatures: Int { dense.outFeatures }
+    /// Columns of the weight: the hidden size.
+    public var inFeatures: Int { dense.inFeatures }
+    /// The dtype's name and what it is tied to.
+    public var storageDescription: String {
+        "\(dense.storageDescription), tied to \(dense.parameter.path)"
+    }
+    /// Bytes of the shared elements.
+    public var sizeBytes: Int { dense.sizeBytes }
+
+    /// `y = x W^T`.
+    public func apply(to input: Tensor) throws(TorchError) -> Tensor {
+        try dense.apply(to: input)
+    }
+
+    /// The weight as float32.
+    public func dequantized() throws(TorchError) -> Tensor { try dense.dequantized() }
+}

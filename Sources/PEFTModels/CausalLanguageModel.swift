@@ -1,0 +1,57 @@
+public import PEFTLayers
+public import Torch
+
+/// A decoder-only language model: tokens to hidden states to logits.
+public protocol CausalLanguageModel: AnyObject {
+    /// The number of tokens that the head tells apart.
+    var vocabularySize: Int { get }
+    /// The longest sequence that the positions were trained for.
+    var maxPositionEmbeddings: Int { get }
+    /// The decoder blocks, the units of recomputation and sharding.
+    var units: [ModuleUnit] { get }
+    /// The output head.
+    var head: Linear { get }
+
+    /// Runs embedding, blocks and final norm.
+    ///
+    /// - Parameters:
+    ///   - tokens: `[tokens]`, int64, all segments of the layout one after another.
+    ///   - context: segments, dropout, cache.
+    ///   - execution: how each block is run.
+    /// - Returns: `[tokens, hidden]`, the compute dtype.
+    /// - Throws: `TorchError` if a token is out of range or memory does not suffice.
+    func hiddenStates(
+        _ tokens: Tensor, context: ForwardContext, execution: any BlockExecution
+    ) throws(TorchError) -> Tensor
+}
+
+extension CausalLanguageModel {
+    /// The logits of hidden states, `[n, hidden] -> [n, vocabulary]`, the compute dtype.
+    public func logits(
+        _ hiddenStates: Tensor, context: ForwardContext
+    ) throws(TorchError) -> Tensor {
+        try head(hiddenStates, context: context)
+    }
+
+    /// The loss of a batch at the positions that have a target.
+    ///
+    /// - Parameters:
+    ///   - tokens: `[tokens]`.
+    ///   - targets: the token to predict at each position, negative for none.
+    ///   - context: segments and dropout.
+    ///   - execution: how each block is run.
+    /// - Returns: the differentiable sum and the parts.
+    /// - Throws: `TorchError` if a token is out of range or memory does not suffice.
+    public func losses(
+        tokens: [Int32], targets: [Int32], context: ForwardContext, execution: any BlockExecution
+    ) throws(TorchError) -> TokenLosses {
+        let ids = try Tensor(tokens, shape: [tokens.count]).to(.int64)
+        let hidden = try hiddenStates(ids, context: context, execution: execution)
+        let parameters = head.trainableParameters.map(\.value)
+        return try CrossEntropy.losses(
+            hiddenStates: hidden, targets: targets, parameters: parameters
+        ) { slice throws(TorchError) in
+            try logits(slice, context: context)
+        }
+    }
+}

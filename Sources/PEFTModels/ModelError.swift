@@ -1,0 +1,20 @@
+/// A model configuration that cannot be built.
+public enum ModelError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// The configuration is not what its family needs.
+    case invalidConfiguration(key: String, found: String, expected: String)
+    /// No family has this `model_type`.
+    case unknownModelType(String?, known: [String])
+
+    /// What, where, expected, found and the remedy in one sentence.
+    public var description: String {
+        switch self {
+        case .invalidConfiguration(let key, let found, let expected):
+            "config.json: \(key): expected \(expected), found \(found)"
+        case .unknownModelType(let found, let known):
+            """
+            config.json: model_type: found \(found.map { "\"\($0)\"" } ?? "none"), but only \
+            \(known.joined(separator: ", ")) can be built; choose a model of these families
+            """
+        }
+    }
+}

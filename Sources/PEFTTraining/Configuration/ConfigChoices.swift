@@ -1,0 +1,119 @@
+/// How the linears of the frozen base are stored.
+public enum BaseQuantization: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
+    /// 4 bits, the NormalFloat codebook of QLoRA.
+    case nf4
+    /// 4 bits, a floating-point codebook.
+    case fp4
+    /// As the file has them.
+    case none
+}
+
+/// The dtype in which activations are computed; adapters and optimizer state are float32 always.
+public enum ComputeDType: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
+    case bfloat16
+    case float32
+}
+
+/// How the learning rate goes after warm-up, named as transformers' `SchedulerType`.
+///
+/// Every one begins with `warmupSteps` steps of linear warm-up. Differs from transformers, where
+/// `constant` ignores `warmup_steps` without a word.
+public enum LearningRateScheduler: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
+    case constant
+    /// The same as `constant`, under the name that transformers gives it when there is warm-up.
+    case constantWithWarmup = "constant_with_warmup"
+    /// Falls linearly to 0 at the last step.
+    case linear
+    /// Falls to 0 at the last step along half a cosine.
+    case cosine
+}
+
+/// What happens to a row that is longer than `maxLength`.
+public enum RowTruncation: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
+    /// The run stops and names the row.
+    case error
+    /// The first `maxLength` tokens stay.
+    case keepStart = "keep_start"
+    /// The last `maxLength` tokens stay.
+    case keepEnd = "keep_end"
+}
+
+/// Which linears an adapter goes on, by PEFT's rules for `target_modules`.
+///
+/// In a file: a list of names; the word `all-linear`; or a string, read as a regular expression when
+/// it holds any of `*+?()[]{}|^$\`, else as one name. As a flag: the same, with commas or spaces
+/// between names. Differs from PEFT, where a string is a regular expression always, so that the
+/// string `q_proj` matches nothing.
+public enum ModuleSelection: Hashable, Sendable {
+    /// Modules whose path is one of these or ends with "." and one of these.
+    case names([String])
+    /// Modules whose whole path matches the regular expression.
+    case pattern(String)
+    /// Every linear but the output head.
+    case allLinear
+
+    /// Reads a string by the rules above.
+    public init(_ text: String) {
+        if text == "all-linear" {
+            self = .allLinear
+        } else if text.contains(where: { "*+?()[]{}|^$\\".contains($0) }) {
+            self = .pattern(text)
+        } else {
+            self = .names([text])
+        }
+    }
+}
+
+extension ModuleSelection: Codable {
+    /// Reads a list of names or a string.
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        if let names = try? container.decode([String].self) {
+            self = .names(names)
+        } else {
+            self = Self(try container.decode(String.self))
+        }
+    }
+
+    /// Writes a list of names or a string.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        switch self {
+        case .names(let names): try container.encode(names)
+        case .pattern(let pattern): try container.encode(pattern)
+        case .allLinear: try container.encode("all-linear")
+        }
+    }
+}
+
+extension ModuleSelection: ConfigParsable {
+    package static var expectation: String { "a list of names, a regular expression or all-linear" }
+    package static var placeholder: String { "NAME,...|REGEX|all-linear" }
+    package static var arity: ConfigArity { .many }
+
+    package init?(_ value: OptionValue) {
+        if let text = String(value) {
+            self = Self(text)
+        } else if let names = [String](value) {
+            self = .names(names)
+        } else {
+            return nil
+        }
+    }
+
+    package static func value(ofArguments arguments: [String]) -> OptionValue {
+        if arguments.count == 1, let only = arguments.first {
+            if case .names = Self(only) { return [String].value(ofArguments: [only]) }
+            return OptionValue(.string(only))
+        }
+        return [String].value(ofArguments: arguments)
+    }
+
+    package var optionValue: OptionValue {
+        switch self {
+        case .names(let names): names.optionValue
+        case .pattern(let pattern): pattern.optionValue
+        case .allLinear: "all-linear".optionValue
+        }
+    }
+}

@@ -1,0 +1,110 @@
+/// Everything that is wrong with a configuration, reported at once.
+public struct ConfigError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// The problems, in the order in which a reader meets them; never empty.
+    public let problems: [ConfigProblem]
+
+    /// Makes an error of its problems.
+    ///
+    /// - Parameter problems: at least one.
+    public init(_ problems: [ConfigProblem]) {
+        self.problems = problems
+    }
+
+    /// One line a problem.
+    public var description: String {
+        problems.map(\.description).joined(separator: "\n")
+    }
+
+    /// Whether it is only about how the command was called: no file is at fault.
+    package var isUsageError: Bool {
+        problems.allSatisfy { problem in
+            if case .file = problem.place { return false }
+            if case .unreadableFile = problem.reason { return false }
+            return true
+        }
+    }
+}
+
+/// One thing that is wrong with a configuration, and where.
+public struct ConfigProblem: Equatable, Sendable, CustomStringConvertible {
+    /// Where a value was given.
+    public enum Place: Equatable, Sendable {
+        case file(path: String, line: Int)
+        case flag(String)
+    }
+
+    /// What is wrong.
+    public enum Reason: Equatable, Sendable {
+        case unreadableFile(path: String, reason: String)
+        case syntax(String)
+        case unknownKey(String, nearest: String?)
+        case unknownFlag(String, nearest: String?)
+        case unexpectedArgument(String)
+        case duplicateKey(String, firstLine: Int)
+        case repeatedFlag(String)
+        case missingValue(flag: String, expected: String)
+        case invalidValue(key: String, expected: String, found: String)
+        case missing(key: String, meaning: String)
+        case conflict(key: String, explanation: String)
+    }
+
+    /// The file and line or the flag at fault; nil for a value that was set in code or not at all.
+    public var place: Place?
+    /// What is wrong.
+    public var reason: Reason
+
+    /// Makes a problem.
+    public init(_ reason: Reason, at place: Place? = nil) {
+        self.reason = reason
+        self.place = place
+    }
+
+    /// The configuration key that the problem is about, in snake_case.
+    public var key: String? {
+        switch reason {
+        case .invalidValue(let key, _, _), .missing(let key, _), .conflict(let key, _): key
+        case .unknownKey(let key, _), .duplicateKey(let key, _): key
+        default: nil
+        }
+    }
+
+    /// The problem in one line: where, what, expected, found, and the remedy if there is one.
+    public var description: String {
+        switch place {
+        case .file(let path, let line): "\(path):\(line): \(message(subject: key ?? ""))"
+        case .flag(let flag): message(subject: flag)
+        case nil: message(subject: key ?? "")
+        }
+    }
+
+    private func message(subject: String) -> String {
+        switch reason {
+        case .unreadableFile(let path, let reason): "\(path): cannot be read: \(reason)"
+        case .syntax(let message): message
+        case .unknownKey(let key, let nearest):
+            "unknown key '\(key)'" + (nearest.map { "; did you mean '\($0)'?" } ?? "")
+        case .unknownFlag(let flag, let nearest):
+            "unknown option '\(flag)'" + (nearest.map { "; did you mean '\($0)'?" } ?? "")
+        case .unexpectedArgument(let argument): "unexpected argument '\(argument)'"
+        case .duplicateKey(let key, let firstLine):
+            "\(key) is given twice; the first is on line \(firstLine)"
+        case .repeatedFlag(let flag): "\(flag) is given twice"
+        case .missingValue(let flag, let expected):
+            "\(flag) needs a value: expected \(expected)"
+                + " (a value that begins with '--' is written \(flag)=VALUE)"
+        case .invalidValue(_, let expected, let found):
+            "\(subject): expected \(expected), found \(found)"
+        case .missing(let key, let meaning):
+            "\(key) is required (\(meaning)): give --\(key.kebabCased) or the key in a config file"
+        case .conflict(_, let explanation): "\(subject): \(explanation)"
+        }
+    }
+}
+
+extension String {
+    /// The flag spelling of a snake_case key.
+    package var kebabCased: String { String(map { $0 == "_" ? "-" : $0 }) }
+
+    /// The key spelling of a kebab-case flag.
+    package var snakeCased: String { String(map { $0 == "-" ? "_" : $0 }) }
+}

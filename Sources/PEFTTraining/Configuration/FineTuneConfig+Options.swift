@@ -1,0 +1,162 @@
+extension FineTuneConfig: ConfigurableOptions {
+    /// Every option of `peft train`: the one place that maps keys and flags to properties.
+    package static let options: [ConfigOption<FineTuneConfig>] =
+        files + baseModel + adapter + rows + training + reports
+
+    private static let files: [ConfigOption<FineTuneConfig>] = [
+        .init(
+            "model", \.model, section: "Files", placeholder: "PATH",
+            help: "the base model: a Hugging Face folder or a GGUF file"),
+        .init(
+            "data", \.data, section: "Files", placeholder: "FILE",
+            help: "the training rows, JSON lines"),
+        .init(
+            "eval_data", \.evalData, section: "Files", placeholder: "FILE",
+            help: "the held-out rows, JSON lines"),
+        .init(
+            "output_dir", \.outputDir, section: "Files", placeholder: "FOLDER",
+            help: "where the adapter, the metrics and the checkpoints go"),
+        .init(
+            "adapter", \.adapter, section: "Files", placeholder: "FOLDER",
+            help: "start from this adapter instead of a new one"),
+        .init(
+            "resume", \.resume, section: "Files",
+            help: "continue from the newest checkpoint in the output folder"),
+    ]
+
+    private static let baseModel: [ConfigOption<FineTuneConfig>] = [
+        .init(
+            "quantize", \.quantize, section: "Base model",
+            help: "how the frozen linears are stored"),
+        .init(
+            "double_quant", \.doubleQuant, section: "Base model",
+            help: "quantize the quantization constants too"),
+        .init(
+            "quant_block_size", \.quantBlockSize, section: "Base model",
+            help: "elements that share a constant: 32, 64, ... 4096"),
+        .init(
+            "dtype", \.dtype, section: "Base model",
+            help: "the dtype of the computation"),
+    ]
+
+    private static let adapter: [ConfigOption<FineTuneConfig>] = [
+        .init(
+            "lora_r", \.loraR, section: "Adapter",
+            help: "the rank"),
+        .init(
+            "lora_alpha", \.loraAlpha, section: "Adapter",
+            help: "the update is scaled by alpha / r"),
+        .init(
+            "lora_dropout", \.loraDropout, section: "Adapter", placeholder: "P",
+            help: "the dropout probability on the adapter's input"),
+        .init(
+            "target_modules", \.targetModules, section: "Adapter",
+            help: "the linears that get an adapter"),
+        .init(
+            "exclude_modules", \.excludeModules, section: "Adapter",
+            placeholder: "NAME,...|REGEX",
+            help: "linears that get none"),
+        .init(
+            "layers_to_transform", \.layersToTransform, section: "Adapter",
+            help: "the blocks that get adapters, by index"),
+        .init(
+            "rank_pattern", \.rankPattern, section: "Adapter",
+            help: "ranks by module name or pattern"),
+        .init(
+            "alpha_pattern", \.alphaPattern, section: "Adapter",
+            help: "alphas by module name or pattern"),
+        .init(
+            "use_rslora", \.useRslora, section: "Adapter",
+            help: "scale by alpha / sqrt(r)"),
+    ]
+
+    private static let rows: [ConfigOption<FineTuneConfig>] = [
+        .init(
+            "max_length", \.maxLength, section: "Rows",
+            help: "the most tokens a row may have"),
+        .init(
+            "truncation_mode", \.truncationMode, section: "Rows",
+            help: "what happens to longer rows"),
+        .init(
+            "packing", \.packing, section: "Rows",
+            help: "pack short rows together; they do not see one another"),
+        .init(
+            "completion_only_loss", \.completionOnlyLoss, section: "Rows",
+            help: "learn completions only; by default so in prompt-completion rows"),
+        .init(
+            "assistant_only_loss", \.assistantOnlyLoss, section: "Rows",
+            help: "learn only what the assistant says in rows of messages"),
+        .init(
+            "shuffle", \.shuffle, section: "Rows",
+            help: "take the rows in a random order"),
+    ]
+
+    private static let training: [ConfigOption<FineTuneConfig>] = [
+        .init(
+            "learning_rate", \.learningRate, section: "Training",
+            help: "the learning rate after warm-up"),
+        .init(
+            "lr_scheduler_type", \.lrSchedulerType, section: "Training",
+            help: "how the learning rate goes after warm-up"),
+        .init(
+            "warmup_steps", \.warmupSteps, section: "Training",
+            help: "steps over which the learning rate rises from 0"),
+        .init(
+            "weight_decay", \.weightDecay, section: "Training",
+            help: "AdamW's weight decay"),
+        .init(
+            "adam_beta1", \.adamBeta1, section: "Training",
+            help: "the decay of AdamW's first moment"),
+        .init(
+            "adam_beta2", \.adamBeta2, section: "Training",
+            help: "the decay of AdamW's second moment"),
+        .init(
+            "adam_epsilon", \.adamEpsilon, section: "Training",
+            help: "AdamW's epsilon"),
+        .init(
+            "max_grad_norm", \.maxGradNorm, section: "Training",
+            help: "clip gradients to this norm; 0: off"),
+        .init(
+            "max_steps", \.maxSteps, section: "Training",
+            help: "steps to take; -1: by epochs"),
+        .init(
+            "num_train_epochs", \.numTrainEpochs, section: "Training",
+            help: "passes over the rows, unless max_steps is given"),
+        .init(
+            "per_device_train_batch_size", \.perDeviceTrainBatchSize, section: "Training",
+            help: "rows in a micro-batch"),
+        .init(
+            "per_device_eval_batch_size", \.perDeviceEvalBatchSize, section: "Training",
+            help: "rows in an evaluation batch"),
+        .init(
+            "gradient_accumulation_steps", \.gradientAccumulationSteps, section: "Training",
+            help: "micro-batches in a step"),
+        .init(
+            "gradient_checkpointing", \.gradientCheckpointing, section: "Training",
+            help: "recompute activations in the backward pass: less memory, slower"),
+        .init(
+            "seed", \.seed, section: "Training",
+            help: "seeds the adapter, the order of rows and dropout"),
+        .init(
+            "threads", \.threads, section: "Training",
+            help: "CPU threads; by default libtorch's choice"),
+    ]
+
+    private static let reports: [ConfigOption<FineTuneConfig>] = [
+        .init(
+            "logging_steps", \.loggingSteps, section: "Reports",
+            help: "steps between two lines of metrics"),
+        .init(
+            "eval_steps", \.evalSteps, section: "Reports",
+            help: "steps between two evaluations; 0: at the end only"),
+        .init(
+            "eval_on_start", \.evalOnStart, section: "Reports",
+            help: "evaluate before the first step too"),
+        .init(
+            "save_steps", \.saveSteps, section: "Reports",
+            help: "steps between two checkpoints; 0: at the end only"),
+        .init(
+            "save_total_limit", \.saveTotalLimit, section: "Reports",
+            help: "checkpoints to keep, the newest; by default all"),
+    ]
+}

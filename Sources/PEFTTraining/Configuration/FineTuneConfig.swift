@@ -1,0 +1,133 @@
+/// Everything that one fine-tuning run is told.
+///
+/// Names are those of TRL's, transformers' and PEFT's options. The defaults here are the only ones: the
+/// command's flags, its help and its config files are derived from this struct.
+public struct FineTuneConfig: Codable, Hashable, Sendable {
+    // MARK: Files
+
+    /// The base model: a Hugging Face folder or a GGUF file.
+    public var model = ""
+    /// The training rows: a JSON lines file.
+    public var data = ""
+    /// The held-out rows: a JSON lines file.
+    public var evalData: String?
+    /// The folder for the adapter, the metrics and the checkpoints.
+    public var outputDir = ""
+    /// The adapter folder to start from; nil starts a new adapter.
+    public var adapter: String?
+    /// Whether to continue from the newest checkpoint in `outputDir`.
+    public var resume = false
+
+    // MARK: Base model
+
+    /// How the frozen linears are stored.
+    public var quantize = BaseQuantization.nf4
+    /// Whether the quantization constants are quantized too.
+    public var doubleQuant = true
+    /// Elements that share one quantization constant: a power of two, 32 to 4096.
+    public var quantBlockSize = 64
+    /// The dtype of the computation.
+    public var dtype = ComputeDType.bfloat16
+
+    // MARK: Adapter
+
+    /// The rank of the update.
+    public var loraR = 16
+    /// The update is scaled by `loraAlpha / loraR` (`loraAlpha / sqrt(loraR)` with `useRslora`).
+    public var loraAlpha = 32.0
+    /// The probability with which an input element of the adapter is zeroed in training.
+    public var loraDropout = 0.0
+    /// The linears that get an adapter.
+    public var targetModules = ModuleSelection.allLinear
+    /// Linears that get none, even if targeted.
+    public var excludeModules: ModuleSelection?
+    /// The indices of the blocks that get adapters; nil means all.
+    public var layersToTransform: [Int]?
+    /// Ranks that differ from `loraR`, by module name or pattern.
+    public var rankPattern: [String: Int] = [:]
+    /// Alphas that differ from `loraAlpha`, by module name or pattern.
+    public var alphaPattern: [String: Double] = [:]
+    /// Whether to scale by `loraAlpha / sqrt(loraR)`.
+    public var useRslora = false
+
+    // MARK: Rows
+
+    /// The most tokens a row may have.
+    public var maxLength = 1024
+    /// What happens to longer rows.
+    public var truncationMode = RowTruncation.error
+    /// Whether short rows are packed together to `maxLength`, without seeing one another.
+    public var packing = false
+    /// Whether only completions are learned; nil: yes for prompt-completion rows, no for others.
+    public var completionOnlyLoss: Bool?
+    /// Whether only what the assistant says is learned, in rows of messages.
+    public var assistantOnlyLoss = false
+    /// Whether rows are taken in a random order, a new one each epoch.
+    public var shuffle = true
+
+    // MARK: Training
+
+    /// The learning rate after warm-up.
+    public var learningRate = 2e-4
+    /// How the learning rate goes after warm-up.
+    public var lrSchedulerType = LearningRateScheduler.linear
+    /// Steps over which the learning rate rises from 0.
+    public var warmupSteps = 0
+    /// AdamW's decoupled weight decay.
+    public var weightDecay = 0.0
+    /// The decay of AdamW's first moment.
+    public var adamBeta1 = 0.9
+    /// The decay of AdamW's second moment.
+    public var adamBeta2 = 0.999
+    /// The term that keeps AdamW's denominator from 0.
+    public var adamEpsilon = 1e-8
+    /// The gradient norm above which gradients are scaled down; 0 turns clipping off.
+    public var maxGradNorm = 1.0
+    /// Optimizer steps to take; -1 goes by `numTrainEpochs`.
+    public var maxSteps = -1
+    /// Passes over the training rows, when `maxSteps` is -1.
+    public var numTrainEpochs = 3.0
+    /// Rows (packs with `packing`) in a micro-batch.
+    public var perDeviceTrainBatchSize = 8
+    /// Rows in an evaluation batch.
+    public var perDeviceEvalBatchSize = 8
+    /// Micro-batches in a step.
+    public var gradientAccumulationSteps = 1
+    /// Whether each block's activations are computed again in the backward pass instead of kept.
+    public var gradientCheckpointing = false
+    /// Seeds the new adapter, the order of rows and dropout.
+    public var seed = 42
+    /// CPU threads; nil leaves the choice to libtorch.
+    public var threads: Int?
+
+    // MARK: Reports
+
+    /// Steps between two lines of metrics.
+    public var loggingSteps = 10
+    /// Steps between two evaluations; 0 evaluates at the end only.
+    public var evalSteps = 0
+    /// Whether to evaluate before the first step too.
+    public var evalOnStart = false
+    /// Steps between two checkpoints; 0 writes none but the one at the end.
+    public var saveSteps = 500
+    /// Checkpoints to keep, the newest; nil keeps all.
+    public var saveTotalLimit: Int?
+
+    /// Makes a config of defaults; `model`, `data` and `outputDir` must still be set.
+    public init() {}
+
+    /// Makes a config of defaults for these files.
+    public init(model: String, data: String, outputDir: String) {
+        self.model = model
+        self.data = data
+        self.outputDir = outputDir
+    }
+
+    /// Checks every value, alone and together.
+    ///
+    /// - Throws: `ConfigError` with all the problems.
+    public func validate() throws(ConfigError) {
+        let problems = problems
+        if !problems.isEmpty { throw ConfigError(problems) }
+    }
+}

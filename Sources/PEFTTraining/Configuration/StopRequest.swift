@@ -1,0 +1,24 @@
+import Synchronization
+
+/// Asks a training run, from another thread or a signal handler, to stop after its current step.
+///
+/// The run writes a checkpoint, reports `TrainingEvent.interrupted` and returns.
+public final class StopRequest: Sendable {
+    private let signalNumber = Atomic<Int32>(0)
+
+    /// Makes a request that nobody has made yet.
+    public init() {}
+
+    /// Asks to stop; the first signal stays.
+    ///
+    /// - Parameter signal: the signal's number (`SIGINT`, `SIGTERM`), above 0.
+    public func request(signal: Int32) {
+        _ = signalNumber.compareExchange(expected: 0, desired: signal, ordering: .relaxed)
+    }
+
+    /// The signal that asked; nil while nobody has.
+    public var signal: Int32? {
+        let number = signalNumber.load(ordering: .relaxed)
+        return number == 0 ? nil : number
+    }
+}

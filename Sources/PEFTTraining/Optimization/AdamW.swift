@@ -1,0 +1,131 @@
+internal import Foundation
+public import PEFTLayers
+public import Torch
+
+/// Adam with decoupled weight decay; state and update in float32.
+///
+/// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
+/// `p = p (1 - lr wd) - lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)`.
+///
+/// - Source: Loshchilov and Hutter 2019, algorithm 2; torch 2.13 `torch/optim/adamw.py`, whose order of operations this
+///   follows.
+public final class AdamW {
+    /// The constants of the update.
+    public struct Configuration: Sendable, Hashable {
+        /// Decay of the first moment.
+        public var beta1 = 0.9
+        /// Decay of the second moment.
+        public var beta2 = 0.999
+        /// Added to the root of the second moment.
+        public var epsilon = 1e-8
+        /// Share of the parameter that decays at learning rate one.
+        public var weightDecay = 0.0
+
+        /// Makes torch's defaults, but for a weight decay of zero.
+        public init() {}
+    }
+
+    /// Moments of one parameter.
+    private struct Moments {
+        let first: Tensor
+        let second: Tensor
+    }
+
+    private let parameters: [Parameter]
+    private let moments: [Moments]
+    private let configuration: Configuration
+    /// Updates done so far.
+    public private(set) var step = 0
+
+    /// Makes zero moments for every parameter.
+    ///
+    /// - Parameters:
+    ///   - parameters: the whole trainable set, float32.
+    ///   - configuration: the constants.
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Memory: eight bytes an element.
+    public init(_ parameters: [Parameter], configuration: Configuration) throws(TorchError) {
+        self.parameters = parameters
+        self.configuration = configuration
+        var moments: [Moments] = []
+        for parameter in parameters {
+            precondition(parameter.isTrainable, "\(parameter.path) is frozen")
+            let shape = parameter.value.shape
+            moments.append(Moments(first: try .zeros(shape), second: try .zeros(shape)))
+        }
+        self.moments = moments
+    }
+
+    /// Updates every parameter by its accumulated gradient; one without gradient stays.
+    ///
+    /// - Parameter learningRate: of this update.
+    /// - Throws: `TorchError` if a gradient's shape does not fit.
+    public func update(learningRate: Double) throws(TorchError) {
+        step += 1
+        let correction1 = 1 - pow(configuration.beta1, Double(step))
+        let correction2 = 1 - pow(configuration.beta2, Double(step))
+        try withoutGrad { () throws(TorchError) in
+            for (parameter, moments) in zip(parameters, moments) {
+                guard let gradient = parameter.value.grad else { continue }
+                if configuration.weightDecay != 0 {
+                    try parameter.value.multiplyInPlace(
+                        1 - learningRate * configuration.weightDecay)
+                }
+                try moments.first.interpolateInPlace(
+                    to: gradient, weight: 1 - configuration.beta1)
+                try moments.second.multiplyInPlace(configuration.beta2)
+                try moments.second.addProductInPlace(
+                    gradient, gradient, scaledBy: 1 - configuration.beta2)
+                let root = try moments.second.sqrt()
+                try root.multiplyInPlace(1 / correction2.squareRoot())
+                try parameter.value.addQuotientInPlace(
+                    moments.first, root + configuration.epsilon,
+                    scaledBy: -learningRate / correction1)
+            }
+        }
+    }
+
+    /// Clears the gradients of all parameters.
+    ///
+    /// - Throws: `TorchError` if libtorch refuses.
+    public func clearGradients() throws(TorchError) {
+        for parameter in parameters {
+            try parameter.value.setGrad(nil)
+        }
+    }
+}
+
+// MARK: - State
+
+extension AdamW {
+    /// The state by name: `<parameter>.exp_avg` and `<parameter>.exp_avg_sq`, float32.
+    public var state: [(name: String, tensor: Tensor)] {
+        zip(parameters, moments).flatMap { parameter, moments in
+            [
+                (parameter.path + ".exp_avg", moments.first),
+                (parameter.path + ".exp_avg_sq", moments.second),
+            ]
+        }
+    }
+
+    /// The shape of each tensor of ``state``, for strict reading.
+    public var stateShapes: [String: [Int]] {
+        Dictionary(uniqueKeysWithValues: state.map { ($0.name, $0.tensor.shape) })
+    }
+
+    /// Takes over a saved state.
+    ///
+    /// - Parameters:
+    ///   - tensors: exactly the names and shapes of ``stateShapes``.
+    ///   - step: updates that the state has seen.
+    /// - Throws: `TorchError` if a shape does not fit.
+    public func restore(_ tensors: [String: Tensor], step: Int) throws(TorchError) {
+        for (name, tensor) in state {
+            guard let saved = tensors[name] else {
+                throw TorchError(operation: "AdamW.restore", message: "\(name) is missing")
+            }
+            try tensor.copyInPlace(from: saved)
+        }
+        self.step = step
+    }
+}

@@ -1,0 +1,50 @@
+internal import Foundation
+internal import PEFTCheckpoints
+
+/// The file `metrics.jsonl`: one JSON object a line, appended as the run goes.
+final class MetricsLog {
+    private let url: URL
+    private let handle: FileHandle
+    private let encoder = JSONEncoder()
+
+    /// Opens the file for a run that starts at a step: later lines of an interrupted run are dropped.
+    init(in folder: URL, startStep: Int) throws {
+        url = folder.appending(path: "metrics.jsonl")
+        encoder.outputFormatting = [.sortedKeys]
+        try Self.keep(linesUpTo: startStep, in: url)
+        do {
+            handle = try FileHandle(forWritingTo: url)
+            try handle.seekToEnd()
+        } catch {
+            throw TrainingError.cannotWriteMetrics(
+                path: url.path, reason: error.localizedDescription)
+        }
+    }
+
+    /// Appends a line in one write.
+    func append(_ line: some Encodable) throws {
+        do {
+            try handle.write(contentsOf: try encoder.encode(line) + Data([0x0A]))
+        } catch {
+            throw TrainingError.cannotWriteMetrics(
+                path: url.path, reason: error.localizedDescription)
+        }
+    }
+
+    private struct Line: Decodable {
+        let step: Int
+    }
+
+    private static func keep(linesUpTo step: Int, in url: URL) throws {
+        let old = (try? Data(contentsOf: url)) ?? Data()
+        var kept = Data()
+        for line in old.split(separator: 0x0A) {
+            // A line that a killed process left unfinished does not decode, and goes.
+            guard let entry = try? JSONDecoder().decode(Line.self, from: line),
+                step > 0, entry.step <= step
+            else { continue }
+            kept += line + Data([0x0A])
+        }
+        try AtomicFile.write(kept, to: url)
+    }
+}

@@ -1,0 +1,105 @@
+/// A run that cannot start, go on or be continued.
+public enum TrainingError: Error, Equatable, Sendable {
+    /// Nothing would be trained.
+    case noTrainableParameters
+    /// The loss does not depend on these trainable tensors, of so many.
+    case unconnected([String], of: Int)
+    /// The sample's loss, or the gradients of these tensors, are infinite or NaN.
+    case notFinite([String])
+    /// The loss of a step is infinite or NaN.
+    case lossNotFinite(step: Int, loss: Double, rows: [Int])
+    /// There is nothing to resume.
+    case noCheckpoint(folder: String)
+    /// The run in the output folder was made with other settings.
+    case resumeMismatch(checkpoint: String, differences: [SettingDifference])
+    /// A state file of a checkpoint does not read.
+    case invalidState(path: String, reason: String)
+    /// A new run would overwrite an earlier one.
+    case outputExists(folder: String)
+    /// The model has no tokenizer, but the rows are text.
+    case noTokenizer(model: String)
+    /// The tokenizer has no chat template, but the rows are messages.
+    case noChatTemplate(model: String)
+    /// Some tokens of the rows are not in the model's vocabulary.
+    case tokenOutOfRange(token: Int, row: Int, vocabularySize: Int)
+    /// The adapter is of another method or shape than the flags say.
+    case adapterMismatch(adapter: String, differences: [SettingDifference])
+    /// The prompt has no token to continue from.
+    case emptyPrompt
+    /// The merge of base and adapter cannot be written.
+    case cannotWriteMetrics(path: String, reason: String)
+
+    /// A setting that differs between two runs.
+    public struct SettingDifference: Equatable, Sendable {
+        /// The configuration key.
+        public let key: String
+        /// The value that was expected.
+        public let expected: String
+        /// The value that was found.
+        public let found: String
+    }
+}
+
+extension TrainingError: CustomStringConvertible {
+    /// What, where, expected, found and the remedy.
+    public var description: String {
+        switch self {
+        case .noTrainableParameters:
+            "no tensor is trainable: the adapter has no parameters; check target_modules"
+        case .unconnected(let names, let count):
+            """
+            \(names.count) of \(count) trainable tensors are not connected to the loss, so they \
+            would learn nothing: \(Self.list(names)); was a layer detached, skipped or run without \
+            grad?
+            """
+        case .notFinite(let names):
+            """
+            the loss or its gradients are infinite or NaN before the first step\
+            \(names.isEmpty ? "" : ": " + Self.list(names)); check the base model's weights, or try \
+            dtype float32
+            """
+        case .lossNotFinite(let step, let loss, let rows):
+            """
+            step \(step): the loss is \(loss) on rows \(Self.list(rows.map(String.init))); the last \
+            checkpoint is kept; lower learning_rate, or look at these rows
+            """
+        case .noCheckpoint(let folder):
+            "\(folder): no checkpoint to resume from; run without --resume to start anew"
+        case .resumeMismatch(let checkpoint, let differences):
+            """
+            \(checkpoint): cannot resume, these settings change the mathematics of the run: \
+            \(Self.list(differences)); use the same settings, or another output_dir
+            """
+        case .invalidState(let path, let reason):
+            "\(path): \(reason); remove this checkpoint and resume from the one before"
+        case .outputExists(let folder):
+            """
+            \(folder) already holds a run; give --resume to continue it, or another output_dir
+            """
+        case .noTokenizer(let model):
+            "\(model): no tokenizer.json, which rows of text need; add it, or use rows of tokens"
+        case .noChatTemplate(let model):
+            "\(model): no chat template, which rows of messages need; add chat_template.jinja"
+        case .tokenOutOfRange(let token, let row, let size):
+            """
+            row \(row + 1): token \(token) is not in the model's vocabulary, 0..<\(size); was \
+            another tokenizer used?
+            """
+        case .adapterMismatch(let adapter, let differences):
+            "\(adapter): does not fit the flags: \(Self.list(differences)); leave these flags out"
+        case .emptyPrompt:
+            "the prompt has no tokens; give a text"
+        case .cannotWriteMetrics(let path, let reason):
+            "\(path): cannot be written: \(reason)"
+        }
+    }
+
+    private static func list(_ items: [String]) -> String {
+        let shown = items.prefix(8).joined(separator: ", ")
+        return items.count > 8 ? shown + " and \(items.count - 8) more" : shown
+    }
+
+    private static func list(_ differences: [SettingDifference]) -> String {
+        list(differences.map { "\($0.key): expected \($0.expected), found \($0.found)" })
+    }
+}

@@ -1,0 +1,347 @@
+public import PEFTTokenizers
+
+/// What a training run reports as it goes; libraries never print.
+public enum TrainingEvent: Equatable, Sendable {
+    /// The run was planned: the first event.
+    case started(RunDescription)
+    /// The base is read and quantized, the adapter attached.
+    case loaded(ModelDescription)
+    /// A file of rows is encoded.
+    case datasetAudit(DatasetSummary)
+    /// Every trainable tensor was shown to be connected to the loss.
+    case gradientCheck(GradientCheck)
+    /// A step is done. Sent for every step; `isLogged` steps are those in `metrics.jsonl`.
+    case step(StepMetrics, isLogged: Bool)
+    /// The held-out rows were scored.
+    case evaluation(EvaluationMetrics)
+    /// A checkpoint folder is complete.
+    case checkpointSaved(path: String, step: Int)
+    /// The run stops after this step because it was asked to.
+    case interrupted(signal: String, step: Int)
+    /// The run is complete: the last event.
+    case finished(RunSummary)
+    /// Something that a person should know and that is no error.
+    case notice(String)
+
+    /// The event as a JSON object: its name under "event", then its values.
+    public var json: JSONObject {
+        switch self {
+        case .started(let run): Self.object("started", run.json)
+        case .loaded(let model): Self.object("loaded", model.json)
+        case .datasetAudit(let rows): Self.object("dataset_audit", rows.json)
+        case .gradientCheck(let check): Self.object("gradient_check", check.json)
+        case .step(let metrics, let isLogged):
+            Self.object("step", metrics.json, ["is_logged": .bool(isLogged)])
+        case .evaluation(let metrics): Self.object("evaluation", metrics.json)
+        case .checkpointSaved(let path, let step):
+            Self.object("checkpoint_saved", ["path": .string(path), "step": .int(step)])
+        case .interrupted(let signal, let step):
+            Self.object("interrupted", ["signal": .string(signal), "step": .int(step)])
+        case .finished(let summary): Self.object("finished", summary.json)
+        case .notice(let text): Self.object("notice", ["text": .string(text)])
+        }
+    }
+
+    private static func object(_ name: String, _ values: JSONObject...) -> JSONObject {
+        JSONObject([("event", .string(name))] + values.flatMap { $0.map { ($0.key, $0.value) } })
+    }
+}
+
+extension JSONObject {
+    /// The object in one line, without a newline at its end.
+    package var line: String { JSONValue.object(self).serialized() }
+}
+
+/// What a run is about to do.
+public struct RunDescription: Equatable, Sendable {
+    /// The base model's path.
+    public var model: String
+    /// The output folder.
+    public var outputDir: String
+    /// How the base is stored: "nf4, block 64, double quantized".
+    public var quantization: String
+    /// The dtype of the computation.
+    public var dtype: String
+    /// Steps already done by the run that is resumed; 0 for a new run.
+    public var startStep: Int
+    /// The step at which the run ends.
+    public var totalSteps: Int
+    /// CPU threads.
+    public var numThreads: Int
+
+    /// Makes a description.
+    public init(
+        model: String, outputDir: String, quantization: String, dtype: String, startStep: Int,
+        totalSteps: Int, numThreads: Int
+    ) {
+        self.model = model
+        self.outputDir = outputDir
+        self.quantization = quantization
+        self.dtype = dtype
+        self.startStep = startStep
+        self.totalSteps = totalSteps
+        self.numThreads = numThreads
+    }
+
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("model", .string(model)),
+            ("output_dir", .string(outputDir)),
+            ("quantization", .string(quantization)),
+            ("dtype", .string(dtype)),
+            ("start_step", .int(startStep)),
+            ("total_steps", .int(totalSteps)),
+            ("num_threads", .int(numThreads)),
+        ])
+    }
+}
+
+/// The model that is in memory.
+public struct ModelDescription: Equatable, Sendable {
+    /// The architecture, as Hugging Face names it: "llama".
+    public var architecture: String
+    /// Elements of the base.
+    public var numParameters: Int
+    /// Elements that are trained.
+    public var numTrainableParameters: Int
+    /// Linears that carry an adapter.
+    public var numAdaptedLinears: Int
+    /// Bytes of the base in memory.
+    public var weightSizeBytes: Int
+    /// Seconds that reading and quantizing took.
+    public var loadSeconds: Double
+
+    /// Makes a description.
+    public init(
+        architecture: String, numParameters: Int, numTrainableParameters: Int,
+        numAdaptedLinears: Int, weightSizeBytes: Int, loadSeconds: Double
+    ) {
+        self.architecture = architecture
+        self.numParameters = numParameters
+        self.numTrainableParameters = numTrainableParameters
+        self.numAdaptedLinears = numAdaptedLinears
+        self.weightSizeBytes = weightSizeBytes
+        self.loadSeconds = loadSeconds
+    }
+
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("architecture", .string(architecture)),
+            ("num_parameters", .int(numParameters)),
+            ("num_trainable_parameters", .int(numTrainableParameters)),
+            ("num_adapted_linears", .int(numAdaptedLinears)),
+            ("weight_size_bytes", .int(weightSizeBytes)),
+            ("load_seconds", .double(loadSeconds)),
+        ])
+    }
+}
+
+/// What a file of rows holds once it is encoded.
+public struct DatasetSummary: Equatable, Sendable {
+    /// The file.
+    public var path: String
+    /// Rows in the file.
+    public var numRows: Int
+    /// Tokens of all rows.
+    public var numTokens: Int
+    /// Tokens whose loss counts.
+    public var numTargetTokens: Int
+    /// Tokens of the longest row.
+    public var maxRowTokens: Int
+    /// Rows that were cut to `max_length`.
+    public var numTruncatedRows: Int
+    /// What looks wrong: "no target holds the end-of-text token".
+    public var warnings: [String]
+
+    /// Makes an audit.
+    public init(
+        path: String, numRows: Int, numTokens: Int, numTargetTokens: Int, maxRowTokens: Int,
+        numTruncatedRows: Int = 0, warnings: [String] = []
+    ) {
+        self.path = path
+        self.numRows = numRows
+        self.numTokens = numTokens
+        self.numTargetTokens = numTargetTokens
+        self.maxRowTokens = maxRowTokens
+        self.numTruncatedRows = numTruncatedRows
+        self.warnings = warnings
+    }
+
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("path", .string(path)),
+            ("num_rows", .int(numRows)),
+            ("num_tokens", .int(numTokens)),
+            ("num_target_tokens", .int(numTargetTokens)),
+            ("max_row_tokens", .int(maxRowTokens)),
+            ("num_truncated_rows", .int(numTruncatedRows)),
+            ("warnings", .array(warnings.map { .string($0) })),
+        ])
+    }
+}
+
+/// The result of the check before step 0.
+public struct GradientCheck: Equatable, Sendable {
+    /// Trainable tensors, all of them connected to the loss.
+    public var numTensors: Int
+    /// The loss of the rows that the check used.
+    public var loss: Double
+
+    /// Makes a result.
+    public init(numTensors: Int, loss: Double) {
+        self.numTensors = numTensors
+        self.loss = loss
+    }
+
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("num_tensors", .int(numTensors)),
+            ("loss", .double(loss)),
+        ])
+    }
+}
+
+/// One step: its `json.line` is a line of `metrics.jsonl`.
+public struct StepMetrics: Codable, Equatable, Sendable {
+    /// The step that was done, from 1.
+    public var step: Int
+    /// The mean loss of the step's target tokens, before its update.
+    public var loss: Double
+    /// The norm of the gradients, before clipping.
+    public var gradNorm: Double
+    /// The learning rate of the update.
+    public var learningRate: Double
+    /// Target tokens of the step.
+    public var numTargetTokens: Int
+    /// Tokens read a second, since the last logged step.
+    public var tokensPerSecond: Double
+    /// The most memory that the process has held.
+    public var peakMemoryBytes: Int
+
+    /// Makes the metrics of a step.
+    public init(
+        step: Int, loss: Double, gradNorm: Double, learningRate: Double, numTargetTokens: Int,
+        tokensPerSecond: Double, peakMemoryBytes: Int
+    ) {
+        self.step = step
+        self.loss = loss
+        self.gradNorm = gradNorm
+        self.learningRate = learningRate
+        self.numTargetTokens = numTargetTokens
+        self.tokensPerSecond = tokensPerSecond
+        self.peakMemoryBytes = peakMemoryBytes
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case step
+        case loss
+        case gradNorm = "grad_norm"
+        case learningRate = "learning_rate"
+        case numTargetTokens = "num_target_tokens"
+        case tokensPerSecond = "tokens_per_second"
+        case peakMemoryBytes = "peak_memory_bytes"
+    }
+
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("step", .int(step)),
+            ("loss", .double(loss)),
+            ("grad_norm", .double(gradNorm)),
+            ("learning_rate", .double(learningRate)),
+            ("num_target_tokens", .int(numTargetTokens)),
+            ("tokens_per_second", .double(tokensPerSecond)),
+            ("peak_memory_bytes", .int(peakMemoryBytes)),
+        ])
+    }
+}
+
+/// The score of the held-out rows.
+public struct EvaluationMetrics: Codable, Equatable, Sendable {
+    /// Steps done before it.
+    public var step: Int
+    /// The mean loss of the target tokens.
+    public var evalLoss: Double
+    /// `exp(evalLoss)`.
+    public var evalPerplexity: Double
+    /// Target tokens of the held-out rows.
+    public var evalNumTargetTokens: Int
+
+    /// Makes the metrics of an evaluation.
+    public init(step: Int, evalLoss: Double, evalPerplexity: Double, evalNumTargetTokens: Int) {
+        self.step = step
+        self.evalLoss = evalLoss
+        self.evalPerplexity = evalPerplexity
+        self.evalNumTargetTokens = evalNumTargetTokens
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case step
+        case evalLoss = "eval_loss"
+        case evalPerplexity = "eval_perplexity"
+        case evalNumTargetTokens = "eval_num_target_tokens"
+    }
+
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("step", .int(step)),
+            ("eval_loss", .double(evalLoss)),
+            ("eval_perplexity", .double(evalPerplexity)),
+            ("eval_num_target_tokens", .int(evalNumTargetTokens)),
+        ])
+    }
+}
+
+/// What a run has done.
+public struct RunSummary: Equatable, Sendable {
+    /// The last step done.
+    public var step: Int
+    /// Seconds from the first step to the last.
+    public var trainSeconds: Double
+    /// Tokens read a second, over all steps.
+    public var tokensPerSecond: Double
+    /// The most memory that the process has held.
+    public var peakMemoryBytes: Int
+    /// The loss of the last step.
+    public var trainLoss: Double
+    /// The held-out loss before training, if it was measured.
+    public var firstEvalLoss: Double?
+    /// The held-out loss at the end, if it was measured.
+    public var lastEvalLoss: Double?
+    /// The folder that holds the adapter.
+    public var outputDir: String
+
+    /// Makes a summary.
+    public init(
+        step: Int, trainSeconds: Double, tokensPerSecond: Double, peakMemoryBytes: Int,
+        trainLoss: Double, firstEvalLoss: Double?, lastEvalLoss: Double?, outputDir: String
+    ) {
+        self.step = step
+        self.trainSeconds = trainSeconds
+        self.tokensPerSecond = tokensPerSecond
+        self.peakMemoryBytes = peakMemoryBytes
+        self.trainLoss = trainLoss
+        self.firstEvalLoss = firstEvalLoss
+        self.lastEvalLoss = lastEvalLoss
+        self.outputDir = outputDir
+    }
+
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("step", .int(step)),
+            ("train_seconds", .double(trainSeconds)),
+            ("tokens_per_second", .double(tokensPerSecond)),
+            ("peak_memory_bytes", .int(peakMemoryBytes)),
+            ("train_loss", .double(trainLoss)),
+            ("first_eval_loss", firstEvalLoss.map { .double($0) } ?? .null),
+            ("last_eval_loss", lastEvalLoss.map { .double($0) } ?? .null),
+            ("output_dir", .string(outputDir)),
+        ])
+    }
+}

@@ -1,0 +1,40 @@
+/// The type of a tensor's elements; raw values are libtorch's `c10::ScalarType` codes.
+public enum DType: Int32, Sendable, CaseIterable, Hashable {
+    case uint8 = 0
+    case int8 = 1
+    case int16 = 2
+    case int32 = 3
+    case int64 = 4
+    case float16 = 5
+    case float32 = 6
+    case float64 = 7
+    case bool = 11
+    case bfloat16 = 15
+
+    /// Finds a dtype by its name in libtorch and transformers, such as `bfloat16`.
+    public init?(name: String) {
+        guard let match = Self.allCases.first(where: { $0.name == name }) else { return nil }
+        self = match
+    }
+
+    /// The name in libtorch and transformers.
+    public var name: String { String(describing: self) }
+
+    /// The bytes of one element.
+    public var sizeBytes: Int {
+        switch self {
+        case .uint8, .int8, .bool: 1
+        case .int16, .float16, .bfloat16: 2
+        case .int32, .float32: 4
+        case .int64, .float64: 8
+        }
+    }
+
+    /// Whether elements are floating-point numbers, the only ones that have gradients.
+    public var isFloatingPoint: Bool {
+        switch self {
+        case .float16, .bfloat16, .float32, .float64: true
+        default: false
+        }
+    }
+}

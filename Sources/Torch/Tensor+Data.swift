@@ -1,0 +1,50 @@
+internal import CTorch
+
+extension Tensor {
+    /// Reads the elements where they are.
+    ///
+    /// - Precondition: the tensor is contiguous.
+    public func withUnsafeBytes<Result, Failure: Error>(
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { withExtendedLifetime(self) {} }
+        return try body(UnsafeRawBufferPointer(buffer))
+    }
+
+    /// Writes the elements where they are; autograd does not see it.
+    ///
+    /// - Precondition: the tensor is contiguous.
+    public func withUnsafeMutableBytes<Result, Failure: Error>(
+        _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { withExtendedLifetime(self) {} }
+        return try body(buffer)
+    }
+
+    private var buffer: UnsafeMutableRawBufferPointer {
+        precondition(isContiguous, "the bytes of a strided tensor: call contiguous() first")
+        var data: UnsafeMutableRawPointer?
+        let status = ctorch_tensor_data(handle, &data)
+        precondition(status == 0, "a tensor without storage")
+        return UnsafeMutableRawBufferPointer(start: data, count: sizeBytes)
+    }
+
+    /// The elements as float32, row-major, copied to the host.
+    public func floats() throws(TorchError) -> [Float] {
+        let tensor = try to(.float32).contiguous()
+        return tensor.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+    }
+
+    /// The elements as int64, row-major, copied to the host.
+    public func int64s() throws(TorchError) -> [Int64] {
+        let tensor = try to(.int64).contiguous()
+        return tensor.withUnsafeBytes { Array($0.bindMemory(to: Int64.self)) }
+    }
+
+    /// The only element as a number; waits for the device.
+    public func item() throws(TorchError) -> Double {
+        var value = 0.0
+        try check("item", [self], ctorch_tensor_item(handle, &value))
+        return value
+    }
+}

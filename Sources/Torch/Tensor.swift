@@ -1,0 +1,80 @@
+internal import CTorch
+
+/// A reference to a libtorch tensor; freed with the last Swift reference.
+///
+/// Not Sendable on purpose: one task owns all tensors, value types cross tasks.
+public final class Tensor {
+    let handle: OpaquePointer
+
+    /// Takes over a handle that the C shim made.
+    init(owning handle: OpaquePointer) {
+        self.handle = handle
+    }
+
+    deinit {
+        ctorch_tensor_free(handle)
+    }
+
+    /// The result of a C call that writes a new handle.
+    @inline(__always)
+    static func make(
+        _ operation: StaticString, _ operands: @autoclosure () -> [Tensor?],
+        _ call: (UnsafeMutablePointer<OpaquePointer?>) -> Int32
+    ) throws(TorchError) -> Tensor {
+        var out: OpaquePointer?
+        guard call(&out) == 0, let out else {
+            throw TorchError.last(operation.description, operands())
+        }
+        return Tensor(owning: out)
+    }
+
+    /// A new reference to the tensor behind a handle that C lends to a callback.
+    static func borrowing(_ handle: OpaquePointer) throws(TorchError) -> Tensor {
+        try make("alias", []) { ctorch_tensor_alias(handle, $0) }
+    }
+
+    // MARK: - Properties
+
+    /// The size of each dimension; empty for a scalar.
+    public var shape: [Int] {
+        let count = Int(ctorch_tensor_dims(handle))
+        guard count > 0, let sizes = ctorch_tensor_sizes(handle) else { return [] }
+        return UnsafeBufferPointer(start: sizes, count: count).map { Int($0) }
+    }
+
+    /// The number of dimensions.
+    public var numDimensions: Int { Int(ctorch_tensor_dims(handle)) }
+
+    /// The product of the shape.
+    public var numElements: Int { Int(ctorch_tensor_numel(handle)) }
+
+    /// The type of the elements.
+    ///
+    /// - Precondition: a dtype that this package knows; others never leave the shim.
+    public var dtype: DType {
+        guard let dtype = DType(rawValue: ctorch_tensor_dtype(handle)) else {
+            preconditionFailure("libtorch dtype \(ctorch_tensor_dtype(handle)) has no Swift case")
+        }
+        return dtype
+    }
+
+    /// The bytes of all elements, without gaps.
+    public var sizeBytes: Int { numElements * dtype.sizeBytes }
+
+    /// Whether the elements lie in row-major order without gaps.
+    public var isContiguous: Bool { ctorch_tensor_is_contiguous(handle) }
+
+    /// Whether operations on this tensor are recorded for backward.
+    public var requiresGrad: Bool { ctorch_autograd_requires_grad(handle) }
+
+    /// `float32[2, 3]`: dtype and shape, for messages.
+    public var summary: String { "\(dtype.name)\(shape)" }
+
+    /// Whether both refer to the very same libtorch tensor.
+    public func isSame(as other: Tensor) -> Bool { ctorch_tensor_is_same(handle, other.handle) }
+}
+
+extension Tensor: CustomStringConvertible {
+    /// Dtype and shape; never the elements, which may be many.
+    public var description: String { summary }
+}

@@ -1,0 +1,99 @@
+"""Adapters go both ways with PEFT, for every option of LoRA: equal logits, the same tensors, nothing missing or unexpected."""
+
+import json
+
+import numpy
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from harness.command import Check, write_token_rows
+from harness.models import peer_logits, random_rows, tiny_llama
+
+BOUND = 1e-4
+BASE = dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
+
+# name: options in PEFT's names
+CASES = {
+    "list": BASE,
+    "list of one path": BASE | dict(target_modules=["layers.1.mlp.down_proj"]),
+    "regex": BASE | dict(target_modules=r".*\.(self_attn\.o_proj|mlp\.(up|gate)_proj)"),
+    "all-linear": BASE | dict(target_modules="all-linear"),
+    "all-linear, excluded list": BASE | dict(target_modules="all-linear", exclude_modules=["k_proj", "down_proj"]),
+    "all-linear, excluded regex": BASE | dict(target_modules="all-linear", exclude_modules=r".*layers\.[02]\.self_attn.*"),
+    "layers to transform": BASE | dict(layers_to_transform=[0, 3]),
+    "rank pattern": BASE | dict(rank_pattern={"v_proj": 7, "layers.2.self_attn.q_proj": 1}),
+    "alpha pattern": BASE | dict(alpha_pattern={"q_proj": 3, r"layers\.[13]\.self_attn\.v_proj": 20}),
+    "rank and alpha pattern, rsLoRA": BASE | dict(
+        rank_pattern={"v_proj": 9}, alpha_pattern={"v_proj": 5}, use_rslora=True),
+    "rsLoRA": BASE | dict(use_rslora=True),
+    "dropout": BASE | dict(lora_dropout=0.3),
+    "output head": BASE | dict(target_modules=["q_proj", "lm_head"]),
+}
+CONFIG_KEYS = {"r": "lora_r"}
+
+
+def distance(ours, theirs):
+    """The largest difference of two lists of logits."""
+    return max(float(numpy.abs(a - b).max()) for a, b in zip(ours, theirs))
+
+
+def theirs_loads_here(check, name, label, folder, options, rows, plain):
+    """An adapter that PEFT made, both matrices random, scored by PEFT and here."""
+    adapter = check.work / f"{label}-theirs"
+    torch.manual_seed(7)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **options)).eval()
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if "lora_B" in parameter_name:
+                parameter.normal_(0, 0.2)
+    model.save_pretrained(adapter)
+    theirs = peer_logits(model, rows)
+    _, ours = check.score(
+        f"{label}-theirs", folder, rows, "--adapter", adapter, "--quantize", "none", "--dtype", "float32", logits=True)
+    check.at_least(f"{name}: PEFT's adapter changes the logits by", distance(theirs, plain), 0.01)
+    check.at_most(f"{name}: PEFT's adapter, logits here", distance(ours, theirs), BOUND)
+
+
+def ours_loads_there(check, name, label, folder, options, rows, plain):
+    """An adapter of a run of two steps here, scored here and by PEFT; the file holds what PEFT's model has, no more, no less."""
+    adapter = check.work / f"{label}-ours"
+    config = {CONFIG_KEYS.get(key, key): value for key, value in options.items()} | dict(
+        model=str(folder), data=str(write_token_rows(check.work / "train.jsonl", rows)), output_dir=str(adapter),
+        quantize="none", dtype="float32", max_steps=2, learning_rate=0.05, lr_scheduler_type="constant",
+        per_device_train_batch_size=2, logging_steps=1)
+    path = check.work / f"{label}.json"
+    path.write_text(json.dumps(config))
+    check.run("train", "--config", path)
+    _, ours = check.score(
+        f"{label}-ours", folder, rows, "--adapter", adapter, "--quantize", "none", "--dtype", "float32", logits=True)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, adapter).eval()
+    expected = {key: list(tensor.shape) for key, tensor in get_peft_model_state_dict(model).items()}
+    written = {key: list(tensor.shape) for key, tensor in load_file(adapter / "adapter_model.safetensors").items()}
+    check.equal(f"{name}: tensors of our adapter", written, expected)
+    check.at_least(f"{name}: our adapter changes the logits by", distance(ours, plain), 0.01)
+    check.at_most(f"{name}: our adapter, logits in PEFT", distance(peer_logits(model, rows), ours), BOUND)
+
+
+def main():
+    check = Check("adapters", __doc__)
+    folder = check.work / "base"
+    base = tiny_llama(seed=23, num_hidden_layers=4)
+    base.save_pretrained(folder)
+    rows = random_rows(29, base.config.vocab_size, [9, 24, 40, 61])
+    plain = peer_logits(base, rows)
+    for name, options in CASES.items():
+        label = "".join(c if c.isalnum() else "-" for c in name)
+        for compare in (theirs_loads_here, ours_loads_there):
+            try:
+                compare(check, name, label, folder, options, rows, plain)
+            except RuntimeError as error:
+                check.failed(f"{name}: {compare.__name__}", error)
+    check.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the parity checks share: running the command (command), models (models), the peers' training step (peers)."""

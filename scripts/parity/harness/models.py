@@ -1,0 +1,50 @@
+"""The models of the parity checks: tiny random Llamas, and the demo model's GGUF file as a folder in float32."""
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+
+def tiny_llama(seed, **options):
+    """A random Llama in float32 whose logits are of order 1, with norm weights away from 1."""
+    torch.manual_seed(seed)
+    defaults = dict(
+        vocab_size=97, hidden_size=64, intermediate_size=112, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.2, tie_word_embeddings=False,
+        bos_token_id=1, eos_token_id=2, pad_token_id=None,
+    )
+    model = LlamaForCausalLM(LlamaConfig(**(defaults | options))).float().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.uniform_(0.5, 1.5)
+    return model
+
+
+def random_rows(seed, vocabulary, lengths):
+    """Rows of random token ids with these lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(0, vocabulary, (length,), generator=generator).tolist() for length in lengths]
+
+
+def dequantized_folder(check):
+    """The demo GGUF, dequantized in float32 by transformers and gguf, as a Hugging Face folder made once."""
+    folder = check.shared / "smollm2-float32"
+    if not (folder / "complete").exists():
+        source = dict(pretrained_model_name_or_path=str(check.model.parent), gguf_file=check.model.name)
+        AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+        (folder / "complete").touch()
+    return folder
+
+
+@torch.no_grad()
+def peer_logits(model, rows):
+    """The peer's logits of each row, `[tokens, vocabulary]` in float32."""
+    return [model(input_ids=torch.tensor([row])).logits[0].float().numpy() for row in rows]
+
+
+def row_loss(model, row):
+    """The sum of the row's token losses, each predicted from the tokens before it; differentiable."""
+    tokens = torch.tensor([row])
+    logits = model(input_ids=tokens).logits[0, :-1].float()
+    return torch.nn.functional.cross_entropy(logits, tokens[0, 1:], reduction="sum")

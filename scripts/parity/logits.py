@@ -1,0 +1,84 @@
+"""Logits of tiny random Llama models equal transformers', in float32: many shapes, layouts and file dtypes."""
+
+import json
+import traceback
+
+import numpy
+import torch
+from transformers import AutoModelForCausalLM
+
+from harness.command import Check
+from harness.models import peer_logits, random_rows, tiny_llama
+
+BOUND = 1e-4
+
+# name: (config options, options of the file)
+CASES = {
+    "multi-head, untied": (dict(num_key_value_heads=4), {}),
+    "multi-head, tied": (dict(num_key_value_heads=4, tie_word_embeddings=True), {}),
+    "grouped 9:3, tied": (
+        dict(hidden_size=72, num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True), {}),
+    "multi-query 5:1, head dim not hidden/heads": (
+        dict(hidden_size=50, num_attention_heads=5, num_key_value_heads=1, head_dim=16), {}),
+    "head dim 6, odd hidden, odd intermediate": (
+        dict(hidden_size=33, intermediate_size=51, num_attention_heads=3, num_key_value_heads=1, head_dim=6), {}),
+    "one head, one layer": (dict(num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1), {}),
+    "five layers, vocabulary 1031": (dict(num_hidden_layers=5, vocab_size=1031, initializer_range=0.1), {}),
+    "rope theta 500000, norm eps 1e-3": (
+        dict(rope_parameters={"rope_type": "default", "rope_theta": 500000.0}, rms_norm_eps=1e-3), {}),
+    "older config layout": (
+        dict(rope_parameters={"rope_type": "default", "rope_theta": 31337.0}), dict(older_config=True)),
+    "several shards": (dict(num_hidden_layers=3), dict(shard="40KB")),
+    "float16 file": ({}, dict(dtype=torch.float16)),
+    "bfloat16 file, shards, tied": (dict(tie_word_embeddings=True), dict(dtype=torch.bfloat16, shard="40KB")),
+}
+
+
+def rewrite_in_older_layout(folder):
+    """Gives config.json the keys of transformers 4: `rope_theta` and `torch_dtype` at the top level."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+    config["rope_scaling"] = None
+    config["torch_dtype"] = config.pop("dtype")
+    path.write_text(json.dumps(config, indent=2))
+
+
+def compare(check, index, name, options, file):
+    """Writes the model of one case and compares logits and loss of a few rows."""
+    folder = check.work / f"model-{index}"
+    model = tiny_llama(seed=index, **options).to(file.get("dtype", torch.float32))
+    model.save_pretrained(folder, max_shard_size=file.get("shard", "1GB"))
+    if file.get("older_config"):
+        rewrite_in_older_layout(folder)
+    if "shard" in file:
+        check.at_least(f"{name}: files", len(list(folder.glob("*.safetensors"))), 2)
+    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    rows = random_rows(index, peer.config.vocab_size, [2, 3, 17, 64, 65, 129])
+    theirs = peer_logits(peer, rows)
+    result, ours = check.score(
+        f"case-{index}", folder, rows, "--quantize", "none", "--dtype", "float32", logits=True)
+    check.equal(f"{name}: shapes", [a.shape for a in ours], [a.shape for a in theirs])
+    check.at_least(f"{name}: spread of the logits", float(numpy.std(theirs[3])), 0.1)
+    check.at_most(f"{name}: logits", max(float(abs(a - b).max()) for a, b in zip(ours, theirs)), BOUND)
+    sums = [
+        torch.nn.functional.cross_entropy(torch.tensor(a[:-1]), torch.tensor(row[1:]), reduction="sum").item()
+        for a, row in zip(theirs, rows)
+    ]
+    num_targets = sum(len(row) - 1 for row in rows)
+    check.equal(f"{name}: target tokens", result["num_target_tokens"], num_targets)
+    check.at_most(f"{name}: loss", abs(result["loss"] - sum(sums) / num_targets), BOUND)
+
+
+def main():
+    check = Check("logits", __doc__)
+    for index, (name, (options, file)) in enumerate(CASES.items()):
+        try:
+            compare(check, index, name, options, file)
+        except Exception:
+            check.failed(name, traceback.format_exc(limit=2))
+    check.finish()
+
+
+if __name__ == "__main__":
+    main()
