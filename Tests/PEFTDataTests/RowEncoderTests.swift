@@ -90,6 +90,11 @@ import Testing
         ]
         let audit = try dataset(rows.joined(separator: "\n"), tokenizer: tokenizer()).audit
         #expect(audit.numRowsWithPromptEndInsideToken == 1)
+        #expect(
+            audit.warnings == [
+                "1 of 2 rows have a token across the border of prompt and completion: move the space "
+                    + "before the completion into it"
+            ])
     }
 
     @Test func turnsThatChangeWhatCameBeforeAreRefused() throws {
