@@ -9,7 +9,7 @@ public enum AdapterError: Error, Equatable, Sendable {
     /// Linear layers that have an adapter already.
     case alreadyAdapted([String])
     /// Tensors that do not fit the adapter; all of them at once.
-    case mismatchedTensors(missing: [String], unexpected: [String], misshaped: [MisshapedTensor])
+    case mismatchedTensors(missing: [String], unexpected: [String], mismatched: [MismatchedTensor])
     /// A tensor operation failed.
     case torch(TorchError)
 }
@@ -58,14 +58,16 @@ public struct UnmatchedPattern: Equatable, Sendable {
     public let reason: Reason
 }
 
-/// A tensor whose shape is not the adapter's.
-public struct MisshapedTensor: Equatable, Sendable {
+/// A tensor of another shape than the adapter's, or not of numbers that can be trained.
+public struct MismatchedTensor: Equatable, Sendable {
     /// The tensor's name in the file.
     public let name: String
     /// The adapter's shape.
     public let expected: [Int]
     /// The file's shape.
     public let found: [Int]
+    /// The file's dtype; floating-point dtypes are converted, others refused.
+    public let dtype: DType
 }
 
 // MARK: - Messages
@@ -84,11 +86,13 @@ extension AdapterError: CustomStringConvertible {
             Self.list(
                 "An adapter is attached already:", paths,
                 "Attach one adapter to a model; load the model again for another one.")
-        case .mismatchedTensors(let missing, let unexpected, let misshaped):
+        case .mismatchedTensors(let missing, let unexpected, let mismatched):
             Self.list(
                 "The tensors are not those of the adapter:",
                 missing.map { "\($0): missing" } + unexpected.map { "\($0): unexpected" }
-                    + misshaped.map { "\($0.name): expected \($0.expected), found \($0.found)" },
+                    + mismatched.map {
+                        "\($0.name): expected \($0.expected), found \($0.dtype.name)\($0.found)"
+                    },
                 "Is adapter_config.json the one that belongs to them, and the base model the right one?"
             )
         case .torch(let error): error.description

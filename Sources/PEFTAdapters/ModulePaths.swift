@@ -2,7 +2,7 @@
 package struct ModulePaths: Sendable {
     /// Paths of the linear layers that can have an adapter, in the model's order.
     package let linears: [String]
-    /// The path of the output head, whether it has a weight of its own or shares the embedding's.
+    /// The path of the output head, which `all-linear` leaves out.
     package let outputHead: String?
     /// Paths of all other modules.
     package let others: Set<String>
@@ -25,12 +25,6 @@ package struct ModulePaths: Sendable {
             }
         }
         self.others = others.subtracting(linears)
-    }
-
-    /// What `exclude_modules` may name: the head counts though its weight may be the embedding's.
-    var linearsAndHead: [String] {
-        guard let outputHead, !linears.contains(outputHead) else { return linears }
-        return linears + [outputHead]
     }
 
     /// Names before a layer's number: `layers`, `model.layers`.

@@ -1,8 +1,10 @@
-/// The name in `candidates` that takes the fewest edits to reach from `name`; nil if there is none.
+/// Finds the name that takes the fewest edits to reach.
 ///
-/// Ties go to the candidate that comes first in the order of its text, so a message never changes.
-///
-/// - Parameter atMost: the number of edits above which no candidate counts as near.
+/// - Parameters:
+///   - name: a name that does not exist.
+///   - candidates: the names that do.
+///   - atMost: the number of edits above which no candidate counts as near.
+/// - Returns: the nearest, of equally near ones the first in the order of their text; nil if none is near.
 package func nearestName(
     to name: String, among candidates: some Sequence<String>, atMost: Int = .max
 ) -> String? {

@@ -37,6 +37,7 @@ struct Tally {
     /// Throws one error for all that matched nothing.
     ///
     /// - Parameter reason: the reason if there was no match that was dropped; gets the option and the pattern.
+    /// - Throws: `AdapterError.unmatched`.
     func requireMatches(
         reason: (String, String) -> UnmatchedPattern.Reason
     ) throws(AdapterError) {

@@ -48,8 +48,8 @@ public struct PatternMatch: Equatable, Sendable {
 extension TargetSelector {
     /// Chooses among the model's linear layers.
     ///
-    /// - Parameters:
-    ///   - modules: the paths of the model's linear layers and of the modules around them.
+    /// - Parameter modules: the paths of the model's linear layers and of the modules around them.
+    /// - Returns: the chosen layers.
     /// - Throws: `AdapterError.invalidConfig` for a regular expression that does not parse,
     ///   `AdapterError.unmatched` with everything that matches nothing.
     package func select(from modules: ModulePaths) throws(AdapterError) -> TargetSelection {
@@ -100,7 +100,7 @@ extension TargetSelector {
         let patterns = try Self.matchers(of: excluded, key: "exclude_modules")
         for pattern in patterns {
             tally.declare("exclude_modules", pattern.text)
-            for path in modules.linearsAndHead where pattern.matches(path) {
+            for path in modules.linears where pattern.matches(path) {
                 tally.count("exclude_modules", pattern.text)
             }
         }

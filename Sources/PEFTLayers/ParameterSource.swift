@@ -60,23 +60,3 @@ public final class RandomSource: ParameterSource {
         return try values.to(dtype)
     }
 }
-
-/// A hash that is the same in every process and on every machine (FNV-1a, 64 bit, finished as in SplitMix64).
-public enum StableHash {
-    /// Hashes a seed, any integers and a text.
-    public static func of(_ seed: UInt64, _ text: String, _ integers: Int...) -> UInt64 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        func mix(_ byte: UInt8) {
-            hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
-        }
-        for word in [seed] + integers.map({ UInt64(bitPattern: Int64($0)) }) {
-            for shift in stride(from: 0, to: 64, by: 8) {
-                mix(UInt8(truncatingIfNeeded: word >> UInt64(shift)))
-            }
-        }
-        text.utf8.forEach(mix)
-        hash = (hash ^ (hash >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        hash = (hash ^ (hash >> 27)) &* 0x94d0_49bb_1331_11eb
-        return hash ^ (hash >> 31)
-    }
-}

@@ -21,6 +21,14 @@ public final class ModuleRegistry {
         parameters.filter(\.isTrainable) + linears.flatMap(\.trainableParameters)
     }
 
+    /// Elements of the base model, tied tensors once.
+    public var numElements: Int {
+        parameters.reduce(0) { $0 + $1.value.numElements }
+            + linears.reduce(0) {
+                $0 + ($1.weight is TiedWeight ? 0 : $1.weight.outFeatures * $1.weight.inFeatures)
+            }
+    }
+
     /// Bytes of the base model in memory, tied tensors once.
     public var sizeBytes: Int {
         parameters.reduce(0) { $0 + $1.value.sizeBytes }

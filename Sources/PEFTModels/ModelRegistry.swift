@@ -22,11 +22,26 @@ public enum ModelRegistry {
     public static func makeModel(
         config: Data, _ scope: Scope
     ) throws -> any CausalLanguageModel {
+        try family(of: config).build(config, scope)
+    }
+
+    /// The family of a configuration.
+    ///
+    /// - Parameter config: a `config.json`.
+    /// - Returns: its `model_type`, one of ``modelTypes``.
+    /// - Throws: ``ModelError/unknownModelType(_:known:)`` for any other, or none.
+    public static func familyName(_ config: Data) throws(ModelError) -> String {
+        try family(of: config).type
+    }
+
+    private static func family(
+        of config: Data
+    ) throws(ModelError) -> (type: String, build: Build) {
         let type = try modelType(config)
         guard let type, let build = families[type] else {
             throw ModelError.unknownModelType(type, known: modelTypes)
         }
-        return try build(config, scope)
+        return (type, build)
     }
 
     private static func modelType(_ config: Data) throws(ModelError) -> String? {

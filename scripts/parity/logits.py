@@ -1,7 +1,6 @@
 """Logits of tiny random Llama models equal transformers', in float32: many shapes, layouts and file dtypes."""
 
 import json
-import traceback
 
 import numpy
 import torch
@@ -44,7 +43,7 @@ def rewrite_in_older_layout(folder):
     path.write_text(json.dumps(config, indent=2))
 
 
-def compare(check, index, name, options, file):
+def compare(check, name, index, options, file):
     """Writes the model of one case and compares logits and loss of a few rows."""
     folder = check.work / f"model-{index}"
     model = tiny_llama(seed=index, **options).to(file.get("dtype", torch.float32))
@@ -73,10 +72,7 @@ def compare(check, index, name, options, file):
 def main():
     check = Check("logits", __doc__)
     for index, (name, (options, file)) in enumerate(CASES.items()):
-        try:
-            compare(check, index, name, options, file)
-        except Exception:
-            check.failed(name, traceback.format_exc(limit=2))
+        check.attempt(name, compare, index, options, file)
     check.finish()
 
 

@@ -4,7 +4,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../setup/common.sh"
 
 scripts/parity/venv.sh
-export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false
 export HF_HOME="$PWD/.cache/huggingface" PYTHONDONTWRITEBYTECODE=1
 
 checks=("$@")

@@ -69,10 +69,7 @@ def main():
     for name, (base, folder, vocabulary, schedule) in cases.items():
         rows = random_rows(5, vocabulary, lengths)
         for method, use_rslora in (("LoRA", False), ("rsLoRA", True)):
-            try:
-                compare(check, f"{name} {method}", base, folder, rows, schedule, use_rslora)
-            except RuntimeError as error:
-                check.failed(f"{name} {method}", error)
+            check.attempt(f"{name} {method}", compare, base, folder, rows, schedule, use_rslora)
     check.finish()
 
 

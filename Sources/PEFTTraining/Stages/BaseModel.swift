@@ -32,6 +32,9 @@ public final class BaseModel {
     /// How it was read.
     public let options: BaseModelOptions
 
+    /// The family, as `config.json` names it: `llama`.
+    public let architecture: String
+
     /// Reads a model folder or GGUF file.
     ///
     /// All names and shapes are compared with what the model needs before any weight is read.
@@ -44,6 +47,7 @@ public final class BaseModel {
     public init(at url: URL, options: BaseModelOptions) throws {
         files = try BaseModelFiles.open(url)
         self.options = options
+        architecture = try ModelRegistry.familyName(files.configuration)
         let shapes = ShapeSource()
         _ = try ModelRegistry.makeModel(
             config: files.configuration, Scope(registry: ModuleRegistry(), source: shapes))

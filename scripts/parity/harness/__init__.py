@@ -1,1 +1,13 @@
-"""What the parity checks share: running the command (command), models (models), the peers' training step (peers)."""
+"""What the parity checks share: running the command (command), models (models), the peers' training step (peers).
+
+Importing it keeps the Hugging Face libraries off the network and their progress bars off the report.
+"""
+
+import os
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+from transformers.utils import logging  # noqa: E402  (reads the environment)
+
+logging.disable_progress_bar()
+logging.set_verbosity_error()

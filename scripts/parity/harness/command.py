@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import traceback
 
 from safetensors.numpy import load_file
 
@@ -45,10 +46,13 @@ class Check:
         self.num_failed += not good
         print(f"{'ok  ' if good else 'FAIL'} {name}" + ("" if good else f": {ours} vs {theirs}"), flush=True)
 
-    def failed(self, name, reason):
-        """Reports a comparison that could not be made."""
-        self.num_failed += 1
-        print(f"FAIL {name}: {reason}", flush=True)
+    def attempt(self, name, compare, *arguments):
+        """Calls `compare(check, name, *arguments)`; an exception is reported as a failure, and the check goes on."""
+        try:
+            compare(self, name, *arguments)
+        except Exception:
+            self.num_failed += 1
+            print(f"FAIL {name}: {traceback.format_exc(limit=-3)}", flush=True)
 
     def finish(self):
         """Exits with 1 if a comparison failed."""

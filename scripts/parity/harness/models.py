@@ -31,7 +31,12 @@ def dequantized_folder(check):
     folder = check.shared / "smollm2-float32"
     if not (folder / "complete").exists():
         source = dict(pretrained_model_name_or_path=str(check.model.parent), gguf_file=check.model.name)
-        AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).save_pretrained(folder)
+        read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        # A model that was read from GGUF counts as quantized and cannot be saved: its weights go into a plain one.
+        del read.config.quantization_config
+        model = LlamaForCausalLM(read.config).float()
+        model.load_state_dict(read.state_dict())
+        model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
         (folder / "complete").touch()
     return folder

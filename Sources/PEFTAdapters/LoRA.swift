@@ -1,0 +1,163 @@
+public import PEFTLayers
+public import Torch
+
+/// A low-rank update of a linear layer: `y = W x + s B A dropout(x)`.
+///
+/// W is the frozen base in any storage, A `[r, inFeatures]` and B `[outFeatures, r]` are trained in float32, s is
+/// `alpha / r`, or `alpha / √r` with rsLoRA. The computation runs in the input's dtype. Without dropout the update can
+/// be merged: see ``delta()``.
+///
+/// - Source: Hu et al. 2021, "LoRA", equation 3; Kalajdzievski 2023, "rsLoRA"; peft 0.21.2
+///   `tuners/lora/layer.py:Linear.forward`.
+///
+/// Differs from PEFT: s (and dropout's factor) multiplies the small `[tokens, r]` product, not the output, which is the same up
+/// to rounding; A and B are cast to the input's dtype where PEFT without autocast casts the input to float32.
+public final class LoRA: LinearAdapter {
+    /// The path of the adapted layer, with the values that hold for it.
+    public let target: LoRATarget
+    /// The matrix A, `[r, inFeatures]`, float32.
+    public let loraA: Parameter
+    /// The matrix B, `[outFeatures, r]`, float32.
+    public let loraB: Parameter
+    /// The probability with which an input of A is dropped in training.
+    public let dropout: Double
+
+    /// A and B.
+    public var parameters: [Parameter] { [loraA, loraB] }
+
+    /// Makes a LoRA for a linear layer.
+    ///
+    /// - Parameters:
+    ///   - target: the layer's path, rank and scaling.
+    ///   - inFeatures: columns of the layer's weight.
+    ///   - outFeatures: rows of the layer's weight.
+    ///   - dropout: probability in [0, 1).
+    ///   - initialization: how A and B start.
+    ///   - seed: with the path, decides the start, whatever else is made before.
+    /// - Throws: `TorchError` if libtorch cannot allocate.
+    public init(
+        target: LoRATarget, inFeatures: Int, outFeatures: Int, dropout: Double = 0,
+        initialization: LoRAInitialization = .kaimingUniform, seed: UInt64
+    ) throws(TorchError) {
+        self.target = target
+        self.dropout = dropout
+        let shapeA = [target.rank, inFeatures]
+        let shapeB = [outFeatures, target.rank]
+        let generator = try Generator(seed: StableHash.of(seed, target.path))
+        let valueA =
+            switch initialization {
+            case .kaimingUniform, .random:
+                try Self.kaimingUniform(shapeA, generator: generator)
+            case .gaussian:
+                try Tensor.normal(
+                    shapeA, standardDeviation: 1 / Double(target.rank), generator: generator)
+            }
+        let valueB =
+            switch initialization {
+            case .kaimingUniform, .gaussian: try Tensor.zeros(shapeB)
+            case .random: try Self.kaimingUniform(shapeB, generator: generator)
+            }
+        let prefix = "base_model.model." + target.path
+        loraA = try Parameter(path: prefix + ".lora_A.weight", value: valueA, isTrainable: true)
+        loraB = try Parameter(path: prefix + ".lora_B.weight", value: valueB, isTrainable: true)
+    }
+
+    /// Kaiming's uniform numbers with a = √5: in ±1/√fan-in, the fan-in being the columns.
+    private static func kaimingUniform(
+        _ shape: [Int], generator: Generator
+    ) throws(TorchError) -> Tensor {
+        let bound = 1 / Double(shape[1]).squareRoot()
+        return try Tensor.uniform(shape, from: -bound, to: bound, generator: generator)
+    }
+
+    /// Adds the update to the base's output.
+    ///
+    /// - Memory: autograd keeps the input (no copy), the `[tokens, r]` product and, with dropout, one byte an input element;
+    ///   A and B are cast again in backward.
+    public func apply(
+        to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
+    ) throws(TorchError) -> Tensor {
+        let (loraA, loraB) = (loraA.value, loraB.value)
+        let inputs = [input, baseOutput, loraA, loraB]
+        let outputs = try Autograd.node("LoRA", inputs: inputs) {
+            () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
+            let step = Step(
+                input: try input.detach(), needsInputGradient: input.requiresGrad,
+                mask: try dropoutMask(for: input, key: context.dropout), scaling: target.scaling,
+                loraA: try loraA.detach(), loraB: try loraB.detach())
+            let product = try step.product()
+            let output = try product.linear(step.loraB.to(input.dtype))
+            try output.addInPlace(baseOutput.detach())
+            let pullback: Pullback = { gradients throws(TorchError) in
+                guard let gradient = gradients[0] else { return [nil, nil, nil, nil] }
+                return try step.backward(gradient, product: product)
+            }
+            return ([output], pullback)
+        }
+        return outputs[0]
+    }
+
+    private func dropoutMask(
+        for input: Tensor, key: DropoutKey?
+    ) throws(TorchError) -> DropoutMask? {
+        guard let key, dropout > 0 else { return nil }
+        return try DropoutMask(
+            probability: dropout, shape: input.shape, key: key, path: target.path)
+    }
+
+    /// The update of the weight, `s B A`: float32 `[outFeatures, inFeatures]`, without history.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Memory: a new tensor of the weight's size in float32.
+    public func delta() throws(TorchError) -> Tensor {
+        let product = try loraB.value.detach().matmul(loraA.value.detach())
+        try product.multiplyInPlace(target.scaling)
+        return product
+    }
+}
+
+// MARK: - One forward pass
+
+extension LoRA {
+    /// What a forward pass keeps for backward.
+    private struct Step {
+        let input: Tensor
+        let needsInputGradient: Bool
+        let mask: DropoutMask?
+        let scaling: Double
+        let loraA: Tensor
+        let loraB: Tensor
+
+        private var scale: Double { scaling * (mask?.scale ?? 1) }
+
+        private func maskedInput() throws(TorchError) -> Tensor {
+            try mask?.applied(to: input) ?? input
+        }
+
+        /// `p = s A dropout(x)`: `[tokens, r]`.
+        func product() throws(TorchError) -> Tensor {
+            let product = try maskedInput().linear(loraA.to(input.dtype))
+            try product.multiplyInPlace(scale)
+            return product
+        }
+
+        /// `dB = dy^T p`, `dp = s dy B`, `dA = dp^T dropout(x)`, `dx = dropout(dp A)`, `dbase = dy`.
+        func backward(_ gradient: Tensor, product: Tensor) throws(TorchError) -> [Tensor?] {
+            let gradient = try gradient.contiguous()
+            let flat = try gradient.reshape([-1, loraB.shape[0]])
+            let gradientB = try flat.transposed().matmul(product.reshape([-1, loraA.shape[0]]))
+            let small = try flat.matmul(loraB.to(input.dtype))  // [tokens, r]
+            try small.multiplyInPlace(scale)
+            let gradientA = try small.transposed().matmul(
+                maskedInput().reshape([-1, loraA.shape[1]]))
+            var gradientInput: Tensor?
+            if needsInputGradient {
+                let unmasked = try small.matmul(loraA.to(input.dtype)).reshape(input.shape)
+                gradientInput = try mask?.applied(to: unmasked) ?? unmasked
+            }
+            return [
+                gradientInput, gradient, try gradientA.to(.float32), try gradientB.to(.float32),
+            ]
+        }
+    }
+}

@@ -1,0 +1,122 @@
+public import Foundation
+
+/// A base model on disk: a Hugging Face folder or a GGUF file, opened but not yet read.
+public struct BaseModelFiles {
+    /// How the model is stored.
+    public enum Format: String, Codable, Sendable {
+        /// A folder with `config.json` and safetensors files.
+        case huggingFace = "Hugging Face folder"
+        /// A GGUF file.
+        case gguf = "GGUF file"
+    }
+
+    /// Where the tokenizer is.
+    public enum TokenizerLocation {
+        /// In a folder with `tokenizer.json`.
+        case folder(URL)
+        /// In the metadata of a GGUF file, under "tokenizer.ggml.".
+        case gguf(GGUFMetadata)
+    }
+
+    /// The folder or file.
+    public let url: URL
+    /// How the model is stored.
+    public let format: Format
+    /// A `config.json` in Hugging Face's keys; of a GGUF file, made from its metadata.
+    public let configuration: Data
+    /// The parameters under Hugging Face's names.
+    public let source: CheckpointSource
+    /// Where the tokenizer is; nil if there is none.
+    public let tokenizer: TokenizerLocation?
+    /// The size of all weight files.
+    public let sizeBytes: Int
+
+    /// Opens the model at `url` by what is there.
+    ///
+    /// - Throws: `CheckpointError` if there is no model, or one that cannot be read here.
+    public static func open(_ url: URL) throws -> BaseModelFiles {
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder) else {
+            throw CheckpointError.cannotRead(
+                path: url.path, reason: "no such file or folder",
+                remedy: "give a GGUF file, or a folder with config.json and safetensors files")
+        }
+        return isFolder.boolValue ? try openFolder(url) : try openFile(url)
+    }
+
+    private static func openFile(_ url: URL) throws -> BaseModelFiles {
+        guard url.pathExtension != "safetensors" else {
+            throw CheckpointError.unsupported(
+                path: url.path, reason: "a safetensors file alone is not a model",
+                remedy: "give the folder that holds it, with config.json beside it")
+        }
+        let file = try GGUFFile(url)
+        let architecture = try GGUFArchitecture.of(file)
+        return BaseModelFiles(
+            url: url, format: .gguf, configuration: try architecture.configuration(file),
+            source: CheckpointSource(try GGUFStore(file, architecture: architecture)),
+            tokenizer: file.metadata.string("tokenizer.ggml.model") == nil
+                ? nil : .gguf(file.metadata),
+            sizeBytes: file.file.sizeBytes)
+    }
+
+    private static func openFolder(_ url: URL) throws -> BaseModelFiles {
+        let names = try FolderContents(url).names
+        guard names.contains("config.json") else { throw notAModel(url, names: names) }
+        let configuration = Data(try MappedFile(url.appending(path: "config.json")).bytes)
+        try checkConfiguration(configuration, path: url.appending(path: "config.json").path)
+        let weights = try ShardedSafetensors(folder: url)
+        return BaseModelFiles(
+            url: url, format: .huggingFace, configuration: configuration,
+            source: CheckpointSource(HuggingFaceStore(weights)),
+            tokenizer: names.contains("tokenizer.json") ? .folder(url) : nil,
+            sizeBytes: weights.sizeBytes)
+    }
+
+    /// Refuses a configuration that is not JSON, or of weights that are quantized already.
+    private static func checkConfiguration(_ data: Data, path: String) throws(CheckpointError) {
+        let keys: ConfigurationKeys
+        do {
+            keys = try JSONDecoder().decode(ConfigurationKeys.self, from: data)
+        } catch {
+            throw .malformed(
+                path: path, reason: "not a JSON object that describes a model",
+                remedy: "the file is damaged: copy or download it again")
+        }
+        if let quantization = keys.quantizationConfig {
+            throw .unsupported(
+                path: path,
+                reason: "the weights are quantized already "
+                    + "(\(quantization.quantMethod ?? "quantization_config is there"))",
+                remedy: "take the model in bfloat16, float16 or float32: it is quantized while "
+                    + "it is read")
+        }
+    }
+
+    /// The error for a folder without a model: what was looked for, and what is there instead.
+    private static func notAModel(_ url: URL, names: [String]) -> CheckpointError {
+        var remedy = "looked for config.json with safetensors files beside it"
+        if names.contains(AdapterFolder.configurationName) {
+            remedy = "it holds an adapter: give it as the adapter, and its base as the model"
+        } else if let gguf = names.first(where: { $0.hasSuffix(".gguf") }) {
+            remedy = "it holds a GGUF file: give \(url.appending(path: gguf).path)"
+        }
+        return .cannotRead(path: url.path, reason: "found no config.json", remedy: remedy)
+    }
+
+    private struct ConfigurationKeys: Decodable {
+        let quantizationConfig: Quantization?
+
+        struct Quantization: Decodable {
+            let quantMethod: String?
+
+            private enum CodingKeys: String, CodingKey {
+                case quantMethod = "quant_method"
+            }
+        }
+
+        private enum CodingKeys: String, CodingKey {
+            case quantizationConfig = "quantization_config"
+        }
+    }
+}

@@ -1,0 +1,119 @@
+import Foundation
+import PEFTQuantization
+import Torch
+
+/// The tensors of a GGUF file under Hugging Face names.
+final class GGUFStore: TensorStore {
+    let file: GGUFFile
+    let shapes: [String: [Int]]
+    private let architecture: GGUFArchitecture
+    private let infos: [String: GGUFTensorInfo]
+
+    /// Maps the names of `file`.
+    ///
+    /// - Throws: `CheckpointError.unsupported` if tensors have types that cannot be decoded.
+    init(_ file: GGUFFile, architecture: GGUFArchitecture) throws {
+        self.file = file
+        self.architecture = architecture
+        try Self.checkTypes(file)
+        infos = Dictionary(
+            file.tensors.map { (architecture.huggingFaceName($0.name) ?? $0.name, $0) },
+            uniquingKeysWith: { first, _ in first })
+        shapes = infos.mapValues(\.shape)
+        try checkFrequencyFactors()
+    }
+
+    var path: String { file.file.url.path }
+
+    func storage(of name: String) -> String { infos[name]?.type.name ?? "nothing" }
+
+    func isFloatingPoint(_ name: String) -> Bool { infos[name] != nil }
+
+    func load(_ name: String) throws -> Tensor {
+        guard let info = infos[name] else {
+            throw CheckpointError.tensors(
+                path: path, problems: [.missing(name: name, expected: [])])
+        }
+        let tensor = try decode(info)
+        guard let numHeads = try architecture.numInterleavedHeads(info.name, file) else {
+            return tensor
+        }
+        return try deinterleaved(tensor, numHeads: numHeads, name: info.name)
+    }
+
+    /// Rotary frequencies follow from the configuration; `init` has checked that their factors are 1.
+    func isHarmless(_ name: String) -> Bool {
+        name == "rope_freqs.weight" || name.hasSuffix(".attn_rot_embd.weight")
+    }
+
+    /// Refuses factors on the rotary frequencies, which change every attention score.
+    private func checkFrequencyFactors() throws {
+        guard infos["rope_freqs.weight"] != nil else { return }
+        let factors = try load("rope_freqs.weight").floats()
+        guard factors.allSatisfy({ $0 == 1 }) else {
+            throw CheckpointError.unsupported(
+                path: path,
+                reason: "rope_freqs.weight scales the rotary frequencies, as Llama 3.1 does",
+                remedy: "this is not supported: take another model or file")
+        }
+    }
+
+    private func decode(_ info: GGUFTensorInfo) throws -> Tensor {
+        if let dtype = Self.plainTypes[info.type.name] {
+            return try file.file.tensor(info.byteRange, shape: info.shape, dtype: dtype)
+        }
+        guard let format = GGUFBlockFormat(rawValue: info.type.id) else {
+            throw Self.unsupportedTypes([info], path: path)
+        }
+        let range = MappedRange(file.file, info.byteRange)
+        defer { withExtendedLifetime(range) {} }
+        return try format.decoded(range.bytes, shape: info.shape, path: info.name)
+    }
+
+    /// Puts the rows of each head back in the order of Hugging Face.
+    ///
+    /// llama.cpp rotates neighbouring rows (0, 1), (2, 3), ...; Hugging Face rotates row i of the first half with
+    /// row i of the second. `[H, D/2, 2, C] -> [H, 2, D/2, C]`
+    ///
+    /// - Source: llama.cpp convert_hf_to_gguf.py:LlamaModel.permute, inverted.
+    private func deinterleaved(_ tensor: Tensor, numHeads: Int, name: String) throws -> Tensor {
+        let shape = tensor.shape
+        guard let numRows = shape.first, numHeads > 0, numRows % (2 * numHeads) == 0 else {
+            throw CheckpointError.malformed(
+                path: path,
+                reason: "tensor \(name) of shape \(shape) does not divide into \(numHeads) heads "
+                    + "of even size",
+                remedy: "the head counts in the metadata are wrong: convert the model again")
+        }
+        let split = [numHeads, numRows / numHeads / 2, 2] + shape.dropFirst()
+        let pairs = try tensor.reshape(split)
+        return try pairs.transposed(1, 2).contiguous().reshape(shape)
+    }
+
+    // MARK: - Types
+
+    /// Types whose elements tensors hold as they are.
+    private static let plainTypes: [String: DType] = [
+        "F32": .float32, "F16": .float16, "BF16": .bfloat16,
+    ]
+
+    private static func checkTypes(_ file: GGUFFile) throws(CheckpointError) {
+        let unknown = file.tensors.filter {
+            plainTypes[$0.type.name] == nil && GGUFBlockFormat(rawValue: $0.type.id) == nil
+        }
+        guard unknown.isEmpty else {
+            throw unsupportedTypes(unknown, path: file.file.url.path)
+        }
+    }
+
+    private static func unsupportedTypes(
+        _ infos: [GGUFTensorInfo], path: String
+    ) -> CheckpointError {
+        let counts = Dictionary(grouping: infos, by: \.type.name).sorted { $0.key < $1.key }
+            .map { "\($0.value.count) of type \($0.key)" }
+        return .unsupported(
+            path: path,
+            reason: "tensors of types that are not supported: " + counts.joined(separator: ", "),
+            remedy: "take a file with the types F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0")
+    }
+}

@@ -1,0 +1,111 @@
+internal import PEFTLayers
+public import Torch
+
+/// How the next token is chosen from the logits.
+public struct Sampling: Sendable, Hashable {
+    /// Divides the logits; 0 takes the most likely token (greedy).
+    public var temperature: Double
+    /// Draws among the most likely tokens that together have this probability; 1 for all.
+    public var topP: Double
+
+    /// Describes the choice; greedy by default.
+    public init(temperature: Double = 0, topP: Double = 1) {
+        self.temperature = temperature
+        self.topP = topP
+    }
+
+    /// Chooses a token.
+    ///
+    /// - Parameters:
+    ///   - logits: `[vocabulary]`, float32.
+    ///   - generator: not used by the greedy choice.
+    /// - Returns: the token's index.
+    /// - Throws: `TorchError` if libtorch fails.
+    /// - Source: Holtzman et al. 2020 (top-p); transformers `generation/logits_process.py:TopPLogitsWarper`.
+    func choose(_ logits: Tensor, generator: Generator) throws(TorchError) -> Int {
+        guard temperature > 0 else { return Int(try logits.argmax(-1).item()) }
+        let probabilities = try (logits * (1 / temperature)).softmax()
+        guard topP < 1 else { return try probabilities.multinomial(generator: generator) }
+        let (sorted, order) = try probabilities.sorted(descending: true)
+        let before = try sorted.cumulativeSum(0) - sorted
+        let count = try before.floats().prefix { Double($0) < topP }.count
+        let kept = try sorted.narrow(0, 0, max(1, count))
+        let chosen = try kept.multinomial(generator: generator)
+        return Int(try order.select(0, chosen).item())
+    }
+}
+
+/// Continues a prompt token by token.
+///
+/// The prompt is run once, then each new token alone against the cached keys and values. The result equals that of running the
+/// whole sequence again for each token.
+public struct TokenGeneration {
+    private let model: any CausalLanguageModel
+    private let sampling: Sampling
+    private let generator: Generator
+    private let usesCache: Bool
+    private let execution = ResidentExecution()
+
+    /// Prepares generation.
+    ///
+    /// - Parameters:
+    ///   - model: the network, with or without adapter.
+    ///   - sampling: how tokens are chosen.
+    ///   - seed: of the random choices.
+    ///   - usesCache: false runs the whole sequence for each token, which only tests need.
+    /// - Throws: `TorchError` if libtorch cannot make a generator.
+    public init(
+        _ model: any CausalLanguageModel, sampling: Sampling = Sampling(), seed: UInt64 = 0,
+        usesCache: Bool = true
+    ) throws(TorchError) {
+        self.model = model
+        self.sampling = sampling
+        self.usesCache = usesCache
+        generator = try Generator(seed: seed)
+    }
+
+    /// Generates until a stop token, the limit, or until `onToken` returns false.
+    ///
+    /// - Parameters:
+    ///   - prompt: at least one token.
+    ///   - maxNewTokens: the most tokens to add.
+    ///   - stopTokens: end the text; the one that did is not returned.
+    ///   - onToken: called with each new token.
+    /// - Returns: the new tokens, and whether a stop token ended them.
+    /// - Throws: `TorchError` if a token is out of range or memory does not suffice.
+    public func run(
+        prompt: [Int], maxNewTokens: Int, stopTokens: Set<Int>, onToken: (Int) -> Bool = { _ in true }
+    ) throws(TorchError) -> (tokens: [Int], isStopped: Bool) {
+        precondition(!prompt.isEmpty, "a prompt has at least one token")
+        return try withoutGrad { () throws(TorchError) in
+            let cache = usesCache ? KeyValueCache() : nil
+            var pending = prompt
+            var sequence = prompt
+            var generated: [Int] = []
+            while generated.count < maxNewTokens {
+                let logits = try nextLogits(usesCache ? pending : sequence, cache)
+                let token = try sampling.choose(logits, generator: generator)
+                guard !stopTokens.contains(token) else { return (generated, true) }
+                generated.append(token)
+                sequence.append(token)
+                pending = [token]
+                guard onToken(token) else { break }
+            }
+            return (generated, false)
+        }
+    }
+
+    /// The logits after the last of some tokens, float32 `[vocabulary]`.
+    private func nextLogits(
+        _ tokens: [Int], _ cache: KeyValueCache?
+    ) throws(TorchError) -> Tensor {
+        let context = ForwardContext(
+            layout: SequenceLayout(
+                segmentLengths: [tokens.count], firstPosition: cache?.numTokens ?? 0),
+            cache: cache)
+        let ids = try Tensor(tokens.map { Int64($0) }, shape: [tokens.count])
+        let hidden = try model.hiddenStates(ids, context: context, execution: execution)
+        let last = try hidden.narrow(0, tokens.count - 1, 1)
+        return try model.logits(last, context: context).select(0, 0).to(.float32)
+    }
+}

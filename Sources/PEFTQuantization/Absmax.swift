@@ -1,0 +1,106 @@
+internal import CKernels
+public import Torch
+
+/// The scales of a 4-bit tensor: one float32 a block, or 8-bit codes of them.
+public enum Absmax {
+    /// float32 `[numBlocks]`.
+    case plain(Tensor)
+    /// Quantized once more (double quantization).
+    case nested(NestedAbsmax)
+
+    /// Bytes in memory.
+    public var sizeBytes: Int {
+        switch self {
+        case .plain(let absmax): absmax.sizeBytes
+        case .nested(let nested): nested.sizeBytes
+        }
+    }
+
+    /// The scales as float32 `[numBlocks]`.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    public func decoded() throws(TorchError) -> Tensor {
+        switch self {
+        case .plain(let absmax): absmax
+        case .nested(let nested): try nested.decoded()
+        }
+    }
+}
+
+/// Scales as 8-bit codes: `absmax[b] ~ codebook[codes[b]] * scales[b / 256] + offset`.
+///
+/// `offset` is the mean of all scales; the rest is symmetric enough for a signed codebook.
+///
+/// - Source: Dettmers et al. 2023 (QLoRA), section 3, "Double Quantization"; bitsandbytes 0.50.2
+///   `functional.py:quantize_4bit(compress_statistics=True)`, and its CPU library, which looks values up by one of 65,536
+///   levels; same bytes.
+public struct NestedAbsmax {
+    /// Scales that share one second-level scale.
+    public static let blockSize = 256
+
+    /// uint8 `[numBlocks]`.
+    public let codes: Tensor
+    /// The second level: float32 `[numBlocks / 256]`, rounded up.
+    public let scales: Tensor
+    /// float32 `[256]`, ascending.
+    public let codebook: Tensor
+    /// The mean that was subtracted.
+    public let offset: Float
+
+    /// Takes over scales that a checkpoint holds; `FourBitTensor` checks their sizes.
+    public init(codes: Tensor, scales: Tensor, codebook: Tensor, offset: Float) {
+        self.codes = codes
+        self.scales = scales
+        self.codebook = codebook
+        self.offset = offset
+    }
+
+    /// Quantizes scales.
+    ///
+    /// - Parameter absmax: float32 `[numBlocks]`, finite.
+    /// - Throws: `TorchError` if memory does not suffice.
+    public init(quantizing absmax: Tensor) throws(TorchError) {
+        let count = absmax.numElements
+        codes = try .empty([count], dtype: .uint8)
+        scales = try .empty([(count + Self.blockSize - 1) / Self.blockSize])
+        codebook = try Tensor(DynamicMap.codebook, shape: [DynamicMap.codebook.count])
+        // libtorch's mean, because its order of summation decides the last bits.
+        offset = Float(try absmax.mean().item())
+        absmax.withUnsafeBytes { input in
+            codes.withUnsafeMutableBytes { codes in
+                scales.withUnsafeMutableBytes { scales in
+                    ckernels_eightbit_quantize(
+                        DynamicMap.codebook, input.bindMemory(to: Float.self).baseAddress,
+                        Int64(count), Int64(Self.blockSize), offset,
+                        codes.bindMemory(to: UInt8.self).baseAddress,
+                        scales.bindMemory(to: Float.self).baseAddress)
+                }
+            }
+        }
+    }
+
+    /// Bytes in memory.
+    public var sizeBytes: Int { codes.sizeBytes + scales.sizeBytes + codebook.sizeBytes }
+
+    /// The scales as float32 `[numBlocks]`.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    public func decoded() throws(TorchError) -> Tensor {
+        let output = try Tensor.empty([codes.numElements])
+        output.withUnsafeMutableBytes { output in
+            codes.withUnsafeBytes { codes in
+                scales.withUnsafeBytes { scales in
+                    codebook.withUnsafeBytes { codebook in
+                        ckernels_eightbit_dequantize(
+                            codebook.bindMemory(to: Float.self).baseAddress,
+                            codes.bindMemory(to: UInt8.self).baseAddress,
+                            scales.bindMemory(to: Float.self).baseAddress, Int64(codes.count),
+                            Int64(Self.blockSize), offset,
+                            output.bindMemory(to: Float.self).baseAddress)
+                    }
+                }
+            }
+        }
+        return output
+    }
+}

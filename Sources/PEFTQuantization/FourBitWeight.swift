@@ -1,0 +1,57 @@
+public import PEFTLayers
+public import Torch
+
+/// The frozen weight of a linear layer in 4 bits.
+///
+/// `y = x W^T`, W decoded to the dtype of x for the product and freed after it; `dx = dy W`, W decoded again. Nothing but the codes is
+/// kept for backward, and nothing else gets a gradient.
+///
+/// - Source: bitsandbytes 0.50.2 `autograd/_functions.py:MatMul4Bit`. Differs from it: the weight is never repacked, and
+///   blocks may cross rows in any shape.
+public final class FourBitWeight: LinearWeight {
+    /// The codes and scales.
+    public let tensor: FourBitTensor
+
+    /// Stores a quantized matrix, `[outFeatures, inFeatures]`.
+    ///
+    /// - Precondition: two dimensions.
+    public init(_ tensor: FourBitTensor) {
+        precondition(tensor.shape.count == 2, "a linear weight has two dimensions")
+        self.tensor = tensor
+    }
+
+    /// Rows of the weight.
+    public var outFeatures: Int { tensor.shape[0] }
+    /// Columns of the weight.
+    public var inFeatures: Int { tensor.shape[1] }
+    /// Codebook, block size and double quantization.
+    public var storageDescription: String { tensor.storageDescription }
+    /// Bytes of codes and scales.
+    public var sizeBytes: Int { tensor.sizeBytes }
+
+    /// `y = x W^T`, differentiable with respect to x.
+    ///
+    /// - Parameter input: `[..., inFeatures]`; float32, bfloat16 or float16.
+    /// - Returns: `[..., outFeatures]`, the input's dtype.
+    /// - Throws: `TorchError` if the shapes do not fit.
+    /// - Memory: the weight in the input's dtype during the product, here and in backward.
+    public func apply(to input: Tensor) throws(TorchError) -> Tensor {
+        let tensor = tensor
+        let dtype = input.dtype
+        let outputs = try Autograd.node("4-bit linear", inputs: [input]) {
+            () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
+            let output = try input.linear(tensor.dequantized(to: dtype))
+            let pullback: Pullback = { gradients throws(TorchError) in
+                guard let gradient = gradients[0] else { return [nil] }
+                return [try gradient.matmul(tensor.dequantized(to: dtype))]
+            }
+            return ([output], pullback)
+        }
+        return outputs[0]
+    }
+
+    /// The weight as float32, `[outFeatures, inFeatures]`.
+    public func dequantized() throws(TorchError) -> Tensor {
+        try tensor.dequantized(to: .float32)
+    }
+}

@@ -1,0 +1,62 @@
+public import PEFTLayers
+public import Torch
+
+/// Quantizes the linear weights of another source to 4 bits while they are read.
+///
+/// A weight's full-precision tensor dies before the next one is read, so loading takes the quantized model plus one tensor. It
+/// is quantized from the file's own numbers; embeddings, norms, biases and skipped layers come from the dense source, which
+/// may cast them to the compute dtype.
+public final class QuantizingSource: ParameterSource {
+    /// The layers that transformers leaves alone: the output head.
+    public static let defaultSkippedModules = ["lm_head"]
+
+    private let base: any ParameterSource
+    private let dense: any ParameterSource
+    private let config: QuantizationConfig
+    private let skippedModules: [[Substring]]
+
+    /// Decorates a source.
+    ///
+    /// - Parameters:
+    ///   - base: where the weights to quantize come from, in the file's dtype.
+    ///   - dense: where everything else comes from.
+    ///   - config: codebook, block size, double quantization.
+    ///   - skippedModules: layers that stay as they are: whole components of a path, one or more (`lm_head`, `mlp.gate_proj`, `layers.3`).
+    /// - Throws: `QuantizationError.invalidBlockSize`.
+    public init(
+        _ base: any ParameterSource, dense: any ParameterSource, config: QuantizationConfig = .init(),
+        skippedModules: [String] = defaultSkippedModules
+    ) throws(QuantizationError) {
+        try config.validate()
+        self.base = base
+        self.dense = dense
+        self.config = config
+        self.skippedModules = skippedModules.map { $0.split(separator: ".") }
+    }
+
+    /// The dense source's tensor.
+    public func tensor(at path: String, shape: [Int]) throws -> Tensor {
+        try dense.tensor(at: path, shape: shape)
+    }
+
+    /// A 4-bit weight, or the dense source's for a skipped layer.
+    ///
+    /// - Throws: the base source's error, or `QuantizationError` for a weight that is not float32, bfloat16 or float16, or that
+    ///   holds a NaN or an infinity.
+    public func linearWeight(
+        at path: String, outFeatures: Int, inFeatures: Int
+    ) throws -> any LinearWeight {
+        guard !isSkipped(path) else {
+            return try dense.linearWeight(
+                at: path, outFeatures: outFeatures, inFeatures: inFeatures)
+        }
+        let name = path + ".weight"
+        let weight = try base.tensor(at: name, shape: [outFeatures, inFeatures])
+        return FourBitWeight(try FourBitTensor(quantizing: weight, config: config, path: name))
+    }
+
+    private func isSkipped(_ path: String) -> Bool {
+        let components = path.split(separator: ".")
+        return skippedModules.contains { components.contains($0) }
+    }
+}

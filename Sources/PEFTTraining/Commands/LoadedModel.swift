@@ -1,0 +1,51 @@
+internal import Foundation
+internal import PEFTAdapters
+internal import PEFTModels
+internal import PEFTTokenizers
+internal import Torch
+
+/// What `score` and `generate` work on: a base model, perhaps with an adapter, and its tokenizer.
+struct LoadedModel {
+    let base: BaseModel
+    let tokenizer: Tokenizer?
+
+    /// Reads a model as the options of a command describe it.
+    ///
+    /// - Throws: an error naming what does not fit.
+    init(_ options: some ModelOptions) throws {
+        try TorchRuntime.checkVersion()
+        if let threads = options.threads { try TorchRuntime.setNumThreads(threads) }
+        base = try BaseModel(
+            at: URL(filePath: options.model),
+            options: BaseModelOptions(
+                quantization: options.quantize.config(
+                    blockSize: options.quantBlockSize, isDouble: options.doubleQuant),
+                computeDType: options.dtype.torch))
+        if let adapter = options.adapter {
+            _ = try AdaptedModel(base, loading: URL(filePath: adapter))
+        }
+        tokenizer = try base.files.makeTokenizer()
+    }
+
+    /// The tokenizer, for a command that cannot do without.
+    ///
+    /// - Throws: ``TrainingError/noTokenizer(model:)``.
+    func requireTokenizer() throws(TrainingError) -> Tokenizer {
+        guard let tokenizer else { throw .noTokenizer(model: base.files.url.path) }
+        return tokenizer
+    }
+}
+
+/// The options that say which model a command works on.
+protocol ModelOptions {
+    var model: String { get }
+    var adapter: String? { get }
+    var quantize: BaseQuantization { get }
+    var doubleQuant: Bool { get }
+    var quantBlockSize: Int { get }
+    var dtype: ComputeDType { get }
+    var threads: Int? { get }
+}
+
+extension ScoreOptions: ModelOptions {}
+extension GenerateOptions: ModelOptions {}

@@ -1,0 +1,49 @@
+internal import Foundation
+internal import PEFTCheckpoints
+internal import PEFTData
+internal import PEFTLayers
+internal import Torch
+
+/// Scores a file of rows: what `peft score` does.
+public enum Score {
+    /// The loss of every row; writes logits if they are asked for.
+    ///
+    /// Texts are scored as they are: every token after the first is a target, and no end token is added.
+    ///
+    /// - Parameter options: model, rows and where logits go.
+    /// - Returns: one entry a row, in the order of the file.
+    /// - Throws: an error that names what, where, expected, found and the remedy.
+    public static func run(_ options: ScoreOptions) throws -> ScoreReport {
+        let loaded = try LoadedModel(options)
+        let dataset = try TokenDataset.load(
+            URL(filePath: options.data), tokenizer: loaded.tokenizer,
+            options: EncodingOptions(
+                maxLength: options.maxLength, truncationMode: options.truncationMode,
+                appendsEOS: false))
+        try dataset.requireTokens(below: loaded.base.model.vocabularySize)
+        if let path = options.logits {
+            try writeLogits(of: dataset, with: loaded, to: URL(filePath: path))
+        }
+        return try Evaluation.score(
+            dataset, with: loaded.base.model, maxRows: options.batchSize)
+    }
+
+    /// Writes `logits.<row>`, float32 `[tokens, vocabulary]`, for every row.
+    private static func writeLogits(
+        of dataset: TokenDataset, with loaded: LoadedModel, to url: URL
+    ) throws {
+        let model = loaded.base.model
+        let execution = ResidentExecution()
+        let tensors = try dataset.sequences.map { sequence in
+            let context = ForwardContext(
+                layout: SequenceLayout(segmentLengths: [sequence.tokens.count]))
+            let ids = try Tensor(sequence.tokens, shape: [sequence.tokens.count]).to(.int64)
+            let logits = try withoutGrad {
+                let hidden = try model.hiddenStates(ids, context: context, execution: execution)
+                return try model.logits(hidden, context: context).to(.float32)
+            }
+            return try SafetensorsTensor(name: "logits.\(sequence.row)", logits)
+        }
+        try SafetensorsWriter.write(tensors, to: url)
+    }
+}

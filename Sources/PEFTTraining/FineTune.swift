@@ -1,0 +1,75 @@
+public import Foundation
+internal import PEFTAdapters
+internal import PEFTCheckpoints
+internal import PEFTData
+internal import PEFTLayers
+internal import Torch
+
+/// The main path: configuration to adapter, in the order that the stages' types enforce.
+public enum FineTune {
+    /// Fine-tunes a model.
+    ///
+    /// - Parameters:
+    ///   - config: what to do; validated first.
+    ///   - stop: asks the run, from any thread, to write a checkpoint and end after its current step.
+    ///   - report: called with each event, on the caller's thread.
+    /// - Returns: what was done, or nil if it was stopped.
+    /// - Throws: an error that names what, where, expected, found and the remedy; what was written before stays.
+    @discardableResult
+    public static func run(
+        _ config: FineTuneConfig, stop: StopRequest = StopRequest(),
+        report: @escaping (TrainingEvent) -> Void = { _ in }
+    ) throws -> RunSummary? {
+        try config.validate()
+        try TorchRuntime.checkVersion()
+        if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
+        let output = try OutputFolder(config)
+        let checkpoint = try output.newestCheckpoint()
+        if config.resume, checkpoint == nil {
+            report(.notice("\(config.outputDir) has no checkpoint yet: starting at step 0"))
+        }
+
+        let clock = ContinuousClock()
+        let start = clock.now
+        let base = try BaseModel(at: URL(filePath: config.model), options: config.baseModel)
+        let text = try TextEncoding(base.files)
+        let data = try text.dataset(at: config.data, config.encoding, report: report)
+        let heldOut = try config.evalData.map {
+            try text.dataset(at: $0, config.encoding, report: report)
+        }
+        for dataset in [data, heldOut].compactMap({ $0 }) {
+            try dataset.requireTokens(below: base.model.vocabularySize)
+        }
+        let batches = try BatchSchedule(dataset: data, options: config.batches)
+
+        let adapted = try makeAdapted(base, config)
+        report(.loaded(adapted.description(loadSeconds: (clock.now - start).seconds)))
+        let ready = try ReadyModel(
+            checking: adapted, execution: config.execution, sample: data.sample())
+        report(
+            .gradientCheck(
+                GradientCheck(numTensors: ready.trainableParameters.count, loss: ready.sampleLoss)))
+
+        let settings = config.mathematicalSettings
+        let digest = data.digest
+        try checkpoint?.requireMatch(settings: settings, dataDigest: digest)
+        let state =
+            checkpoint?.state
+            ?? RunCheckpoint.State(step: 0, settings: settings, dataDigest: digest)
+        let trainer = try Trainer(
+            ready, config: config, batches: batches, heldOut: heldOut, state: state,
+            resumed: checkpoint, report: report)
+        report(.started(config.description(startStep: state.step, batches: batches)))
+        return try trainer.run(stop: stop)
+    }
+
+    /// Attaches a new adapter, or the one to start from.
+    private static func makeAdapted(
+        _ base: BaseModel, _ config: FineTuneConfig
+    ) throws -> AdaptedModel {
+        guard let path = config.adapter else {
+            return try AdaptedModel(base, adapter: config.lora, seed: UInt64(config.seed))
+        }
+        return try AdaptedModel(base, loading: URL(filePath: path), seed: UInt64(config.seed))
+    }
+}

@@ -1,0 +1,140 @@
+internal import PEFTAdapters
+internal import PEFTData
+internal import PEFTLayers
+internal import PEFTQuantization
+internal import Torch
+
+/// What each stage takes from the configuration.
+extension FineTuneConfig {
+    /// How the base is read.
+    var baseModel: BaseModelOptions {
+        BaseModelOptions(
+            quantization: quantize.config(blockSize: quantBlockSize, isDouble: doubleQuant),
+            computeDType: dtype.torch)
+    }
+
+    /// The adapter that a new run attaches.
+    var lora: LoRAConfig {
+        var lora = LoRAConfig()
+        lora.r = loraR
+        lora.loraAlpha = loraAlpha
+        lora.loraDropout = loraDropout
+        lora.targetModules = targetModules.peft
+        lora.excludeModules = excludeModules?.peft
+        lora.layersToTransform = layersToTransform.map { .more($0) }
+        lora.rankPattern = rankPattern
+        lora.alphaPattern = alphaPattern
+        lora.useRslora = useRslora
+        lora.baseModelNameOrPath = model
+        lora.taskType = "CAUSAL_LM"
+        return lora
+    }
+
+    /// How rows become tokens.
+    var encoding: EncodingOptions {
+        EncodingOptions(
+            maxLength: maxLength, truncationMode: truncationMode.data,
+            completionOnlyLoss: completionOnlyLoss, assistantOnlyLoss: assistantOnlyLoss)
+    }
+
+    /// How rows become steps.
+    var batches: BatchSchedule.Options {
+        BatchSchedule.Options(
+            perDeviceTrainBatchSize: perDeviceTrainBatchSize,
+            gradientAccumulationSteps: gradientAccumulationSteps, shuffle: shuffle,
+            seed: UInt64(seed), packing: packing, maxLength: maxLength)
+    }
+
+    /// How decoder blocks are run.
+    var execution: any BlockExecution {
+        gradientCheckpointing ? RecomputedExecution() : ResidentExecution()
+    }
+
+    /// The constants of the optimizer.
+    var optimizer: AdamW.Configuration {
+        var optimizer = AdamW.Configuration()
+        optimizer.beta1 = adamBeta1
+        optimizer.beta2 = adamBeta2
+        optimizer.epsilon = adamEpsilon
+        optimizer.weightDecay = weightDecay
+        return optimizer
+    }
+
+    /// The step at which the run ends.
+    func totalSteps(stepsPerEpoch: Int) -> Int {
+        guard maxSteps <= 0 else { return maxSteps }
+        return max(1, Int((numTrainEpochs * Double(stepsPerEpoch)).rounded(.up)))
+    }
+
+    /// The event of the run's beginning.
+    func description(startStep: Int, batches: BatchSchedule) -> RunDescription {
+        RunDescription(
+            model: model, outputDir: outputDir,
+            quantization: baseModel.quantization?.description ?? "none", dtype: dtype.rawValue,
+            startStep: startStep, totalSteps: totalSteps(stepsPerEpoch: batches.stepsPerEpoch),
+            numThreads: TorchRuntime.numThreads)
+    }
+
+    /// Settings that a resumed run may change: where files are, how often something is reported or saved, how far it goes.
+    private static let changeableKeys: Set<String> = [
+        "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter", "resume",
+        "threads", "logging_steps", "eval_steps", "eval_on_start", "save_steps",
+        "save_total_limit", "max_steps", "num_train_epochs", "gradient_checkpointing",
+        "per_device_eval_batch_size",
+    ]
+
+    /// Every setting that changes the losses of a run, as text by key.
+    var mathematicalSettings: [String: String] {
+        var settings: [String: String] = [:]
+        for option in Self.options where !Self.changeableKeys.contains(option.key) {
+            settings[option.key] = YAMLWriter.text(of: option.get(self))
+        }
+        return settings
+    }
+}
+
+extension BaseQuantization {
+    /// The storage in the quantizer's terms; nil for none.
+    func config(blockSize: Int, isDouble: Bool) -> QuantizationConfig? {
+        let type: QuantType
+        switch self {
+        case .nf4: type = .nf4
+        case .fp4: type = .fp4
+        case .none: return nil
+        }
+        return QuantizationConfig(
+            quantType: type, blockSize: blockSize, usesDoubleQuantization: isDouble)
+    }
+}
+
+extension ComputeDType {
+    /// The dtype in libtorch's terms.
+    var torch: DType {
+        switch self {
+        case .bfloat16: .bfloat16
+        case .float32: .float32
+        }
+    }
+}
+
+extension RowTruncation {
+    /// The mode in the dataset's terms.
+    var data: TruncationMode {
+        switch self {
+        case .error: .error
+        case .keepStart: .keepStart
+        case .keepEnd: .keepEnd
+        }
+    }
+}
+
+extension ModuleSelection {
+    /// The selection in PEFT's terms.
+    var peft: TargetModules {
+        switch self {
+        case .names(let names): .names(names)
+        case .pattern(let pattern): .pattern(pattern)
+        case .allLinear: .allLinear
+        }
+    }
+}

@@ -1,0 +1,168 @@
+internal import Foundation
+internal import PEFTAdapters
+public import PEFTData
+internal import PEFTModels
+internal import Torch
+
+/// Runs the steps of a checked model: logging, evaluation, checkpoints, interruption.
+///
+/// It takes a ``ReadyModel`` and nothing less, and makes the optimizer from it.
+public final class Trainer {
+    private let ready: ReadyModel
+    private let config: FineTuneConfig
+    private let batches: BatchSchedule
+    private let heldOut: TokenDataset?
+    private let totalSteps: Int
+    private let optimizer: AdamW
+    private let trainStep: TrainStep
+    private let outputFolder: URL
+    private let report: (TrainingEvent) -> Void
+    private var state: RunCheckpoint.State
+    private var lastEvalLoss: Double?
+    private var lastLoss = 0.0
+
+    /// Prepares a run, from a checkpoint or from the start.
+    init(
+        _ ready: ReadyModel, config: FineTuneConfig, batches: BatchSchedule,
+        heldOut: TokenDataset?, state: RunCheckpoint.State, resumed: RunCheckpoint?,
+        report: @escaping (TrainingEvent) -> Void
+    ) throws {
+        self.ready = ready
+        self.config = config
+        self.batches = batches
+        self.heldOut = heldOut
+        self.report = report
+        self.state = state
+        outputFolder = URL(filePath: config.outputDir)
+        totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
+        optimizer = try AdamW(ready.trainableParameters, configuration: config.optimizer)
+        try resumed?.restore(adapter: ready.adapted.adapter, optimizer: optimizer)
+        trainStep = TrainStep(
+            ready, optimizer: optimizer,
+            schedule: LearningRateSchedule(
+                peak: config.learningRate, kind: config.lrSchedulerType,
+                warmupSteps: config.warmupSteps, totalSteps: totalSteps),
+            maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed))
+    }
+
+    /// Trains to the last step, or until the stop request; writes the adapter at the end.
+    ///
+    /// - Parameter stop: looked at after each step; then a checkpoint is written and the run returns.
+    /// - Returns: what was done, or nil if it was stopped.
+    /// - Throws: ``TrainingError``, `CheckpointError` or `TorchError`; checkpoints written before stay.
+    func run(stop: StopRequest) throws -> RunSummary? {
+        let log = try MetricsLog(in: outputFolder, startStep: state.step)
+        if state.step == 0, config.evalOnStart {
+            state.firstEvalLoss = try evaluate(log)
+        }
+        let clock = ContinuousClock()
+        let start = clock.now
+        var meter = ThroughputMeter(clock: clock)
+        var numTokens = 0
+        while state.step < totalSteps {
+            let result = try trainStep(
+                step: state.step, microBatches: batches.microBatches(step: state.step))
+            state.step += 1
+            lastLoss = result.loss
+            numTokens += result.numTokens
+            meter.add(tokens: result.numTokens)
+            try afterStep(result, meter: &meter, log)
+            if let signal = stop.signal {
+                try writeCheckpoint()
+                report(.interrupted(signal: signalName(signal), step: state.step))
+                return nil
+            }
+        }
+        return try finish(
+            log, trainSeconds: (clock.now - start).seconds, numTokens: numTokens)
+    }
+
+    private func afterStep(
+        _ result: TrainStep.Result, meter: inout ThroughputMeter, _ log: MetricsLog
+    ) throws {
+        let step = state.step
+        let isLogged = step.isMultiple(of: max(1, config.loggingSteps)) || step == totalSteps
+        let metrics = StepMetrics(
+            step: step, loss: result.loss, gradNorm: result.gradNorm,
+            learningRate: result.learningRate, numTargetTokens: result.numTargetTokens,
+            tokensPerSecond: meter.tokensPerSecond,
+            peakMemoryBytes: MemoryStatistics.current().peakResidentBytes)
+        if isLogged {
+            try log.append(metrics.json)
+            meter.restart()
+        }
+        report(.step(metrics, isLogged: isLogged))
+        if config.evalSteps > 0, step.isMultiple(of: config.evalSteps), step < totalSteps {
+            _ = try evaluate(log)
+            meter.restart()
+        }
+        if config.saveSteps > 0, step.isMultiple(of: config.saveSteps), step < totalSteps {
+            try writeCheckpoint()
+            meter.restart()
+        }
+    }
+
+    private func finish(
+        _ log: MetricsLog, trainSeconds: Double, numTokens: Int
+    ) throws -> RunSummary {
+        if heldOut != nil { _ = try evaluate(log) }
+        try writeCheckpoint()
+        try ready.adapted.adapter.write(to: outputFolder)
+        let summary = RunSummary(
+            step: state.step, trainSeconds: trainSeconds,
+            tokensPerSecond: Double(numTokens) / max(trainSeconds, .leastNonzeroMagnitude),
+            peakMemoryBytes: MemoryStatistics.current().peakResidentBytes, trainLoss: lastLoss,
+            firstEvalLoss: state.firstEvalLoss, lastEvalLoss: lastEvalLoss,
+            outputDir: config.outputDir)
+        report(.finished(summary))
+        return summary
+    }
+
+    /// Scores the held-out rows with the model as it is.
+    private func evaluate(_ log: MetricsLog) throws -> Double? {
+        guard let heldOut else { return nil }
+        let score = try Evaluation.score(
+            heldOut, with: ready.adapted.base.model, maxRows: config.perDeviceEvalBatchSize)
+        let metrics = EvaluationMetrics(
+            step: state.step, evalLoss: score.loss, evalPerplexity: score.perplexity,
+            evalNumTargetTokens: score.numTargetTokens)
+        try log.append(metrics.json)
+        report(.evaluation(metrics))
+        lastEvalLoss = score.loss
+        return score.loss
+    }
+
+    private func writeCheckpoint() throws {
+        let url = try RunCheckpoint.write(
+            state, adapter: ready.adapted.adapter, optimizer: optimizer, in: outputFolder,
+            limit: config.saveTotalLimit)
+        report(.checkpointSaved(path: url.path, step: state.step))
+    }
+}
+
+/// Tokens a second since the last restart.
+struct ThroughputMeter {
+    private let clock: ContinuousClock
+    private var start: ContinuousClock.Instant
+    private var numTokens = 0
+
+    init(clock: ContinuousClock) {
+        self.clock = clock
+        start = clock.now
+    }
+
+    mutating func add(tokens: Int) { numTokens += tokens }
+
+    mutating func restart() { self = ThroughputMeter(clock: clock) }
+
+    var tokensPerSecond: Double {
+        Double(numTokens) / max((clock.now - start).seconds, .leastNonzeroMagnitude)
+    }
+}
+
+extension Duration {
+    /// The duration as a number of seconds.
+    var seconds: Double {
+        Double(components.seconds) + Double(components.attoseconds) * 1e-18
+    }
+}

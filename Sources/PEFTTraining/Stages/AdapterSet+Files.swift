@@ -1,0 +1,25 @@
+internal import Foundation
+internal import PEFTAdapters
+internal import PEFTCheckpoints
+internal import Torch
+
+extension AdapterSet {
+    /// Writes the adapter as a folder of PEFT.
+    ///
+    /// - Throws: `CheckpointError.cannotWrite`; an adapter that was there stays.
+    func write(to folder: URL) throws {
+        var tensors: [String: Tensor] = [:]
+        for parameter in parameters {
+            tensors[parameter.path] = try parameter.value.detach()
+        }
+        try AdapterFolder.write(
+            configuration: config.adapterConfigJSON(), tensors: tensors, to: folder)
+    }
+
+    /// Takes over the tensors of a folder.
+    ///
+    /// - Throws: `CheckpointError` naming every tensor that is missing, unexpected or mis-shaped.
+    func read(from folder: AdapterFolder) throws {
+        try load(try folder.tensors(expected: tensorShapes, ignoring: frozenCopies))
+    }
+}

@@ -1,0 +1,45 @@
+internal import PEFTData
+internal import PEFTLayers
+
+extension TokenDataset {
+    /// Refuses tokens that the model's embedding does not have.
+    ///
+    /// - Throws: ``TrainingError/tokenOutOfRange(token:row:vocabularySize:)`` for the first.
+    func requireTokens(below vocabularySize: Int) throws(TrainingError) {
+        for sequence in sequences {
+            for token in sequence.tokens where !(0..<vocabularySize).contains(Int(token)) {
+                throw .tokenOutOfRange(
+                    token: Int(token), row: sequence.row, vocabularySize: vocabularySize)
+            }
+        }
+    }
+
+    /// The first row with a target, cut to the tokens that the check before step 0 needs.
+    ///
+    /// Tokens from the one before the first target on: they are enough to connect everything.
+    func sample(maxTokens: Int) -> TokenBatch {
+        guard let row = sequences.first(where: { $0.numTargetTokens > 0 }),
+            let target = row.isTarget.firstIndex(of: true)
+        else { return TokenBatch(sequences.prefix(1)) }
+        let range = max(0, target - 1)..<min(row.tokens.count, max(0, target - 1) + maxTokens)
+        return TokenBatch([
+            TokenSequence(
+                tokens: Array(row.tokens[range]), isTarget: Array(row.isTarget[range]),
+                row: row.row)
+        ])
+    }
+
+    /// A digest of all tokens and targets, the same on every machine.
+    var digest: String {
+        var hash: UInt64 = 0
+        for sequence in sequences {
+            var tokens: [Int] = []
+            tokens.reserveCapacity(sequence.tokens.count)
+            for (token, isTarget) in zip(sequence.tokens, sequence.isTarget) {
+                tokens.append(Int(token) << 1 | (isTarget ? 1 : 0))
+            }
+            hash = StableHash.of(hash, tokens)
+        }
+        return String(hash, radix: 16)
+    }
+}
