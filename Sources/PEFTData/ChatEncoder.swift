@@ -1,4 +1,4 @@
-import PEFTTokenizers
+package import PEFTTokenizers
 
 /// Renders conversations by a chat template, tokenizes them, and finds what the assistant says.
 ///
@@ -99,5 +99,16 @@ struct ChatEncoder: Sendable {
         guard let object = message.objectValue else { return message }
         return .object(
             JSONObject(object.lazy.filter { !$0.value.isNull }.map { ($0.key, $0.value) }))
+    }
+}
+
+extension TokenizerConfiguration {
+    /// The names under which chat templates know the special tokens.
+    package var templateVariables: JSONObject {
+        let tokens = [
+            ("bos_token", bosToken), ("eos_token", eosToken), ("unk_token", unkToken),
+            ("pad_token", padToken),
+        ]
+        return JSONObject(tokens.compactMap { name, token in token.map { (name, .string($0)) } })
     }
 }

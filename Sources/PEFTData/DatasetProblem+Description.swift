@@ -1,28 +1,10 @@
 extension DatasetProblem: CustomStringConvertible {
-    /// What is wrong, what was expected, and what to do.
+    /// What is wrong, what was expected and found, and what to do.
     public var description: String {
         switch self {
-        case .unreadable, .notUTF8, .noRows, .invalidJSON, .notAnObject: fileDescription
-        case .unknownKind, .ambiguousKind, .missingColumn, .unsupportedColumn, .unusedColumn,
-            .misspeltColumn:
-            columnDescription
-        case .wrongType, .emptyList, .messageWithoutContent, .invalidToken: valueDescription
-        case .tokenizerMissing, .chatTemplateMissing, .eosTokenMissing, .tokenizerFailed,
-            .chatTemplateFailed:
-            tokenizerDescription
-        case .optionNeedsOtherRows, .maxLengthBelowOne, .turnIsNotAppended, .tooLong, .noTargets:
-            lossDescription
-        }
-    }
-
-    private var fileDescription: String {
-        switch self {
-        case .unreadable(let reason):
-            "cannot be read: \(reason)"
-        case .notUTF8:
-            "expected UTF-8, found a UTF-16 byte order mark; save the file as UTF-8"
-        case .noRows:
-            "expected at least one row (one JSON object a line), found none"
+        case .unreadable(let reason): "cannot be read: \(reason)"
+        case .notUTF8: "expected UTF-8, found a UTF-16 byte order mark; save the file as UTF-8"
+        case .noRows: "expected at least one row (one JSON object a line), found none"
         case .invalidJSON(let column, let expected, let found):
             """
             invalid JSON at column \(column): expected \(expected), found \(found); each line must be \
@@ -30,16 +12,7 @@ extension DatasetProblem: CustomStringConvertible {
             """
         case .notAnObject(let found):
             "expected a JSON object, found \(found); write one object a line (JSON lines)"
-        default: ""
-        }
-    }
-
-    private var columnDescription: String {
-        switch self {
-        case .unknownKind(let columns, let suggestion):
-            "expected a row with \(RowKind.listing), found "
-                + (columns.isEmpty ? "no columns" : "the columns \(quoted(columns))")
-                + (suggestion.map { "; did you mean '\($0.known)' by '\($0.found)'?" } ?? "")
+        case .unknownKind(let columns, let names): unknownKind(columns, names)
         case .ambiguousKind(let columns):
             """
             expected a row of one kind (\(RowKind.listing)), found \(quoted(columns)) together; \
@@ -47,87 +20,93 @@ extension DatasetProblem: CustomStringConvertible {
             """
         case .missingColumn(let missing, let present):
             "'\(present)' needs '\(missing)' beside it, which is missing"
-        case .unsupportedColumn(let column):
-            "column '\(column)' would change what is learned, but is not supported; "
-                + (column == "input_ids" ? "name it 'tokens', " : "remove it, ")
-                + "or set ignore_extra_columns"
-        case .unusedColumn(let column, let kind):
-            """
-            column '\(column)' has no effect in a row of \(kind); remove it, or set \
-            ignore_extra_columns
-            """
-        case .misspeltColumn(let names):
-            """
-            unknown column '\(names.found)'; did you mean '\(names.known)'? Else rename or remove it, \
-            or set ignore_extra_columns
-            """
-        default: ""
-        }
-    }
-
-    private var valueDescription: String {
-        switch self {
+        case .unsupportedColumn(let column): unsupportedColumn(column)
+        case .unusedColumn(let column, let kind): unusedColumn(column, kind)
+        case .misspeltColumn(let names): misspeltColumn(names)
         case .wrongType(let path, let expected, let found):
             "\(path): expected \(expected), found \(found)"
-        case .emptyList(let path):
-            "\(path): expected at least one element, found none"
+        case .emptyList(let path): "\(path): expected at least one element, found none"
         case .messageWithoutContent(let path):
             "\(path): expected 'content' or 'tool_calls', found neither"
         case .invalidToken(let index, let found):
             "tokens[\(index)]: expected a token id from 0 to \(Int32.max), found \(found)"
-        default: ""
-        }
-    }
-
-    private var tokenizerDescription: String {
-        switch self {
-        case .tokenizerMissing(let kind):
-            """
-            a row of \(kind) needs a tokenizer, and the model has none; add tokenizer.json to the \
-            model, or write rows of {"tokens"}
-            """
-        case .chatTemplateMissing:
-            """
-            a row of messages needs a chat template, and the tokenizer has none; use an instruction \
-            model, add chat_template.jinja to the model, or write rows of {"text"}
-            """
-        case .eosTokenMissing:
-            """
-            the text must end in the end-of-sequence token, and the tokenizer names none; set \
-            eos_token in tokenizer_config.json
-            """
-        case .tokenizerFailed(let reason):
-            "the text cannot be tokenized: \(reason)"
+        case .tokenizerMissing(let kind): tokenizerMissing(kind)
+        case .chatTemplateMissing: Self.chatTemplateMissingText
+        case .eosTokenMissing: Self.eosTokenMissingText
+        case .tokenizerFailed(let reason): "the text cannot be tokenized: \(reason)"
         case .chatTemplateFailed(let reason):
             "the chat template cannot render this conversation: \(reason)"
-        default: ""
+        case .optionNeedsOtherRows(let option, let needed, let kind):
+            "\(option) needs rows of \(needed), found a row of \(kind); unset it"
+        case .maxLengthBelowOne(let length): "max_length: expected at least 1, found \(length)"
+        case .turnIsNotAppended(let turn): turnIsNotAppended(turn)
+        case .tooLong(let length, let maxLength, let numRows, let longest):
+            tooLong(length, maxLength, numRows, longest)
+        case .noTargets(let reason): "no token of this row is learned: \(reason)"
         }
     }
 
-    private var lossDescription: String {
-        switch self {
-        case .optionNeedsOtherRows(let option, let needed, let kind):
-            "\(option) needs rows of \(needed), found a row of \(kind); unset it"
-        case .maxLengthBelowOne(let maxLength):
-            "max_length: expected at least 1, found \(maxLength)"
-        case .turnIsNotAppended(let turn):
+    private static let chatTemplateMissingText = """
+        a row of messages needs a chat template, and the tokenizer has none; use an instruction \
+        model, add chat_template.jinja to the model, or write rows of {"text"}
+        """
+
+    private static let eosTokenMissingText = """
+        the text must end in the end-of-sequence token, and the tokenizer names none; set eos_token \
+        in tokenizer_config.json
+        """
+
+    private func unknownKind(_ columns: [String], _ names: NameSuggestion?) -> String {
+        "expected a row with \(RowKind.listing), found "
+            + (columns.isEmpty ? "no columns" : "the columns \(quoted(columns))")
+            + (names.map { "; did you mean '\($0.known)' by '\($0.found)'?" } ?? "")
+    }
+
+    private func unsupportedColumn(_ column: String) -> String {
+        let remedy = column == "input_ids" ? "name it 'tokens'" : "remove it"
+        return """
+            column '\(column)' would change what is learned, but is not supported; \(remedy), or set \
+            ignore_extra_columns
             """
-            messages[\(turn)]: with the chat template of this model, the conversation before this \
-            assistant turn is not how the whole conversation begins, so it is unknown which tokens \
-            the assistant says; mark them by {% generation %} in the template, or split the \
-            conversation into rows of prompt and completion
+    }
+
+    private func unusedColumn(_ column: String, _ kind: String) -> String {
+        """
+        column '\(column)' has no effect in a row of \(kind); remove it, or set ignore_extra_columns
+        """
+    }
+
+    private func misspeltColumn(_ names: NameSuggestion) -> String {
+        """
+        unknown column '\(names.found)'; did you mean '\(names.known)'? Else rename or remove it, or \
+        set ignore_extra_columns
+        """
+    }
+
+    private func tokenizerMissing(_ kind: String) -> String {
+        """
+        a row of \(kind) needs a tokenizer, and the model has none; add tokenizer.json to the model, \
+        or write rows of {"tokens"}
+        """
+    }
+
+    private func turnIsNotAppended(_ turn: Int) -> String {
+        """
+        messages[\(turn)]: with the chat template of this model, the conversation before this \
+        assistant turn is not how the whole conversation begins, so it is unknown which tokens the \
+        assistant says; mark them by {% generation %} in the template, or split the conversation \
+        into rows of prompt and completion
+        """
+    }
+
+    private func tooLong(_ length: Int, _ maxLength: Int, _ numRows: Int, _ longest: Int) -> String
+    {
+        let others =
+            numRows > 1 ? " (\(numRows) rows are too long, the longest has \(longest))" : ""
+        return """
+            \(length) tokens, max_length is \(maxLength)\(others); raise max_length to \(longest), \
+            shorten or remove what is longer, or set truncation_mode to keep_start or keep_end
             """
-        case .tooLong(let length, let maxLength, let numRows, let longest):
-            "\(length) tokens, max_length is \(maxLength)"
-                + (numRows > 1 ? " (\(numRows) rows are too long, the longest has \(longest))" : "")
-                    + """
-                    ; raise max_length to \(longest), shorten or remove what is longer, or set \
-                    truncation_mode to keep_start or keep_end
-                    """
-        case .noTargets(let reason):
-            "no token of this row is learned: \(reason)"
-        default: ""
-        }
     }
 
     private func quoted(_ names: [String]) -> String {
@@ -140,8 +119,10 @@ extension NoTargetsReason: CustomStringConvertible {
     public var description: String {
         switch self {
         case .tooShort(let length):
-            "it has \(length) \(length == 1 ? "token" : "tokens"), and the first is never predicted; "
-                + "remove the row"
+            """
+            it has \(length) \(length == 1 ? "token" : "tokens"), and the first is never predicted; \
+            remove the row
+            """
         case .emptyCompletion:
             "the completion adds no token to the prompt; remove the row"
         case .noAssistantTurn:

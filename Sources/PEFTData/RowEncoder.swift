@@ -38,7 +38,7 @@ package struct RowEncoder: Sendable {
     package init(tokenizer: Tokenizer?, options: EncodingOptions) {
         self.tokenizer = tokenizer
         self.options = options
-        eosTokenID = (tokenizer?.configuration.eosToken?.id).flatMap(Int32.init(exactly:))
+        eosTokenID = (tokenizer?.configuration.eosID).flatMap(Int32.init(exactly:))
         if let tokenizer, let source = options.chatTemplate ?? tokenizer.configuration.chatTemplate
         {
             chat = Result { () throws(DatasetProblem) in
@@ -116,7 +116,7 @@ package struct RowEncoder: Sendable {
     private func endedByEOS(_ text: String, _ kind: RowKind) throws(DatasetProblem) -> String {
         guard let tokenizer else { throw .tokenizerMissing(kind: kind.name) }
         guard options.appendsEOS else { return text }
-        guard let eos = tokenizer.configuration.eosToken?.content else { throw .eosTokenMissing }
+        guard let eos = tokenizer.configuration.eosToken else { throw .eosTokenMissing }
         let isEnded = text.utf8.reversed().starts(with: eos.utf8.reversed())
         return isEnded ? text : text + eos
     }

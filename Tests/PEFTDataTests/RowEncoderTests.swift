@@ -90,6 +90,11 @@ import Testing
         ]
         let audit = try dataset(rows.joined(separator: "\n"), tokenizer: tokenizer()).audit
         #expect(audit.numRowsWithPromptEndInsideToken == 1)
+        #expect(
+            audit.warnings == [
+                "1 of 2 rows have a token across the border of prompt and completion: move the space "
+                    + "before the completion into it"
+            ])
     }
 
     @Test func turnsThatChangeWhatCameBeforeAreRefused() throws {
@@ -153,6 +158,26 @@ import Testing
                 options: .init(completionOnlyLoss: true))
                 == "rows.jsonl:1: completion_only_loss needs rows of prompt and completion, found a "
                 + "row of messages; unset it")
+    }
+
+    @Test func tokenizersWithoutTemplateOrEndOfSequenceAreTold() throws {
+        let json = try Data(contentsOf: Checkout.fixture("data/tokenizer/tokenizer.json"))
+        let bare = try Tokenizer(tokenizerJSON: json)
+        #expect(
+            try errorText(#"{"messages": [{"role": "user", "content": "a"}]}"#, tokenizer: bare)
+                == "rows.jsonl:1: a row of messages needs a chat template, and the tokenizer has none; "
+                + "use an instruction model, add chat_template.jinja to the model, or write rows of "
+                + #"{"text"}"#)
+        #expect(
+            try errorText(#"{"text": "a"}"#, tokenizer: bare)
+                == "rows.jsonl:1: the text must end in the end-of-sequence token, and the tokenizer "
+                + "names none; set eos_token in tokenizer_config.json")
+        let text = #"{"text": "The sky"}"#
+        let options = EncodingOptions(appendsEOS: false)
+        #expect(try errorText(text, tokenizer: bare, options: options) == "no error")
+        #expect(
+            DatasetProblem.tokenizerFailed(reason: "why").description
+                == "the text cannot be tokenized: why")
     }
 
     @Test func templatesThatFailAreTold() throws {

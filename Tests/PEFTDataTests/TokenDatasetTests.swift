@@ -36,6 +36,25 @@ import Testing
         #expect(TokenDataset(sequences, eosTokenID: 2).audit.numRowsWithoutEOSTarget == 2)
     }
 
+    @Test func theAuditReadsWell() throws {
+        let text = three + "\n" + #"{"tokens": [1, 2], "source": 1, "id": 2}"#
+        let audit = try dataset(text, options: .init(maxLength: 3, truncationMode: .keepEnd)).audit
+        #expect(audit.description == "4 rows, 10 tokens, 60 % of them learned, longest row 3")
+        #expect(
+            audit.warnings == [
+                "1 of 4 rows were cut to max_length",
+                "column 'id' is not used (2 of 4 rows have it)",
+                "column 'source' is not used (1 of 4 rows have it)",
+            ])
+        let sequences = [TokenSequence(tokens: [1, 2], isTarget: [false, true], row: 0)]
+        #expect(
+            TokenDataset(sequences, eosTokenID: 3).audit.warnings == [
+                "1 of 1 rows never learn the end-of-sequence token: the model may not know when to "
+                    + "stop"
+            ])
+        #expect(TokenDataset(sequences, eosTokenID: 2).audit.warnings.isEmpty)
+    }
+
     @Test func rowsThatAreTooLongAreRefusedTogether() throws {
         let remedy =
             "raise max_length to 5, shorten or remove what is longer, or set "

@@ -35,8 +35,7 @@ DEFINITION = re.compile(r"[A-Za-z][A-Za-z ,'-]*[a-z]")
 FLAGGED_GLOSS = re.compile(
     r"slur|offensive|disparag|derogat|vulgar|obscen|taboo|slang|sexual|genital|coitus|prostitut"
     r"|penis|vagina|excrement|feces|urin|nazi|\brape|naked|murder|torture|subnormal|fornicat"
-    r"|suicid|negro|ethnic|retarded|incest|\bsex\b|contemptible|despicable|incompetent fool",
-    re.IGNORECASE,
+    r"|suicid|negro|ethnic|retarded|incest|\bsex\b|contemptible|despicable|incompetent fool"
 )
 FLAGGED_USAGE = {"ethnic_slur", "disparagement", "obscenity", "slang", "vulgarism"}
 
@@ -68,7 +67,7 @@ def flagged_lemmas(synsets):
     }
     flagged = set()
     for words, gloss, pointers in synsets.values():
-        if FLAGGED_GLOSS.search(gloss) or usages & set(pointers):
+        if FLAGGED_GLOSS.search(gloss.lower()) or usages & set(pointers):
             flagged.update(word.lower() for word in words)
     return flagged
 
