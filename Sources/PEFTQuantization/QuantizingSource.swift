@@ -19,17 +19,18 @@ public final class QuantizingSource: ParameterSource {
     ///
     /// - Parameters:
     ///   - base: where the weights to quantize come from, in the file's dtype.
-    ///   - dense: where everything else comes from.
+    ///   - dense: where everything else comes from; nil for the same source.
     ///   - config: codebook, block size, double quantization.
     ///   - skippedModules: layers that stay as they are: whole components of a path, one or more (`lm_head`, `mlp.gate_proj`, `layers.3`).
     /// - Throws: `QuantizationError.invalidBlockSize`.
     public init(
-        _ base: any ParameterSource, dense: any ParameterSource, config: QuantizationConfig = .init(),
+        _ base: any ParameterSource, dense: (any ParameterSource)? = nil,
+        config: QuantizationConfig = .init(),
         skippedModules: [String] = defaultSkippedModules
     ) throws(QuantizationError) {
         try config.validate()
         self.base = base
-        self.dense = dense
+        self.dense = dense ?? base
         self.config = config
         self.skippedModules = skippedModules.map { $0.split(separator: ".") }
     }
