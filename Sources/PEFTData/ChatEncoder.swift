@@ -14,7 +14,7 @@ struct ChatEncoder: Sendable {
         do {
             template = try ChatTemplate(source)
         } catch {
-            throw .chatTemplateFailed(reason: String(describing: error))
+            throw .chatTemplateFailed(line: error.line, reason: error.message)
         }
         self.tokenizer = tokenizer
         specialTokens = tokenizer.configuration.templateVariables
@@ -91,7 +91,7 @@ struct ChatEncoder: Sendable {
                 messages: messages.map(Self.withoutNulls), tools: context.tools,
                 addGenerationPrompt: addGenerationPrompt, variables: variables)
         } catch {
-            throw .chatTemplateFailed(reason: String(describing: error))
+            throw .chatTemplateFailed(line: error.line, reason: error.message)
         }
     }
 

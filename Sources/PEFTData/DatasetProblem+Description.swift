@@ -34,8 +34,7 @@ extension DatasetProblem: CustomStringConvertible {
         case .chatTemplateMissing: Self.chatTemplateMissingText
         case .eosTokenMissing: Self.eosTokenMissingText
         case .tokenizerFailed(let reason): "the text cannot be tokenized: \(reason)"
-        case .chatTemplateFailed(let reason):
-            "the chat template cannot render this conversation: \(reason)"
+        case .chatTemplateFailed(let line, let reason): chatTemplateFailed(line, reason)
         case .optionNeedsOtherRows(let option, let needed, let kind):
             "\(option) needs rows of \(needed), found a row of \(kind); unset it"
         case .maxLengthBelowOne(let length): "max_length: expected at least 1, found \(length)"
@@ -87,6 +86,13 @@ extension DatasetProblem: CustomStringConvertible {
         """
         a row of \(kind) needs a tokenizer, and the model has none; add tokenizer.json to the model, \
         or write rows of {"tokens"}
+        """
+    }
+
+    private func chatTemplateFailed(_ line: Int?, _ reason: String) -> String {
+        """
+        the chat template\(line.map { ", line \($0)," } ?? "") cannot render this conversation: \
+        \(reason); change the row, or use another template
         """
     }
 

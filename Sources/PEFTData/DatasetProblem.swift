@@ -38,8 +38,8 @@ public enum DatasetProblem: Error, Hashable, Sendable {
     case eosTokenMissing
     /// The tokenizer refused the text.
     case tokenizerFailed(reason: String)
-    /// The chat template could not be read or rendered.
-    case chatTemplateFailed(reason: String)
+    /// The chat template cannot be read, or refuses the conversation; the line is the template's.
+    case chatTemplateFailed(line: Int?, reason: String)
     /// An option that needs another kind of row.
     case optionNeedsOtherRows(option: String, needed: String, kind: String)
     /// The length limit is below 1.

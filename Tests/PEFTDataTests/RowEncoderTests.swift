@@ -182,12 +182,15 @@ import Testing
 
     @Test func templatesThatFailAreTold() throws {
         let chat = #"{"messages": [{"role": "user", "content": "a"}]}"#
-        for template in ["{% if", "{{ raise_exception('roles must alternate') }}"] {
-            let text = try errorText(
-                chat, tokenizer: tokenizer(), options: .init(chatTemplate: template))
-            #expect(
-                text.hasPrefix("rows.jsonl:1: the chat template cannot render this conversation: "))
-        }
+        #expect(
+            try errorText(
+                chat, tokenizer: tokenizer(),
+                options: .init(chatTemplate: "\n{{ raise_exception('roles must alternate') }}"))
+                == "rows.jsonl:1: the chat template, line 2, cannot render this conversation: roles "
+                + "must alternate; change the row, or use another template")
+        let unfinished = try errorText(
+            chat, tokenizer: tokenizer(), options: .init(chatTemplate: "{% if"))
+        #expect(unfinished.hasPrefix("rows.jsonl:1: the chat template, line 1, cannot render"))
         let broken = EncodingOptions(chatTemplate: "{% if")
         #expect(
             try errorText(#"{"text": "a"}"#, tokenizer: tokenizer(), options: broken) == "no error")
