@@ -1,4 +1,4 @@
-internal import PEFTLayers
+import PEFTLayers
 public import Torch
 
 /// How the next token is chosen from the logits.

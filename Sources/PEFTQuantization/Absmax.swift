@@ -1,4 +1,4 @@
-internal import CKernels
+import CKernels
 public import Torch
 
 /// The scales of a 4-bit tensor: one float32 a block, or 8-bit codes of them.

@@ -1,5 +1,5 @@
-internal import Dispatch
-internal import Torch
+import Dispatch
+import Torch
 
 /// Splits work on the blocks of a tensor over threads.
 package struct BlockParallelism: Sendable {

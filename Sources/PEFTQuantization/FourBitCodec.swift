@@ -1,5 +1,5 @@
-internal import CKernels
-internal import Synchronization
+import CKernels
+import Synchronization
 package import Torch
 
 /// Blockwise 4-bit coding of raw memory, in bitsandbytes' layout.

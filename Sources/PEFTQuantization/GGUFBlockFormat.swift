@@ -1,4 +1,4 @@
-internal import CKernels
+import CKernels
 public import Torch
 
 // The cases have ggml's names.

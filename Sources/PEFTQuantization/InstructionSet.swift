@@ -1,4 +1,4 @@
-internal import CKernels
+import CKernels
 
 /// The processor features that a kernel is compiled for; all give the same bits.
 package enum InstructionSet: Int32, CaseIterable, Sendable {

@@ -1,9 +1,10 @@
-public import Foundation
-internal import PEFTAdapters
-internal import PEFTCheckpoints
-internal import PEFTData
-internal import PEFTLayers
-internal import Torch
+import Foundation
+import PEFTAdapters
+import PEFTCheckpoints
+import PEFTData
+import PEFTLayers
+import PEFTModels
+import Torch
 
 /// The main path: configuration to adapter, in the order that the stages' types enforce.
 public enum FineTune {
@@ -32,20 +33,14 @@ public enum FineTune {
         let clock = ContinuousClock()
         let start = clock.now
         let base = try BaseModel(at: URL(filePath: config.model), options: config.baseModel)
-        let text = try TextEncoding(base.files)
-        let data = try text.dataset(at: config.data, config.encoding, report: report)
-        let heldOut = try config.evalData.map {
-            try text.dataset(at: $0, config.encoding, report: report)
-        }
-        for dataset in [data, heldOut].compactMap({ $0 }) {
-            try dataset.requireTokens(below: base.model.vocabularySize)
-        }
+        let data = try readRows(config.data, base, config, report)
+        let heldOut = try config.evalData.map { try readRows($0, base, config, report) }
         let batches = try BatchSchedule(dataset: data, options: config.batches)
 
         let adapted = try makeAdapted(base, config)
         report(.loaded(adapted.description(loadSeconds: (clock.now - start).seconds)))
         let ready = try ReadyModel(
-            checking: adapted, execution: config.execution, sample: data.sample())
+            checking: adapted, execution: config.execution, sample: data.sample(maxTokens: ReadyModel.maxSampleTokens))
         report(
             .gradientCheck(
                 GradientCheck(numTensors: ready.trainableParameters.count, loss: ready.sampleLoss)))
@@ -61,6 +56,19 @@ public enum FineTune {
             resumed: checkpoint, report: report)
         report(.started(config.description(startStep: state.step, batches: batches)))
         return try trainer.run(stop: stop)
+    }
+
+    /// Reads and encodes a file of rows, and reports what is learned from it.
+    private static func readRows(
+        _ path: String, _ base: BaseModel, _ config: FineTuneConfig,
+        _ report: (TrainingEvent) -> Void
+    ) throws -> TokenDataset {
+        let dataset = try TokenDataset.load(
+            URL(filePath: path), tokenizer: try base.files.makeTokenizer(),
+            options: config.encoding)
+        try dataset.requireTokens(below: base.model.vocabularySize)
+        report(.datasetAudit(dataset.summary(path: path)))
+        return dataset
     }
 
     /// Attaches a new adapter, or the one to start from.

@@ -1,8 +1,8 @@
-internal import PEFTAdapters
-internal import PEFTData
-internal import PEFTLayers
-internal import PEFTQuantization
-internal import Torch
+import PEFTAdapters
+import PEFTData
+import PEFTLayers
+import PEFTQuantization
+import Torch
 
 /// What each stage takes from the configuration.
 extension FineTuneConfig {
@@ -133,7 +133,7 @@ extension ModuleSelection {
     var peft: TargetModules {
         switch self {
         case .names(let names): .names(names)
-        case .pattern(let pattern): .pattern(pattern)
+        case .pattern(let pattern): .regex(pattern)
         case .allLinear: .allLinear
         }
     }

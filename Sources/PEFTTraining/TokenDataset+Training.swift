@@ -1,5 +1,5 @@
-internal import PEFTData
-internal import PEFTLayers
+import PEFTData
+import PEFTLayers
 
 extension TokenDataset {
     /// Refuses tokens that the model's embedding does not have.
@@ -27,6 +27,23 @@ extension TokenDataset {
                 tokens: Array(row.tokens[range]), isTarget: Array(row.isTarget[range]),
                 row: row.row)
         ])
+    }
+
+    /// What the rows teach, for the event that reports it.
+    func summary(path: String) -> DatasetSummary {
+        var warnings: [String] = []
+        if let without = audit.numRowsWithoutEOSTarget, without > 0 {
+            warnings.append(
+                "in \(without) of \(audit.numRows) rows no target is the end-of-text token")
+        }
+        if !audit.ignoredColumns.isEmpty {
+            let columns = audit.ignoredColumns.keys.sorted().joined(separator: ", ")
+            warnings.append("columns that are not used: \(columns)")
+        }
+        return DatasetSummary(
+            path: path, numRows: audit.numRows, numTokens: audit.numTokens,
+            numTargetTokens: audit.numTargetTokens, maxRowTokens: audit.longestRow,
+            numTruncatedRows: audit.numTruncatedRows, warnings: warnings)
     }
 
     /// A digest of all tokens and targets, the same on every machine.

@@ -8,8 +8,6 @@ public enum TrainingError: Error, Equatable, Sendable {
     case notFinite([String])
     /// The loss of a step is infinite or NaN.
     case lossNotFinite(step: Int, loss: Double, rows: [Int])
-    /// There is nothing to resume.
-    case noCheckpoint(folder: String)
     /// The run in the output folder was made with other settings.
     case resumeMismatch(checkpoint: String, differences: [SettingDifference])
     /// A state file of a checkpoint does not read.
@@ -22,11 +20,11 @@ public enum TrainingError: Error, Equatable, Sendable {
     case noChatTemplate(model: String)
     /// Some tokens of the rows are not in the model's vocabulary.
     case tokenOutOfRange(token: Int, row: Int, vocabularySize: Int)
-    /// The adapter is of another method or shape than the flags say.
-    case adapterMismatch(adapter: String, differences: [SettingDifference])
     /// The prompt has no token to continue from.
     case emptyPrompt
-    /// The merge of base and adapter cannot be written.
+    /// A line of input is not a row.
+    case invalidRow(file: String, line: Int, reason: String)
+    /// The metrics of a step cannot be written.
     case cannotWriteMetrics(path: String, reason: String)
 
     /// A setting that differs between two runs.
@@ -63,8 +61,6 @@ extension TrainingError: CustomStringConvertible {
             step \(step): the loss is \(loss) on rows \(Self.list(rows.map(String.init))); the last \
             checkpoint is kept; lower learning_rate, or look at these rows
             """
-        case .noCheckpoint(let folder):
-            "\(folder): no checkpoint to resume from; run without --resume to start anew"
         case .resumeMismatch(let checkpoint, let differences):
             """
             \(checkpoint): cannot resume, these settings change the mathematics of the run: \
@@ -74,7 +70,8 @@ extension TrainingError: CustomStringConvertible {
             "\(path): \(reason); remove this checkpoint and resume from the one before"
         case .outputExists(let folder):
             """
-            \(folder) already holds a run; give --resume to continue it, or another output_dir
+            \(folder) already holds a run; give --resume to continue it, --overwrite-output-dir to \
+            replace it, or another --output-dir
             """
         case .noTokenizer(let model):
             "\(model): no tokenizer.json, which rows of text need; add it, or use rows of tokens"
@@ -85,10 +82,10 @@ extension TrainingError: CustomStringConvertible {
             row \(row + 1): token \(token) is not in the model's vocabulary, 0..<\(size); was \
             another tokenizer used?
             """
-        case .adapterMismatch(let adapter, let differences):
-            "\(adapter): does not fit the flags: \(Self.list(differences)); leave these flags out"
         case .emptyPrompt:
             "the prompt has no tokens; give a text"
+        case .invalidRow(let file, let line, let reason):
+            "\(file):\(line): \(reason)"
         case .cannotWriteMetrics(let path, let reason):
             "\(path): cannot be written: \(reason)"
         }

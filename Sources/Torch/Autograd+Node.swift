@@ -1,4 +1,4 @@
-internal import CTorch
+import CTorch
 
 /// Maps the gradients of a node's outputs to the gradients of its inputs; nil means zero.
 public typealias Pullback = (_ outputGradients: [Tensor?]) throws(TorchError) -> [Tensor?]

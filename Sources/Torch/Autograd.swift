@@ -1,4 +1,4 @@
-internal import CTorch
+import CTorch
 
 /// Runs `body` without recording operations for backward.
 public func withoutGrad<Result, Failure: Error>(

@@ -1,4 +1,4 @@
-internal import CTorch
+import CTorch
 
 /// A seeded stream of random numbers (libtorch's Mersenne Twister on the CPU).
 ///

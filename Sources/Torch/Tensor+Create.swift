@@ -1,4 +1,4 @@
-internal import CTorch
+import CTorch
 
 extension Tensor {
     /// A tensor whose elements are not set.

@@ -1,4 +1,4 @@
-internal import CTorch
+import CTorch
 
 extension Tensor {
     /// `self + scale * other`, broadcasting.

@@ -1,4 +1,4 @@
-internal import CTorch
+import CTorch
 
 /// Updates of a tensor's own memory; only under ``withoutGrad(_:)``, since autograd cannot undo them.
 extension Tensor {

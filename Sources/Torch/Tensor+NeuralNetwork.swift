@@ -1,4 +1,4 @@
-internal import CTorch
+import CTorch
 
 extension Tensor {
     /// The matrix product over the last two dimensions.

@@ -1,4 +1,4 @@
-internal import CTorch
+import CTorch
 
 extension Tensor {
     /// The same elements in another shape, copied only if they must be; one size may be -1.

@@ -1,4 +1,4 @@
-internal import CTorch
+import CTorch
 
 /// A reference to a libtorch tensor; freed with the last Swift reference.
 ///

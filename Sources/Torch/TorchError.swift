@@ -1,4 +1,4 @@
-internal import CTorch
+import CTorch
 
 /// A libtorch operation that failed: which one, on what, and libtorch's reason.
 public struct TorchError: Error, Equatable, Sendable, CustomStringConvertible {

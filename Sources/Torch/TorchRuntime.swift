@@ -1,5 +1,5 @@
-internal import CTorch
-internal import Foundation
+import CTorch
+import Foundation
 
 /// The loaded libtorch: its version, threads and memory.
 public enum TorchRuntime {

@@ -1,6 +1,8 @@
-internal import Foundation
-internal import PEFTModels
-public import PEFTTokenizers
+import Foundation
+import PEFTCheckpoints
+import PEFTData
+import PEFTModels
+import PEFTTokenizers
 
 /// Continues a prompt: what `peft generate` does.
 public enum Generate {

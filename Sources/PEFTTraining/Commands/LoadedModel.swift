@@ -1,8 +1,9 @@
-internal import Foundation
-internal import PEFTAdapters
-internal import PEFTModels
-internal import PEFTTokenizers
-internal import Torch
+import Foundation
+import PEFTAdapters
+import PEFTCheckpoints
+import PEFTModels
+import PEFTTokenizers
+import Torch
 
 /// What `score` and `generate` work on: a base model, perhaps with an adapter, and its tokenizer.
 struct LoadedModel {

@@ -1,8 +1,9 @@
-internal import Foundation
-internal import PEFTCheckpoints
-internal import PEFTData
-internal import PEFTLayers
-internal import Torch
+import Foundation
+import PEFTCheckpoints
+import PEFTData
+import PEFTLayers
+import PEFTModels
+import Torch
 
 /// Scores a file of rows: what `peft score` does.
 public enum Score {
@@ -18,7 +19,7 @@ public enum Score {
         let dataset = try TokenDataset.load(
             URL(filePath: options.data), tokenizer: loaded.tokenizer,
             options: EncodingOptions(
-                maxLength: options.maxLength, truncationMode: options.truncationMode,
+                maxLength: options.maxLength, truncationMode: options.truncationMode.data,
                 appendsEOS: false))
         try dataset.requireTokens(below: loaded.base.model.vocabularySize)
         if let path = options.logits {
@@ -42,7 +43,7 @@ public enum Score {
                 let hidden = try model.hiddenStates(ids, context: context, execution: execution)
                 return try model.logits(hidden, context: context).to(.float32)
             }
-            return try SafetensorsTensor(name: "logits.\(sequence.row)", logits)
+            return SafetensorsTensor(name: "logits.\(sequence.row)", logits)
         }
         try SafetensorsWriter.write(tensors, to: url)
     }

@@ -1,7 +1,7 @@
-public import Foundation
-internal import PEFTCheckpoints
-internal import PEFTData
-internal import PEFTTokenizers
+import Foundation
+import PEFTCheckpoints
+import PEFTData
+import PEFTTokenizers
 
 /// Turns lines into tokens: what `peft tokenize` does.
 public enum Tokenize {
@@ -19,13 +19,20 @@ public enum Tokenize {
         guard let tokenizer = try files.makeTokenizer() else {
             throw TrainingError.noTokenizer(model: files.url.path)
         }
-        let chat = try options.chat ? ConversationEncoder(tokenizer, model: files.url.path) : nil
+        let rows = RowEncoder(tokenizer: tokenizer, options: EncodingOptions(appendsEOS: false))
         for (index, line) in lines.enumerated() {
-            if let chat {
-                onTokens(try chat.tokens(ofRow: line, number: index + 1))
-            } else {
-                onTokens(
-                    try tokenizer.encode(line, addSpecialTokens: options.addSpecialTokens).ids)
+            guard options.chat else {
+                let special = options.addSpecialTokens
+                onTokens(try tokenizer.encode(line, addSpecialTokens: special).ids)
+                continue
+            }
+            do {
+                let (row, _) = try DatasetRow.parse(
+                    try JSONValue(parsing: line), ignoresExtraColumns: true)
+                onTokens(try rows.encode(row).tokens.map { Int($0) })
+            } catch {
+                throw TrainingError.invalidRow(
+                    file: options.input, line: index + 1, reason: "\(error)")
             }
         }
     }

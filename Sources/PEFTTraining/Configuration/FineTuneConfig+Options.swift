@@ -22,6 +22,9 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "resume", \.resume, section: "Files",
             help: "continue from the newest checkpoint in the output folder"),
+        .init(
+            "overwrite_output_dir", \.overwriteOutputDir, section: "Files",
+            help: "replace the run that is in the output folder already"),
     ]
 
     private static let baseModel: [ConfigOption<FineTuneConfig>] = [

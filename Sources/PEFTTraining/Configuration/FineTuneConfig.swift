@@ -17,6 +17,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var adapter: String?
     /// Whether to continue from the newest checkpoint in `outputDir`.
     public var resume = false
+    /// Whether a run that is in `outputDir` already is replaced.
+    public var overwriteOutputDir = false
 
     // MARK: Base model
 

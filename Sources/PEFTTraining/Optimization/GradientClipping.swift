@@ -1,5 +1,5 @@
-internal import PEFTLayers
-internal import Torch
+import PEFTLayers
+import Torch
 
 /// Clipping of all gradients together by their global norm.
 ///

@@ -1,4 +1,4 @@
-internal import Foundation
+import Foundation
 
 /// The learning rate of each update: linear warm-up, then constant, linear or cosine decay to zero.
 ///

@@ -1,5 +1,5 @@
 public import PEFTData
-internal import PEFTLayers
+import PEFTLayers
 public import PEFTModels
 public import Torch
 

@@ -1,16 +1,15 @@
-internal import Foundation
-internal import PEFTCheckpoints
+import Foundation
+import PEFTCheckpoints
+import PEFTTokenizers
 
 /// The file `metrics.jsonl`: one JSON object a line, appended as the run goes.
 final class MetricsLog {
     private let url: URL
     private let handle: FileHandle
-    private let encoder = JSONEncoder()
 
     /// Opens the file for a run that starts at a step: later lines of an interrupted run are dropped.
     init(in folder: URL, startStep: Int) throws {
         url = folder.appending(path: "metrics.jsonl")
-        encoder.outputFormatting = [.sortedKeys]
         try Self.keep(linesUpTo: startStep, in: url)
         do {
             handle = try FileHandle(forWritingTo: url)
@@ -22,9 +21,9 @@ final class MetricsLog {
     }
 
     /// Appends a line in one write.
-    func append(_ line: some Encodable) throws {
+    func append(_ line: JSONObject) throws {
         do {
-            try handle.write(contentsOf: try encoder.encode(line) + Data([0x0A]))
+            try handle.write(contentsOf: Data((JSONValue.object(line).serialized() + "\n").utf8))
         } catch {
             throw TrainingError.cannotWriteMetrics(
                 path: url.path, reason: error.localizedDescription)

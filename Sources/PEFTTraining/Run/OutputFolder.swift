@@ -1,5 +1,5 @@
-internal import Foundation
-internal import PEFTCheckpoints
+import Foundation
+import PEFTCheckpoints
 
 /// The folder of a run: new, or one to continue.
 struct OutputFolder {

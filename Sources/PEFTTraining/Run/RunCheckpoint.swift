@@ -1,7 +1,7 @@
-internal import Foundation
-internal import PEFTAdapters
-internal import PEFTCheckpoints
-internal import Torch
+import Foundation
+import PEFTAdapters
+import PEFTCheckpoints
+import Torch
 
 /// What a run needs to go on bit-exactly: adapter, optimizer state, and where it was.
 ///

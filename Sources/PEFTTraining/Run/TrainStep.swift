@@ -1,6 +1,7 @@
 public import PEFTData
-public import PEFTLayers
-public import Torch
+import PEFTLayers
+import PEFTModels
+import Torch
 
 /// One optimizer step: forward and backward over its micro-batches, clipping, update.
 ///

@@ -1,8 +1,8 @@
-internal import Foundation
-internal import PEFTAdapters
-public import PEFTData
-internal import PEFTModels
-internal import Torch
+import Foundation
+import PEFTAdapters
+import PEFTData
+import PEFTModels
+import Torch
 
 /// Runs the steps of a checked model: logging, evaluation, checkpoints, interruption.
 ///
@@ -69,7 +69,7 @@ public final class Trainer {
             try afterStep(result, meter: &meter, log)
             if let signal = stop.signal {
                 try writeCheckpoint()
-                report(.interrupted(signal: signalName(signal), step: state.step))
+                report(.interrupted(signal: Self.name(ofSignal: signal), step: state.step))
                 return nil
             }
         }
@@ -130,6 +130,14 @@ public final class Trainer {
         report(.evaluation(metrics))
         lastEvalLoss = score.loss
         return score.loss
+    }
+
+    private static func name(ofSignal signal: Int32) -> String {
+        switch signal {
+        case SIGINT: "SIGINT"
+        case SIGTERM: "SIGTERM"
+        default: "signal \(signal)"
+        }
     }
 
     private func writeCheckpoint() throws {

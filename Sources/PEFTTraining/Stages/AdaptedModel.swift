@@ -1,7 +1,8 @@
 public import Foundation
 public import PEFTAdapters
-internal import PEFTCheckpoints
+import PEFTCheckpoints
 public import PEFTLayers
+import Torch
 
 /// The second stage: a base model with its adapter attached; the trainable set is fixed from here on.
 public final class AdaptedModel {

@@ -1,7 +1,8 @@
-internal import Foundation
-internal import PEFTAdapters
-internal import PEFTCheckpoints
-internal import Torch
+import Foundation
+import PEFTAdapters
+import PEFTCheckpoints
+import PEFTLayers
+import Torch
 
 extension AdapterSet {
     /// Writes the adapter as a folder of PEFT.

@@ -1,7 +1,7 @@
 public import PEFTData
 public import PEFTLayers
-public import PEFTModels
-public import Torch
+import PEFTModels
+import Torch
 
 /// The last stage before training: a model whose loss was shown to reach every trainable tensor.
 ///
