@@ -65,9 +65,11 @@ final class GGUFStore: TensorStore {
         guard let format = GGUFBlockFormat(rawValue: info.type.id) else {
             throw Self.unsupportedTypes([info], path: path)
         }
-        return try MappedRange(file.file, info.byteRange).withBytes {
-            try format.decoded($0, shape: info.shape, path: info.name)
+        let tensor = try Tensor.paged(info.shape, dtype: .float32)
+        MappedRange(file.file, info.byteRange).withBytes { bytes in
+            tensor.withUnsafeMutableBytes { format.decode(bytes, into: $0) }
         }
+        return tensor
     }
 
     /// Puts the rows of each head back in the order of Hugging Face.
@@ -86,8 +88,10 @@ final class GGUFStore: TensorStore {
                 remedy: "the head counts in the metadata are wrong: convert the model again")
         }
         let split = [numHeads, numRows / numHeads / 2, 2] + shape.dropFirst()
-        let pairs = try tensor.reshape(split)
-        return try pairs.transposed(1, 2).contiguous().reshape(shape)
+        let halves = try tensor.reshape(split).transposed(1, 2)
+        let result = try Tensor.paged(halves.shape, dtype: tensor.dtype)
+        try result.copyInPlace(from: halves)
+        return try result.reshape(shape)
     }
 
     // MARK: - Types

@@ -146,10 +146,14 @@ public struct PathInspection: Codable, Hashable, Sendable {
         if CheckpointFolder.step(ofName: url.lastPathComponent) != nil { return .checkpoint }
         if names.contains(AdapterFolder.configurationName) { return .adapter }
         if names.contains("config.json") { return .model }
+        var remedy = "give a model folder, a GGUF file, an adapter folder or a checkpoint folder"
+        if let newest = CheckpointFolder.list(in: url).last {
+            remedy = "it holds checkpoints: give \(newest.url.path)"
+        }
         throw .cannotRead(
             path: url.path,
             reason: "found neither config.json nor \(AdapterFolder.configurationName)",
-            remedy: "give a model folder, a GGUF file, an adapter folder or a checkpoint folder")
+            remedy: remedy)
     }
 
     private static func summaries(_ file: SafetensorsFile) -> [TensorSummary] {

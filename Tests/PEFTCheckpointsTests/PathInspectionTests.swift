@@ -92,6 +92,11 @@ import Testing
                 == "\(folder.path): cannot be read: found neither config.json nor "
                 + "adapter_config.json; give a model folder, a GGUF file, an adapter folder or a "
                 + "checkpoint folder")
+        try CheckpointFolder.write(step: 3, in: folder) { _ in }
+        #expect(
+            checkpointError { _ = try PathInspection(folder) }?.description
+                == "\(folder.path): cannot be read: found neither config.json nor "
+                + "adapter_config.json; it holds checkpoints: give \(folder.path)/checkpoint-3")
         let text = try folder.write(Data("Hello, world".utf8), "text")
         #expect(
             checkpointError { _ = try PathInspection(text) }?.description
