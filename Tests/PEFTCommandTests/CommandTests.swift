@@ -244,6 +244,33 @@ import Testing
         #expect(output.err == "peft: error: \(path): \(reason)\n")
     }
 
+    @Test func helpOfACommand() {
+        #expect(
+            HelpText.text(for: .tokenize, TokenizeOptions.self) == """
+                usage: peft tokenize --model PATH FILE [options]
+
+                Prints one JSON array of token ids a line of text; with --chat, a row of messages.
+
+                Input:
+                  --model PATH                  the model whose tokenizer is used (required)
+                  FILE                          texts, one a line; -: standard input (required)
+                  --chat                        each line is a JSON row of messages
+                  --[no-]add-special-tokens     add the tokenizer's special tokens around each text (default:
+                                                on)
+
+                Command:
+                  --config FILE                 read options from a YAML or JSON file; flags win
+                  --print-config                print the options as YAML and stop
+                  --help                        print this and stop
+
+                Examples:
+                  peft tokenize --model base corpus.txt
+                  echo 'Hello, world' | peft tokenize --model base -
+
+                """)
+        #expect(HelpText.text(for: .inspect, InspectOptions.self).contains("--config") == false)
+    }
+
     @Test func helpShowsDefaultsAndRequirements() {
         let text = HelpText.text(for: .train, TrainOptions.self)
         #expect(

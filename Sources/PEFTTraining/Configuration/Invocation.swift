@@ -14,14 +14,21 @@ package struct Invocation<Options: ConfigurableOptions>: ConfigurableOptions {
 
     /// The command's own table and the common flags.
     package static var options: [ConfigOption<Invocation>] {
-        Options.options.map { $0.lifted(to: \.options) } + [
+        let own = Options.options.map { $0.lifted(to: \Invocation.options) }
+        let hasKeys = own.contains { $0.form == .keyAndFlag }
+        return own + (hasKeys ? fileOptions : []) + [
+            .init("help", \.help, section: "Command", form: .flag, help: "print this and stop")
+        ]
+    }
+
+    private static var fileOptions: [ConfigOption<Invocation>] {
+        [
             .init(
                 "config", \.config, section: "Command", placeholder: "FILE", form: .flag,
                 help: "read options from a YAML or JSON file; flags win"),
             .init(
                 "print_config", \.printConfig, section: "Command", form: .flag,
                 help: "print the options as YAML and stop"),
-            .init("help", \.help, section: "Command", form: .flag, help: "print this and stop"),
         ]
     }
 
