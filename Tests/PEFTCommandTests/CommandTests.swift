@@ -197,8 +197,14 @@ import Testing
             output.out == """
                 out: LoRA adapter
                   rank            16
-                  target modules  ["q_proj"]
-                  num parameters  1,234,567
+                  target_modules  ["q_proj"]
+                  num_parameters  1,234,567
+                  config.json:
+                    hidden_size  64
+                    rope:
+                      theta  10000.0
+                    ids          100 items
+                    template     \(String(repeating: "x", count: 60))\\nyyyyyyy...
 
                 4 tensors:
                   layers.*.q.weight   F32   [16, 64]  x 2
@@ -210,8 +216,11 @@ import Testing
         #expect(
             json.hasPrefix(
                 #"{"path": "out", "kind": "LoRA adapter", "facts": {"rank": 16, "#
-                    + #""target_modules": ["q_proj"], "num_parameters": 1234567}, "tensors": [{"#
-                    + #""name": "layers.0.q.weight", "dtype": "F32", "shape": [16, 64]}"#))
+                    + #""target_modules": ["q_proj"], "num_parameters": 1234567, "config.json": {"hidden_size": 64, "#
+                    + #""rope": {"theta": 10000.0}, "ids": [0, 1, 2, 3, "#))
+        #expect(
+            json.contains(
+                #""tensors": [{"name": "layers.0.q.weight", "dtype": "F32", "shape": [16, 64]}, "#))
     }
 
     @Test func tokensAreOneArrayALine() throws {
