@@ -60,14 +60,12 @@ package struct Invocation<Options: ConfigurableOptions>: ConfigurableOptions {
         var second = CommandArguments(invocation)
         second.read(arguments)
 
-        let places = file.places.merging(second.places) { $1 }
-        let faulty = Set(problems.compactMap(\.key))
-        for var problem in second.options.problems {
-            guard let key = problem.key, !faulty.contains(key) else { continue }
-            if second.options.printConfig, case .missing = problem.reason { continue }
-            problem.place = places[key]
-            problems.append(problem)
+        var values = second.options.problems
+        if second.options.printConfig {
+            values.removeAll { if case .missing = $0.reason { true } else { false } }
         }
+        problems = problems.joined(
+            by: values, at: file.places.merging(second.places) { $1 })
         guard problems.isEmpty else { throw ConfigError(problems) }
         return second.options
     }
