@@ -2,15 +2,10 @@ package import PEFT
 
 /// What `peft inspect` prints for people.
 package enum InspectText {
-    /// The facts in two columns, then the tensors; equal tensors of all blocks share a line.
+    /// The facts in columns, then the tensors; equal tensors of all blocks share a line.
     package static func text(of report: InspectReport) -> String {
         var lines = ["\(report.path): \(report.kind)"]
-        let width = report.facts.map { $0.key.count }.max() ?? 0
-        for (key, value) in report.facts {
-            let name = key.replacing("_", with: " ")
-            let padding = String(repeating: " ", count: width - key.count)
-            lines.append("  \(name)\(padding)  \(shown(value))")
-        }
+        lines += factLines(report.facts, indent: "  ")
         if !report.tensors.isEmpty {
             lines += ["", "\(NumberFormat.count(report.tensors.count)) tensors:"]
             lines += tensorLines(report.tensors)
@@ -18,12 +13,32 @@ package enum InspectText {
         return lines.joined(separator: "\n") + "\n"
     }
 
-    private static func shown(_ value: JSONValue) -> String {
-        switch value {
-        case .string(let text): text
-        case .int(let number): NumberFormat.count(number)
-        default: value.serialized()
+    // MARK: - Facts
+
+    /// Columns that a value may fill.
+    private static let valueWidth = 72
+
+    private static func factLines(_ facts: JSONObject, indent: String) -> [String] {
+        let width = facts.map { $0.value.objectValue == nil ? $0.key.count : 0 }.max() ?? 0
+        return facts.flatMap { key, value -> [String] in
+            if let object = value.objectValue, !object.isEmpty {
+                return [indent + key + ":"] + factLines(object, indent: indent + "  ")
+            }
+            return [indent + padded(key, width) + "  " + shown(value)]
         }
+    }
+
+    /// A value in one line; what is too long is counted or cut.
+    private static func shown(_ value: JSONValue) -> String {
+        let text =
+            switch value {
+            case .string(let text): text.replacing("\n", with: "\\n")
+            case .int(let number): NumberFormat.count(number)
+            default: value.serialized()
+            }
+        guard text.count > valueWidth else { return text }
+        if let items = value.arrayValue { return "\(NumberFormat.count(items.count)) items" }
+        return text.prefix(valueWidth - 3) + "..."
     }
 
     // MARK: - Tensors

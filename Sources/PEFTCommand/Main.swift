@@ -10,13 +10,14 @@ enum Main {
         let arguments = Array(process.arguments.dropFirst())
         let console = Console.process(environment: process.environment)
         let stop = StopRequest()
+        let startOfLine = console.isTerminal ? "\n" : ""  // the live line stays where it is
         let command = Command(console: console, library: .live, stop: stop)
         // Only training has something to save; everything else ends at the first signal as usual.
         let watch =
             arguments.first == CommandName.train.rawValue
             ? SignalWatch(stop) {
                 let note = "note: stopping after this step; once more to stop at once\n"
-                FileHandle.standardError.write(Data(("\n" + note).utf8))
+                FileHandle.standardError.write(Data((startOfLine + note).utf8))
             } : nil
         let status = command.run(arguments)
         watch?.end()

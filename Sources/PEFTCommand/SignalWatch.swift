@@ -1,11 +1,11 @@
 import Dispatch
 import Foundation
-import PEFT
+package import PEFT
 
 /// Turns SIGINT and SIGTERM into a stop request; a second signal ends the process at once.
 ///
 /// The handlers run on a queue of their own, so they may do what signal handlers must not.
-struct SignalWatch {
+package struct SignalWatch {
     private let sources: [any DispatchSourceSignal]
 
     /// Begins to watch.
@@ -13,8 +13,9 @@ struct SignalWatch {
     /// - Parameters:
     ///   - stop: the request that the first signal makes.
     ///   - notify: is called on the first signal, on the watch's queue.
-    init(_ stop: StopRequest, notify: @escaping @Sendable () -> Void) {
+    package init(_ stop: StopRequest, notify: @escaping @Sendable () -> Void) {
         let queue = DispatchQueue(label: "peft.signals")
+        let registered = DispatchGroup()
         sources = [SIGINT, SIGTERM].map { number in
             signal(number, SIG_IGN)  // else the default action ends the process before the source
             let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
@@ -23,13 +24,16 @@ struct SignalWatch {
                 stop.request(signal: number)
                 notify()
             }
+            registered.enter()
+            source.setRegistrationHandler { registered.leave() }
             source.resume()
             return source
         }
+        registered.wait()  // until then a signal would be ignored
     }
 
     /// Gives the signals their default action again.
-    func end() {
+    package func end() {
         for source in sources { source.cancel() }
         signal(SIGINT, SIG_DFL)
         signal(SIGTERM, SIG_DFL)

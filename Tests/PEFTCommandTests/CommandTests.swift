@@ -197,8 +197,14 @@ import Testing
             output.out == """
                 out: LoRA adapter
                   rank            16
-                  target modules  ["q_proj"]
-                  num parameters  1,234,567
+                  target_modules  ["q_proj"]
+                  num_parameters  1,234,567
+                  config.json:
+                    hidden_size  64
+                    rope:
+                      theta  10000.0
+                    ids          100 items
+                    template     \(String(repeating: "x", count: 60))\\nyyyyyyy...
 
                 4 tensors:
                   layers.*.q.weight   F32   [16, 64]  x 2
@@ -210,8 +216,11 @@ import Testing
         #expect(
             json.hasPrefix(
                 #"{"path": "out", "kind": "LoRA adapter", "facts": {"rank": 16, "#
-                    + #""target_modules": ["q_proj"], "num_parameters": 1234567}, "tensors": [{"#
-                    + #""name": "layers.0.q.weight", "dtype": "F32", "shape": [16, 64]}"#))
+                    + #""target_modules": ["q_proj"], "num_parameters": 1234567, "config.json": {"hidden_size": 64, "#
+                    + #""rope": {"theta": 10000.0}, "ids": [0, 1, 2, 3, "#))
+        #expect(
+            json.contains(
+                #""tensors": [{"name": "layers.0.q.weight", "dtype": "F32", "shape": [16, 64]}, "#))
     }
 
     @Test func tokensAreOneArrayALine() throws {
@@ -242,6 +251,33 @@ import Testing
         let (status, output) = run(["tokenize", path, "--model", "m"])
         #expect(status == 1)
         #expect(output.err == "peft: error: \(path): \(reason)\n")
+    }
+
+    @Test func helpOfACommand() {
+        #expect(
+            HelpText.text(for: .tokenize, TokenizeOptions.self) == """
+                usage: peft tokenize --model PATH FILE [options]
+
+                Prints one JSON array of token ids a line of text; with --chat, a row of messages.
+
+                Input:
+                  --model PATH                  the model whose tokenizer is used (required)
+                  FILE                          texts, one a line; -: standard input (required)
+                  --chat                        each line is a JSON row of messages
+                  --[no-]add-special-tokens     add the tokenizer's special tokens around each text (default:
+                                                on)
+
+                Command:
+                  --config FILE                 read options from a YAML or JSON file; flags win
+                  --print-config                print the options as YAML and stop
+                  --help                        print this and stop
+
+                Examples:
+                  peft tokenize --model base corpus.txt
+                  echo 'Hello, world' | peft tokenize --model base -
+
+                """)
+        #expect(HelpText.text(for: .inspect, InspectOptions.self).contains("--config") == false)
     }
 
     @Test func helpShowsDefaultsAndRequirements() {

@@ -54,7 +54,16 @@ final class Calls {
             inspect: { options in
                 InspectReport(
                     path: options.path, kind: "LoRA adapter",
-                    facts: ["rank": 16, "target_modules": ["q_proj"], "num_parameters": 1_234_567],
+                    facts: [
+                        "rank": 16, "target_modules": ["q_proj"], "num_parameters": 1_234_567,
+                        "config.json": [
+                            "hidden_size": 64, "rope": ["theta": 10_000.0],
+                            "ids": .array((0..<100).map { .int($0) }),
+                            "template": .string(
+                                String(repeating: "x", count: 60) + "\n"
+                                    + String(repeating: "y", count: 60)),
+                        ],
+                    ],
                     tensors: [
                         .init(name: "layers.0.q.weight", dtype: "F32", shape: [16, 64]),
                         .init(name: "layers.0.up.weight", dtype: "BF16", shape: [8, 64]),

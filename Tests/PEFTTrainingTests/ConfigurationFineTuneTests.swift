@@ -57,6 +57,14 @@ import Testing
             { $0.alphaPattern = ["q_proj": -1] },
             "alpha_pattern: expected a number above 0 for 'q_proj', found -1"
         ),
+        (
+            {
+                $0.resume = true
+                $0.overwriteOutputDir = true
+            },
+            "overwrite_output_dir: contradicts resume, which continues the run that is there: "
+                + "give one of them"
+        ),
         ({ $0.maxLength = 1 }, "max_length: expected at least 2, found 1"),
         ({ $0.learningRate = 0 }, "learning_rate: expected a number above 0, found 0"),
         ({ $0.learningRate = .nan }, "learning_rate: expected a number above 0, found .nan"),

@@ -7,7 +7,7 @@ import Testing
 @Suite struct ConfigOptionTests {
     /// The command line is an interface: a change here breaks scripts.
     static let trainOptions = """
-        model= data= eval_data=null output_dir= adapter=null resume=false \
+        model= data= eval_data=null output_dir= adapter=null resume=false overwrite_output_dir=false \
         quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
@@ -70,6 +70,7 @@ import Testing
         (["--output-dir", "o"], "output_dir: o"),
         (["--adapter", "a"], "adapter: a"),
         (["--resume"], "resume: true"),
+        (["--overwrite-output-dir"], "overwrite_output_dir: true"),
         (["--quantize", "none"], "quantize: none"),
         (["--no-double-quant"], "double_quant: false"),
         (["--quant-block-size", "128"], "quant_block_size: 128"),

@@ -102,6 +102,20 @@ public struct ConfigProblem: Equatable, Sendable, CustomStringConvertible {
     }
 }
 
+extension [ConfigProblem] {
+    /// These problems of reading, then those of values that could be read, each with its place.
+    func joined(
+        by valueProblems: [ConfigProblem], at places: [String: ConfigProblem.Place]
+    ) -> [ConfigProblem] {
+        let unread = Set(compactMap(\.key))
+        return self
+            + valueProblems.compactMap { problem in
+                guard let key = problem.key, !unread.contains(key) else { return nil }
+                return ConfigProblem(problem.reason, at: places[key])
+            }
+    }
+}
+
 extension String {
     /// The flag spelling of a snake_case key.
     package var kebabCased: String { String(map { $0 == "_" ? "-" : $0 }) }

@@ -7,13 +7,7 @@ extension FineTuneConfig {
     public init(contentsOf file: URL) throws(ConfigError) {
         var reader = ConfigFile(FineTuneConfig())
         try reader.read(file.path(percentEncoded: false))
-        var problems = reader.problems
-        let faulty = Set(problems.compactMap(\.key))
-        for var problem in reader.options.problems {
-            guard let key = problem.key, !faulty.contains(key) else { continue }
-            problem.place = reader.places[key]
-            problems.append(problem)
-        }
+        let problems = reader.problems.joined(by: reader.options.problems, at: reader.places)
         guard problems.isEmpty else { throw ConfigError(problems) }
         self = reader.options
     }

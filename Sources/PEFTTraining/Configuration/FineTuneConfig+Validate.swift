@@ -10,6 +10,9 @@ extension FineTuneConfig {
         checks.require("model", model, "the base model")
         checks.require("data", data, "the training rows")
         checks.require("output_dir", outputDir, "where the adapter goes")
+        checks.forbid(
+            "overwrite_output_dir", if: overwriteOutputDir && resume,
+            "contradicts resume, which continues the run that is there: give one of them")
         if evalData == nil {
             let explanation = "needs held-out rows: give eval_data too"
             checks.forbid("eval_steps", if: evalSteps > 0, explanation)

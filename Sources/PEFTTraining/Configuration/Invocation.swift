@@ -14,14 +14,21 @@ package struct Invocation<Options: ConfigurableOptions>: ConfigurableOptions {
 
     /// The command's own table and the common flags.
     package static var options: [ConfigOption<Invocation>] {
-        Options.options.map { $0.lifted(to: \.options) } + [
+        let own = Options.options.map { $0.lifted(to: \Invocation.options) }
+        let hasKeys = own.contains { $0.form == .keyAndFlag }
+        return own + (hasKeys ? fileOptions : []) + [
+            .init("help", \.help, section: "Command", form: .flag, help: "print this and stop")
+        ]
+    }
+
+    private static var fileOptions: [ConfigOption<Invocation>] {
+        [
             .init(
                 "config", \.config, section: "Command", placeholder: "FILE", form: .flag,
                 help: "read options from a YAML or JSON file; flags win"),
             .init(
                 "print_config", \.printConfig, section: "Command", form: .flag,
                 help: "print the options as YAML and stop"),
-            .init("help", \.help, section: "Command", form: .flag, help: "print this and stop"),
         ]
     }
 
@@ -53,14 +60,12 @@ package struct Invocation<Options: ConfigurableOptions>: ConfigurableOptions {
         var second = CommandArguments(invocation)
         second.read(arguments)
 
-        let places = file.places.merging(second.places) { $1 }
-        let faulty = Set(problems.compactMap(\.key))
-        for var problem in second.options.problems {
-            guard let key = problem.key, !faulty.contains(key) else { continue }
-            if second.options.printConfig, case .missing = problem.reason { continue }
-            problem.place = places[key]
-            problems.append(problem)
+        var values = second.options.problems
+        if second.options.printConfig {
+            values.removeAll { if case .missing = $0.reason { true } else { false } }
         }
+        problems = problems.joined(
+            by: values, at: file.places.merging(second.places) { $1 })
         guard problems.isEmpty else { throw ConfigError(problems) }
         return second.options
     }
