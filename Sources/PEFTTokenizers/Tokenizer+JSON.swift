@@ -5,8 +5,9 @@ extension Tokenizer {
     ///
     /// - Parameters:
     ///   - tokenizerJSON: the content of the file.
-    ///   - configuration: roles of tokens. Where it says so explicitly (`addsBos`, `addsEos`), it
-    ///     replaces the file's post-processor, as `transformers` does.
+    ///   - configuration: roles of tokens. Where it sets `addsBos` or `addsEos`, these replace the
+    ///     file's post-processor.
+    /// - Throws: `TokenizerError` for what the file lacks, or what is not known or supported in it.
     public init(
         tokenizerJSON: Data, configuration: TokenizerConfiguration = .init()
     ) throws(TokenizerError) {
@@ -130,7 +131,7 @@ struct AddedTokenList {
         }
     }
 
-    /// Sets the ids of a configuration's tokens, and makes those added tokens that are none yet.
+    /// Sets the ids of a configuration's tokens, and makes them special added tokens.
     mutating func resolveRoles(
         of configuration: inout TokenizerConfiguration
     ) throws(TokenizerError) {
@@ -144,7 +145,10 @@ struct AddedTokenList {
         _ token: String?, _ role: String
     ) throws(TokenizerError) -> Int? {
         guard let token else { return nil }
-        if let place = places[ExactString(token)] { return tokens[place].id }
+        if let place = places[ExactString(token)] {
+            tokens[place].isSpecial = true
+            return tokens[place].id
+        }
         guard let id = vocabulary.id(of: token) else {
             throw .missingToken(file: file, path: role, token: token)
         }

@@ -35,8 +35,12 @@ public struct Tokenizer: Sendable {
 
     /// Tokenizes `text`.
     ///
-    /// - Parameter addSpecialTokens: whether the post-processor may insert tokens, such as one that
-    ///   begins the text. Special tokens that the text spells out are recognized in any case.
+    /// - Parameters:
+    ///   - text: any text.
+    ///   - addSpecialTokens: whether the post-processor may insert tokens, such as one that begins
+    ///     the text. Special tokens that the text spells out are recognized in any case.
+    /// - Returns: ids and byte offsets.
+    /// - Throws: `TokenizerError.invalidRegex` if a regular expression gives up on the text.
     public func encode(
         _ text: String, addSpecialTokens: Bool = true
     ) throws(TokenizerError) -> Encoding {
@@ -54,7 +58,10 @@ public struct Tokenizer: Sendable {
     ///
     /// Bytes that are no valid UTF-8 become replacement characters (U+FFFD).
     ///
-    /// - Parameter skipSpecialTokens: whether special tokens leave no trace.
+    /// - Parameters:
+    ///   - ids: ids below `vocabularySize`.
+    ///   - skipSpecialTokens: whether special tokens leave no trace.
+    /// - Returns: the text.
     /// - Throws: `TokenizerError.unknownID` for an id that no token has, where Hugging Face's
     ///   tokenizer leaves it out silently.
     public func decode(

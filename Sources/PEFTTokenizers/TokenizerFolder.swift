@@ -9,6 +9,9 @@ struct TokenizerFolder {
 
     /// Reads `tokenizer_config.json`, `special_tokens_map.json` and `chat_template.jinja` as far as
     /// they exist; the first one wins where it and the second one differ.
+    ///
+    /// `add_bos_token` and `add_eos_token` are left alone: where there is a `tokenizer.json`,
+    /// `transformers` 5 goes by its post-processor, whatever these say.
     init(_ folder: URL) throws(TokenizerError) {
         let config = try Self.read("tokenizer_config.json", in: folder)
         let map = try Self.read("special_tokens_map.json", in: folder)
@@ -18,8 +21,6 @@ struct TokenizerFolder {
         configuration.padToken = try Self.token("pad_token", in: sources)
         configuration.unkToken = try Self.token("unk_token", in: sources)
         if let config {
-            configuration.addsBos = try Self.flag("add_bos_token", in: config)
-            configuration.addsEos = try Self.flag("add_eos_token", in: config)
             configuration.chatTemplate = try Self.chatTemplate(in: config)
             addedTokens = try Self.addedTokens(in: config)
         }
@@ -57,11 +58,6 @@ struct TokenizerFolder {
                 ? member.string() : member.required("content").string()
         }
         return nil
-    }
-
-    private static func flag(_ key: String, in config: StageReader) throws(TokenizerError) -> Bool?
-    {
-        config.member(key) == nil ? nil : try config.flag(key, default: false)
     }
 
     /// The template, or the one named `default` of several.

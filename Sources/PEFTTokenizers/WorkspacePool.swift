@@ -12,6 +12,10 @@ package final class WorkspacePool: Sendable {
     /// Takes a workspace out, or makes one.
     package func take() -> ModelWorkspace { idle.withLock { $0.popLast() } ?? ModelWorkspace() }
 
-    /// Puts a workspace back.
-    package func give(_ workspace: ModelWorkspace) { idle.withLock { $0.append(workspace) } }
+    /// Puts a workspace back, without the room that one huge piece may have taken.
+    package func give(_ workspace: ModelWorkspace) {
+        var workspace = workspace
+        workspace.trim()
+        idle.withLock { $0.append(workspace) }
+    }
 }

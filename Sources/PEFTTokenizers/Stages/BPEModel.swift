@@ -54,8 +54,11 @@ package struct BPEModel: TokenModel {
     /// Makes a model of a vocabulary and the merges in the order of their rank.
     ///
     /// - Parameters:
+    ///   - vocabulary: the tokens and their ids.
     ///   - merges: each a string with one space or an array of two strings.
+    ///   - options: the other settings.
     ///   - reader: where the merges were read, for messages.
+    /// - Throws: `TokenizerError` for a merge that is malformed or names a token that is not there.
     package init(
         vocabulary: Vocabulary, merges: [JSONValue], options: Options, reader: StageReader
     ) throws(TokenizerError) {

@@ -24,8 +24,18 @@ package struct ModelWorkspace: Sendable {
     /// A buffer of waiting merges.
     package var queue = MergeQueue()
 
+    /// Buffers of more symbols than this are not kept.
+    private static let maximumKeptSymbols = 1 << 14
+
     /// Makes an empty workspace.
     package init() {}
+
+    /// Gives the memory of large buffers back.
+    package mutating func trim() {
+        guard symbols.capacity > Self.maximumKeptSymbols else { return }
+        symbols = []
+        queue = MergeQueue()
+    }
 }
 
 /// The models that a `tokenizer.json` may name.

@@ -76,7 +76,8 @@ package struct TemplatePostProcessor: PostProcessor {
         let special = try reader.required("special_tokens")
         var sides: [[Int]] = [[], []]
         var side = 0
-        for piece in try reader.required("single").elements() {
+        let single = try reader.required("single")
+        for piece in try single.elements() {
             if piece.member("Sequence") != nil {
                 guard side == 0 else { throw piece.mismatch("one sequence in the template") }
                 side = 1
@@ -86,6 +87,9 @@ package struct TemplatePostProcessor: PostProcessor {
                     sides[side].append(try id.count())
                 }
             }
+        }
+        guard side == 1 else {
+            throw single.mismatch("one sequence in the template", found: "none")
         }
         before = sides[0]
         after = sides[1]

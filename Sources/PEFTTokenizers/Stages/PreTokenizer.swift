@@ -65,6 +65,7 @@ package struct ByteLevelPreTokenizer: PreTokenizer {
     /// - Parameters:
     ///   - addsPrefixSpace: a piece that does not start with a space gets one.
     ///   - usesRegex: the pieces are cut by GPT-2's regular expression.
+    /// - Throws: `TokenizerError.invalidRegex` if Oniguruma cannot be started.
     package init(addsPrefixSpace: Bool, usesRegex: Bool) throws(TokenizerError) {
         self.addsPrefixSpace = addsPrefixSpace
         regex = usesRegex ? try Regex(Self.pattern) : nil

@@ -188,16 +188,31 @@ private enum UnicodeData {
 
     static func compose(_ base: Unicode.Scalar, _ next: Unicode.Scalar) -> Unicode.Scalar? {
         if let hangul = composeHangul(base.value, next.value) { return hangul }
-        guard base.value >= 0x3C, next.value >= 0x300, isKnown(base), isKnown(next) else {
-            return nil
-        }
-        var pair = String.UnicodeScalarView()
-        pair.append(base)
-        pair.append(next)
-        let composed = String(pair).precomposedStringWithCanonicalMapping.unicodeScalars
-        guard composed.count == 1, let scalar = composed.first, isKnown(scalar) else { return nil }
-        return scalar
+        guard next.value >= 0x300 else { return nil }
+        return composites[UInt64(base.value) << 32 | UInt64(next.value)]
     }
+
+    /// The scalar that each pair composes to, found from the decompositions, since Foundation's own
+    /// composition misses some chains (U+0CCA U+0CD5 on Linux).
+    private static let composites: [UInt64: Unicode.Scalar] = {
+        var byDecomposition: [[UInt32]: UInt32] = [:]
+        for value in [0xC0...0x33FF, 0x1_1000...0x1_1FFF].joined() {
+            guard let scalar = Unicode.Scalar(UInt32(value)), isKnown(scalar),
+                !scalar.properties.isFullCompositionExclusion
+            else { continue }
+            let parts = String(scalar).decomposedStringWithCanonicalMapping.unicodeScalars
+            if parts.count > 1 { byDecomposition[parts.map(\.value)] = scalar.value }
+        }
+        var composites: [UInt64: Unicode.Scalar] = [:]
+        for (parts, value) in byDecomposition {
+            let rest = Array(parts.dropLast())
+            guard let base = rest.count == 1 ? rest[0] : byDecomposition[rest],
+                let next = parts.last
+            else { continue }
+            composites[UInt64(base) << 32 | UInt64(next)] = Unicode.Scalar(value)
+        }
+        return composites
+    }()
 
     private static func composeHangul(_ base: UInt32, _ next: UInt32) -> Unicode.Scalar? {
         if (0x1100..<0x1113).contains(base), (0x1161..<0x1176).contains(next) {

@@ -36,7 +36,10 @@ package struct PieceList: Sendable {
 
     /// Cuts every piece that is no added token by the spans that `find` appends for its bytes.
     ///
-    /// - Parameter find: appends ordered spans that cover the given bytes; empty ones are dropped.
+    /// - Parameters:
+    ///   - behavior: what becomes of the spans that match.
+    ///   - find: appends ordered spans that cover the given bytes; empty ones are dropped.
+    /// - Throws: what `find` throws.
     package mutating func split(
         behavior: SplitBehavior,
         _ find: (UnsafeBufferPointer<UInt8>, inout [Span]) throws(TokenizerError) -> Void
