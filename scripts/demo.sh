@@ -12,14 +12,14 @@ adapter=demo-output
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
 # The text of role $1 in the first three held-out rows, a line each.
-held_out_texts() { sed -n "s/.*\"role\": \"$1\", \"content\": \"\([^\"]*\)\".*/\1/p" "$held_out" | head -3; }
+held_out_texts() { head -3 "$held_out" | sed "s/.*\"role\": \"$1\", \"content\": \"\([^\"]*\)\".*/\1/"; }
 
 # The model's answers to the three prompts; further arguments go to `peft generate`.
 answers() {
+    local prompt answer
     held_out_texts user | while IFS= read -r prompt; do
-        printf '  %s\n    %s\n' "$prompt" \
-            "$("$peft" generate --model "$model" --quantize nf4 --chat --prompt "$prompt" --max-new-tokens 48 "$@" \
-                </dev/null | tr '\n' ' ')"
+        answer=$("$peft" generate --model "$model" --quantize nf4 --chat --prompt "$prompt" --max-new-tokens 48 "$@" </dev/null)
+        printf '  %s\n    %s\n' "$prompt" "${answer//$'\n'/ }"
     done
 }
 
@@ -40,5 +40,5 @@ answers --adapter "$adapter"
 say "what WordNet says"
 held_out_texts assistant | sed 's/^/    /'
 say "held-out loss, from $adapter/metrics.jsonl"
-printf '  before %s\n  after  %s\n' "$(held_out_losses | head -1)" "$(held_out_losses | tail -1)"
+printf '  before %s\n  after  %s\n' "$(held_out_losses | sed -n 1p)" "$(held_out_losses | sed -n '$p')"
 say "the adapter is in $adapter (adapter_config.json, adapter_model.safetensors); Hugging Face PEFT loads it too"
