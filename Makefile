@@ -40,7 +40,8 @@ parity: build model
 	@scripts/parity/run.sh
 
 bench: build model
-	@Benchmarks/train-step.sh
+	@scripts/parity/venv.sh
+	@.venv-parity/bin/python Benchmarks/train_step.py
 
 fixtures:
 	@scripts/fixtures.sh

@@ -92,6 +92,11 @@ def line_violations(path, lines):
             yield f"{path}:{number}: registry host '{match[0]}'; name the package, not the host"
 
 
+def text_of(construct, line):
+    """The part of a line in which the construct counts: the code, and for TODO the comment too."""
+    return line if construct == "TODO" else line.split("//")[0]
+
+
 def check(root, budget):
     """Returns (count per construct, violations) of the tree at root."""
     counts = dict.fromkeys(CONSTRUCTS, 0)
@@ -109,7 +114,7 @@ def check(root, budget):
         violations += import_violations(path, lines)
         if path.suffix == ".swift":
             for name, pattern in CONSTRUCTS.items():
-                counts[name] += sum(len(re.findall(pattern, line)) for line in lines)
+                counts[name] += sum(len(re.findall(pattern, text_of(name, line))) for line in lines)
     for name, count in counts.items():
         allowed = budget["counts"][name]
         if count > allowed:

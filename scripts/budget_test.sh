@@ -22,6 +22,7 @@ expect() {
 bang='!'
 expect "force try" "^budget: try!: 1 uses" Sources/Torch/A.swift "let a = try${bang} f()"
 expect "forced cast" "^budget: as!: 1 uses" Sources/Torch/A.swift "let a = b as${bang} C"
+expect "unfinished work" "^budget: TODO: 1 uses" Sources/Torch/A.swift "f()  // TO""DO later"
 expect "long file" "A.swift: 601 lines, at most 600" Sources/Torch/A.swift "$(printf '%0.s\\n' $(seq 600))"
 expect "sideways import" "PEFTModels imports PEFTAdapters" Sources/PEFTModels/A.swift "package import PEFTAdapters"
 expect "C handles" "PEFTLayers imports CTorch" Sources/PEFTLayers/A.swift "import CTorch"
@@ -32,6 +33,6 @@ expect "registry host" "registry host" docs/a.md "from py""pi.org"
 
 mkdir -p "$tree/Tests/ATests" "$tree/Sources/PEFTModels"
 printf 'import CTorch\n' >"$tree/Tests/ATests/A.swift"
-printf 'public import Foundation\nimport PEFTLayers\n' >"$tree/Sources/PEFTModels/A.swift"
+printf '/// No try%s here.\npublic import Foundation\nimport PEFTLayers\n' "$bang" >"$tree/Sources/PEFTModels/A.swift"
 python3 scripts/budget.py --root "$tree" >/dev/null || fail "budget_test: a clean tree: expected exit 0"
-say "budget_test: 10 passed"
+say "budget_test: 11 passed"

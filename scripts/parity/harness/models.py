@@ -26,11 +26,10 @@ def random_rows(seed, vocabulary, lengths):
     return [torch.randint(0, vocabulary, (length,), generator=generator).tolist() for length in lengths]
 
 
-def dequantized_folder(check):
-    """The demo GGUF, dequantized in float32 by transformers and gguf, as a Hugging Face folder made once."""
-    folder = check.shared / "smollm2-float32"
+def dequantized_folder(gguf, folder):
+    """Leaves a GGUF file, dequantized in float32 by transformers and gguf, as a Hugging Face folder, made once; returns it."""
     if not (folder / "complete").exists():
-        source = dict(pretrained_model_name_or_path=str(check.model.parent), gguf_file=check.model.name)
+        source = dict(pretrained_model_name_or_path=str(gguf.parent), gguf_file=gguf.name)
         read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
         # A model that was read from GGUF counts as quantized and cannot be saved: its weights go into a plain one.
         del read.config.quantization_config

@@ -1,0 +1,78 @@
+"""One QLoRA run of Hugging Face PEFT + bitsandbytes on random tokens: the peer of Benchmarks/train_step.py.
+
+NF4 with double quantization, LoRA of rank 16 on all linears, bfloat16 autocast, AdamW. Prints one JSON line: tokens per
+second (median over the steps after the second), seconds to load, seconds from start to the end of the first step, first and
+last loss. `--recompute` turns activation checkpointing on, `--plain` leaves out PEFT's `prepare_model_for_kbit_training`.
+"""
+
+import time
+
+START = time.perf_counter()
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import statistics  # noqa: E402
+
+import torch  # noqa: E402
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training  # noqa: E402
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig  # noqa: E402
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="a Hugging Face folder")
+    parser.add_argument("--batch", type=int, default=2, help="rows a step")
+    parser.add_argument("--length", type=int, default=512, help="tokens a row")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--plain", action="store_true")
+    return parser.parse_args()
+
+
+def load(arguments):
+    """The quantized base with a fresh adapter, ready to train."""
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16, bnb_4bit_quant_storage=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(
+        arguments.model, dtype=torch.bfloat16, quantization_config=quantization, device_map={"": "cpu"},
+        attn_implementation="sdpa")
+    model.config.use_cache = False
+    if not arguments.plain:
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=arguments.recompute, gradient_checkpointing_kwargs={"use_reentrant": False})
+    elif arguments.recompute:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, lora).train()
+
+
+def main():
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    model = load(arguments)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-4)
+    generator = torch.Generator().manual_seed(1)
+    loaded = time.perf_counter()
+    seconds, losses = [], []
+    for step in range(arguments.steps):
+        ids = torch.randint(0, model.config.vocab_size, (arguments.batch, arguments.length), generator=generator)
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - start)
+        losses.append(loss.item())
+        if step == 0:
+            first_step_done = time.perf_counter() - START
+    print(json.dumps(dict(
+        tokens_per_second=arguments.batch * arguments.length / statistics.median(seconds[2:]),
+        load_seconds=loaded - START, first_step_seconds=first_step_done, losses=[losses[0], losses[-1]])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Training speed and memory of `peft train` beside Hugging Face PEFT + bitsandbytes, alternating in one run.
+
+Peer, ours, peer, ours: QLoRA on SmolLM2-135M (NF4, double quantized, LoRA r=16 on all linears, bfloat16), batch 2 x 512 random
+tokens, no activation checkpointing. Writes Benchmarks/Results/<date>-<cpu>.md. Run it by `make bench` on an idle machine:
+only the ratio of one run counts. Peak memory of both sides is the kernel's maximum resident set of the process.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts" / "parity"))
+
+from harness.command import read_metrics, write_token_rows  # noqa: E402
+from harness.models import dequantized_folder, random_rows  # noqa: E402
+
+VOCABULARY = 49152
+
+
+@dataclasses.dataclass
+class Measurement:
+    """What one run gave."""
+
+    side: str
+    tokens_per_second: float
+    first_step_seconds: float
+    peak_bytes: int
+
+
+def run_measured(command, output, poll=lambda: None):
+    """Runs a command, its standard output into a file; returns its peak resident bytes. `poll` is called every 10 ms."""
+    print("+", " ".join(command), flush=True)
+    with open(output, "w") as stream:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=stream)
+        while True:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            poll()
+            time.sleep(0.01)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"error: {' '.join(command)}: exit {process.returncode}")
+    return usage.ru_maxrss * 1024
+
+
+def measure_peer(arguments, folder, work):
+    """One run of the peer."""
+    command = [
+        sys.executable, "Benchmarks/peer/hf_qlora.py", "--model", str(folder), "--batch", str(arguments.batch),
+        "--length", str(arguments.length), "--steps", str(arguments.steps), "--threads", str(arguments.threads)]
+    peak = run_measured(command, work / "peer.json")
+    result = json.loads((work / "peer.json").read_text())
+    return Measurement("peer", result["tokens_per_second"], result["first_step_seconds"], peak), command
+
+
+def measure_ours(arguments, model, data, work):
+    """One run of the built command; the first step is done when its line stands in metrics.jsonl."""
+    out = work / "ours"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [
+        str(ROOT / ".build/release/peft"), "train", "--model", str(model), "--data", str(data), "--output-dir", str(out),
+        "--quantize", "nf4", "--dtype", "bfloat16", "--lora-r", "16", "--lora-alpha", "32", "--target-modules", "all-linear",
+        "--learning-rate", "2e-4", "--lr-scheduler-type", "constant", "--max-grad-norm", "0", "--no-shuffle",
+        "--max-length", str(arguments.length), "--per-device-train-batch-size", str(arguments.batch),
+        "--max-steps", str(arguments.steps), "--logging-steps", "1", "--threads", str(arguments.threads)]
+    start = time.perf_counter()
+    first_step = []
+
+    def look():
+        metrics = out / "metrics.jsonl"
+        if not first_step and metrics.exists() and '"loss"' in metrics.read_text():
+            first_step.append(time.perf_counter() - start)
+
+    peak = run_measured(command, work / "ours.log", look)
+    speeds = [line["tokens_per_second"] for line in read_metrics(out)]
+    return Measurement("ours", statistics.median(speeds[2:]), first_step[0], peak), command
+
+
+def machine():
+    """Model name of the CPU, and a line about the machine."""
+    text = pathlib.Path("/proc/cpuinfo").read_text()
+    name = re.search(r"model name\s*:\s*(.*)", text)
+    cpu = name[1] if name else platform.machine()
+    memory = int(re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) / 2**20
+    features = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{f}\b", text)]
+    return cpu, f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {' '.join(features)}"
+
+
+def report(arguments, measurements, commands):
+    """The text of the result file."""
+    versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", "transformers", "peft", "bitsandbytes"))
+    version = subprocess.run([ROOT / ".build/release/peft", "--version"], capture_output=True, text=True, check=True).stdout
+    revision = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout
+    by_side = {side: [m for m in measurements if m.side == side] for side in ("peer", "ours")}
+    medians = {
+        side: [statistics.median(getattr(m, key) for m in rows) for key in ("tokens_per_second", "first_step_seconds", "peak_bytes")]
+        for side, rows in by_side.items()}
+    row = "| {} | {:.0f} | {:.1f} | {:.2f} |".format
+    table = [row(m.side, m.tokens_per_second, m.first_step_seconds, m.peak_bytes / 1e9) for m in measurements]
+    table += [row(f"**median, {side}**", a, b, c / 1e9) for side, (a, b, c) in medians.items()]
+    ratio = medians["ours"][0] / medians["peer"][0]
+    shown = "\n".join(" ".join(c).replace(str(ROOT) + "/", "") for c in commands)
+    return "\n".join([
+        f"# QLoRA training step, SmolLM2-135M, batch {arguments.batch} x {arguments.length}", "",
+        f"- Machine: {machine()[1]}; load average at the start {arguments.load:.2f}",
+        f"- Ours: {', '.join(version.split(chr(10))).strip(', ')}, revision {revision.strip()}",
+        f"- Peer: {versions}", f"- {arguments.steps} steps a run, speeds are medians of the steps after the second", "",
+        "| run, in this order | tokens/s | first step done, s after start | peak memory, GB |", "|---|---|---|---|", *table, "",
+        f"Ours / peer: **{ratio:.2f}** times the tokens/s.", "", "```", shown, "```", ""])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    arguments.load = os.getloadavg()[0]
+    work = ROOT / ".cache" / "bench"
+    work.mkdir(parents=True, exist_ok=True)
+    model = ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+    folder = dequantized_folder(model, ROOT / ".cache/parity/smollm2-float32")
+    data = write_token_rows(work / "rows.jsonl", random_rows(1, VOCABULARY, [arguments.length] * arguments.batch * arguments.steps))
+    measurements, commands = [], []
+    for _ in range(arguments.pairs):
+        pair = [measure_peer(arguments, folder, work), measure_ours(arguments, model, data, work)]
+        measurements += [measurement for measurement, _ in pair]
+        commands = [command for _, command in pair]
+    slug = re.sub(r"\W+", "-", re.sub(r"\(\w+\)", "", machine()[0]).lower()).strip("-")
+    path = ROOT / "Benchmarks" / "Results" / f"{datetime.date.today()}-{slug}.md"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(report(arguments, measurements, commands))
+    print(path.read_text())
+    print(f"written to {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
