@@ -108,7 +108,7 @@ private struct JSONSerializer {
             case "\u{8}": text += "\\b"
             case "\u{C}": text += "\\f"
             case "\0"..<" ": writeEscape(UInt16(scalar.value))
-            case "\u{7F}"... where format.ensuresASCII && scalar.value > 0x7F:
+            case "\u{7F}"... where format.ensuresASCII:
                 for unit in String(scalar).utf16 { writeEscape(unit) }
             default: text.unicodeScalars.append(scalar)
             }

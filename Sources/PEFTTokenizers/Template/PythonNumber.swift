@@ -20,9 +20,7 @@ enum PythonNumber {
             base = 10
             if digits.hasPrefix("0"), !digits.allSatisfy({ $0 == "0" || $0 == "_" }) { return nil }
         }
-        guard (2...36).contains(base) else {
-            throw TemplateError(.value, "int() base must be >= 2 and <= 36, or 0")
-        }
+        guard (2...36).contains(base) else { return nil }
         guard let plain = removingSeparators(digits), !plain.isEmpty || !hadPrefix,
             !plain.isEmpty, plain.utf8.allSatisfy({ isDigit($0, base: base) })
         else { return nil }

@@ -100,7 +100,6 @@ extension String {
         var rest = unicodeScalars.drop(while: \.isPythonSpace)
         while !rest.isEmpty {
             if parts.count == maxSplit {
-                while rest.last?.isPythonSpace == true { rest.removeLast() }
                 parts.append(String(rest))
                 break
             }

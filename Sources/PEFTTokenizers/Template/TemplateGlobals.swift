@@ -26,6 +26,7 @@ enum TemplateGlobals {
                 let bound = try arguments.bind(to: ["sep?"], of: "joiner")
                 return .object(TemplateJoiner(bound[0] ?? .string(", ")))
             },
+            "self": .object(SelfReference()),
             "lipsum": function { (_, _) throws(TemplateError) in
                 throw TemplateError(.unsupported, "the function 'lipsum' is not supported")
             },
@@ -99,5 +100,11 @@ enum TemplateGlobals {
         ) throws(TemplateError) -> TemplateValue {
             .dictionary(try makeDictionary(arguments, of: "dict"))
         }
+    }
+
+    /// The variable `self`: it knows the template's blocks, of which there are none.
+    private final class SelfReference: TemplateObject {
+        var typeName: String { "TemplateReference" }
+        var representation: String? { "<TemplateReference None>" }
     }
 }

@@ -10,13 +10,13 @@ extension TemplateParser {
 
     /// Parses an expression, or several with commas between them as a tuple.
     mutating func parseTuple(
-        allowsConditional: Bool = true, until end: String? = nil, isParenthesized: Bool = false
+        allowsConditional: Bool = true, isParenthesized: Bool = false
     ) throws(TemplateError) -> TemplateExpression {
         let line = current.line
         var items: [TemplateExpression] = []
         var isTuple = false
         repeat {
-            if isTupleEnd(end) { break }
+            if isTupleEnd { break }
             items.append(try parseExpression(allowsConditional: allowsConditional))
             if current.kind == .symbol(",") { isTuple = true }
         } while skip(.symbol(","))
@@ -27,10 +27,9 @@ extension TemplateParser {
         return TemplateExpression(kind: .tuple(items), line: line)
     }
 
-    private func isTupleEnd(_ end: String?) -> Bool {
+    private var isTupleEnd: Bool {
         switch current.kind {
         case .variableEnd, .blockEnd, .symbol(")"): true
-        case .name(let name): name == end
         default: false
         }
     }

@@ -212,10 +212,10 @@ extension TemplateParser {
         _ tag: TemplateToken
     ) throws(TemplateError) -> TemplateStatement.Kind {
         enclosingLoops += 1
-        let target = try parseTarget(until: "in")
+        let target = try parseTarget()
         enclosingLoops -= 1
         try expect(.name("in"))
-        let iterable = try parseTuple(allowsConditional: false, until: "recursive")
+        let iterable = try parseTuple(allowsConditional: false)
         let filter = skip(.name("if")) ? try parseExpression() : nil
         let isRecursive = skip(.name("recursive"))
         loopDepth += 1
@@ -237,7 +237,7 @@ extension TemplateParser {
     private mutating func parseAssignment(
         _ tag: TemplateToken
     ) throws(TemplateError) -> TemplateStatement.Kind {
-        let target = try parseTarget(until: nil, allowsNamespace: true)
+        let target = try parseTarget(allowsNamespace: true)
         if skip(.symbol("=")) { return .assign(target, try parseTuple()) }
         let text = TemplateExpression(kind: .capturedText, line: tag.line)
         let value = try parseFilters(of: text)
@@ -262,7 +262,7 @@ extension TemplateParser {
         var bindings: [TemplateBinding] = []
         while current.kind != .blockEnd {
             if !bindings.isEmpty { try expect(.symbol(",")) }
-            let target = try parseTarget(until: nil)
+            let target = try parseTarget()
             try expect(.symbol("="))
             bindings.append(TemplateBinding(target: target, value: try parseExpression()))
         }
@@ -351,12 +351,11 @@ extension TemplateParser {
 
     /// Parses what `for`, `set` and `with` assign to.
     private mutating func parseTarget(
-        until end: String?, allowsNamespace: Bool = false
+        allowsNamespace: Bool = false
     ) throws(TemplateError) -> TemplateTarget {
         var targets: [TemplateTarget] = []
         var isTuple = false
         repeat {
-            if let end, current.kind == .name(end) { break }
             if current.kind == .blockEnd || current.kind == .symbol(")") { break }
             targets.append(try parseSingleTarget(allowsNamespace: allowsNamespace))
             if current.kind == .symbol(",") { isTuple = true }
@@ -371,7 +370,7 @@ extension TemplateParser {
     ) throws(TemplateError) -> TemplateTarget {
         if skip(.symbol("(")) {
             let target = try nested { (parser) throws(TemplateError) in
-                try parser.parseTarget(until: nil)
+                try parser.parseTarget()
             }
             try expect(.symbol(")"))
             return target

@@ -3,7 +3,10 @@ extension TemplateValue {
     ///
     /// - Source: jinja2 3.1.6 `sandbox.py:SandboxedEnvironment.getattr`.
     func attribute(_ name: String) throws(TemplateError) -> TemplateValue {
-        if case .undefined(let undefined) = self { throw undefined.error }
+        if case .undefined(let undefined) = self {
+            if TemplateMethods.internalNames.contains(name) { return unsafe(name) }
+            throw undefined.error
+        }
         if let value = try ownAttribute(name) { return value }
         if let value = try element(.string(name)) { return value }
         return try missing(.string(name))
