@@ -1,5 +1,4 @@
 // swift-tools-version: 6.2
-import Foundation
 import PackageDescription
 
 // The libtorch of the wheel `torch`: $LIBTORCH, else the link that `make libtorch` leaves in the checkout.
@@ -23,7 +22,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
         name: name, dependencies: dependencies + ["TestSupport"], swiftSettings: strict)
 }
 
-let all: [Target] = [
+let targets: [Target] = [
     .target(
         name: "CTorch",
         cxxSettings: [
@@ -81,29 +80,15 @@ let all: [Target] = [
     tests("PEFTTokenizersTests", ["PEFTTokenizers"]),
     tests("PEFTDataTests", ["PEFTData", "PEFTTokenizers"]),
     tests("PEFTTrainingTests", ["PEFT"]),
-    tests("PEFTCommandTests", ["PEFT"]),
+    tests("PEFTCommandTests", ["PEFTCommand", "PEFT"]),
 ]
-
-// While the tree is being built up: only the targets whose folder is there. (Removed before the first release.)
-func folder(_ target: Target) -> String {
-    Context.packageDirectory + "/"
-        + (target.path ?? (target.isTest ? "Tests/" : "Sources/") + target.name)
-}
-let present = all.filter { FileManager.default.fileExists(atPath: folder($0)) }
-let names = Set(present.map(\.name))
-for target in present {
-    target.dependencies.removeAll { dependency in
-        if case .byNameItem(let name, _) = dependency { !names.contains(name) } else { false }
-    }
-}
 
 let package = Package(
     name: "swift-peft",
-    products: names.contains("PEFTCommand")
-        ? [
-            .library(name: "PEFT", targets: ["PEFT"]),
-            .executable(name: "peft", targets: ["PEFTCommand"]),
-        ] : [],
-    targets: present,
+    products: [
+        .library(name: "PEFT", targets: ["PEFT"]),
+        .executable(name: "peft", targets: ["PEFTCommand"]),
+    ],
+    targets: targets,
     cxxLanguageStandard: .cxx20
 )
