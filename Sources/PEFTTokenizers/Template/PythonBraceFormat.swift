@@ -70,23 +70,12 @@ struct PythonBraceFormat {
         let spec = try expand(text, depth: depth - 1)
         if spec.isEmpty { return try value.string() }
         let parsed = try PythonFormatSpec(parsing: spec)
-        if let text = value.text {
-            guard parsed.type == nil || parsed.type == "s" else {
-                throw TemplateError(.value, "'\(spec)' is no format of a string")
-            }
-            return parsed.format(text)
+        if let text = value.text, parsed.fitsText { return parsed.format(text) }
+        if let number = value.integer {
+            if parsed.fitsInteger { return try parsed.format(number) }
+            if parsed.type != nil, parsed.fitsDouble { return try parsed.format(Double(number)) }
         }
-        if case .bool(let flag) = value, parsed.type == nil || parsed.type == "s" {
-            guard parsed.type == nil else {
-                throw TemplateError(.value, "'\(spec)' is no format of a Boolean")
-            }
-            return try parsed.format(flag ? 1 : 0)
-        }
-        if let number = value.integer, parsed.type != "s" {
-            return parsed.type == "%"
-                ? try parsed.format(Double(number)) : try parsed.format(number)
-        }
-        if case .double(let number) = value { return try parsed.format(number) }
+        if case .double(let number) = value, parsed.fitsDouble { return try parsed.format(number) }
         throw TemplateError(.type, "unsupported format string '\(spec)' for \(value.typeName)")
     }
 

@@ -8,8 +8,8 @@ struct PythonFormatSpec {
     var fill: Unicode.Scalar = " "
     /// `<`, `>`, `^` or `=`; nil takes the type's own.
     var alignment: Unicode.Scalar?
-    /// `+`, `-` or a space.
-    var sign: Unicode.Scalar = "-"
+    /// `+`, `-` or a space; nil is like `-`.
+    var sign: Unicode.Scalar?
     /// Whether radix prefixes and decimal points are always shown.
     var isAlternate = false
     /// The least number of scalars.
@@ -55,6 +55,34 @@ struct PythonFormatSpec {
     /// Makes a specification without any demand.
     init() {}
 
+    // MARK: What `str.format` allows
+
+    /// Whether a string can be laid out so.
+    var fitsText: Bool {
+        (type == nil || type == "s") && sign == nil && separator == nil && !isAlternate
+            && alignment != "="
+    }
+
+    /// Whether an integer can be laid out so, as an integer.
+    var fitsInteger: Bool {
+        guard precision == nil else { return false }
+        switch type {
+        case nil, "d": return true
+        case "n", "b", "o", "x", "X": return separator == nil
+        case "c": return separator == nil && sign == nil && !isAlternate
+        default: return false
+        }
+    }
+
+    /// Whether a number can be laid out so, as floating point.
+    var fitsDouble: Bool {
+        switch type {
+        case nil, "e", "E", "f", "F", "g", "G", "%": return true
+        case "n": return separator == nil
+        default: return false
+        }
+    }
+
     private static func takeNumber(
         _ rest: inout ArraySlice<Unicode.Scalar>
     ) throws(TemplateError) -> Int? {
@@ -69,6 +97,10 @@ struct PythonFormatSpec {
 
     // MARK: Layout
 
+    private var positiveSign: String {
+        sign == "+" ? "+" : sign == " " ? " " : ""
+    }
+
     /// Lays out a string.
     func format(_ text: String) -> String {
         let cut = precision.map { String(text.unicodeScalars.prefix($0)) } ?? text
@@ -78,7 +110,7 @@ struct PythonFormatSpec {
     /// Lays out an integer as type d, b, o, x, X or c.
     func format(_ value: Int) throws(TemplateError) -> String {
         let magnitude = value.magnitude
-        let prefix = value < 0 ? "-" : sign == "-" ? "" : String(sign)
+        let prefix = value < 0 ? "-" : positiveSign
         switch type {
         case nil, "d", "n", "i", "u":
             return pad(sign: prefix, zeroExtended(grouped(String(magnitude))))
@@ -105,8 +137,8 @@ struct PythonFormatSpec {
     /// Lays out a floating-point number.
     func format(_ value: Double) throws(TemplateError) -> String {
         let prefix =
-            value.sign == .minus && !value.isNaN ? "-" : sign == "-" ? "" : String(sign)
-        let type = type ?? "r"
+            value.sign == .minus && !value.isNaN ? "-" : positiveSign
+        let type = type ?? "\0"
         var digits: String
         switch type {
         case "e", "E", "f", "F", "g", "G":
@@ -115,7 +147,7 @@ struct PythonFormatSpec {
             digits = Self.printf(value.magnitude, "g", precision ?? 6, isAlternate)
         case "%":
             digits = Self.printf(value.magnitude * 100, "f", precision ?? 6, isAlternate) + "%"
-        case "r":
+        case "\0":
             digits = value.magnitude.pythonRepresentation
             if let precision {
                 digits = Self.printf(value.magnitude, "g", max(1, precision), isAlternate)

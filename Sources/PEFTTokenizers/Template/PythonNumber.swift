@@ -4,7 +4,7 @@ import Foundation
 enum PythonNumber {
     /// Python's `int(text, base)`; nil where it raises ValueError.
     static func integer(_ text: String, base: Int) throws(TemplateError) -> Int? {
-        var digits = text.pythonStripped()[...]
+        var digits = text.pythonStripped().withPlainDigits[...]
         let isNegative = digits.hasPrefix("-")
         if isNegative || digits.hasPrefix("+") { digits = digits.dropFirst() }
         var base = base
@@ -45,7 +45,7 @@ enum PythonNumber {
 
     /// Python's `float(text)`; nil where it raises ValueError.
     static func double(_ text: String) -> Double? {
-        let text = text.pythonStripped().lowercased()
+        let text = text.pythonStripped().withPlainDigits.lowercased()
         guard let plain = removingSeparators(text[...]) else { return nil }
         let unsigned = plain.drop { $0 == "+" || $0 == "-" }
         guard plain.count - unsigned.count <= 1 else { return nil }
@@ -95,5 +95,20 @@ enum PythonNumber {
         let floor = value - remainder
         let isUp = remainder * 2 > scale || (remainder * 2 == scale && (floor / scale) % 2 != 0)
         return isUp ? floor + scale : floor
+    }
+}
+
+extension String {
+    /// The text with the decimal digits of all scripts as ASCII digits.
+    fileprivate var withPlainDigits: String {
+        if utf8.allSatisfy({ $0 < 0x80 }) { return self }
+        return unicodeScalars.reduce(into: "") { result, scalar in
+            let properties = scalar.properties
+            if properties.numericType == .decimal, let value = properties.numericValue {
+                result += String(Int(value))
+            } else {
+                result.unicodeScalars.append(scalar)
+            }
+        }
     }
 }

@@ -29,6 +29,11 @@ enum PythonPercentFormat {
                 result.append(scalar)
                 continue
             }
+            if rest.first == "%" {
+                result.append("%")
+                rest.removeFirst()
+                continue
+            }
             var named: TemplateValue?
             if rest.first == "(" {
                 named = try namedValue(takeName(&rest), in: values)
@@ -38,10 +43,6 @@ enum PythonPercentFormat {
             try takeFlags(&rest, &spec, next)
             guard let type = rest.popFirst() else {
                 throw TemplateError(.value, "incomplete format '\(format)'")
-            }
-            if type == "%" {
-                result.append("%")
-                continue
             }
             spec.type = type
             let value: TemplateValue

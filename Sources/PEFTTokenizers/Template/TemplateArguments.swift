@@ -37,7 +37,8 @@ struct TemplateArguments {
         }
         for (parameter, value) in zip(parameters, values)
         where value == nil && !parameter.hasSuffix("?") {
-            throw TemplateError(.type, "\(function)() lacks the argument '\(parameter)'")
+            throw TemplateError(
+                .type, "\(function)() lacks the argument '\(parameter.filter { $0 != "/" })'")
         }
         return TemplateBoundArguments(function: function, parameters: parameters, values: values)
     }

@@ -31,6 +31,7 @@ extension TemplateFilters {
             throw TemplateError(
                 .type, "'\(value.typeName)' object is not reversible; convert it with |list")
         }
+        if case .markup = value, let last = items.last?.text { return .markup(last) }
         return items.last ?? .undefined("No last item, sequence was empty.")
     }
 
@@ -192,7 +193,7 @@ extension TemplateFilters {
             for path in paths { keys.append(try path.value(of: item)) }
             keyed.append((.list(keys), item))
         }
-        return .list(try pythonSorted(keyed, isReversed: arguments.flag(0)))
+        return .list(try pythonSorted(keyed, isReversed: try arguments.int(0, default: 0) != 0))
     }
 
     /// `dictsort(case_sensitive, by, reverse)`.
@@ -213,7 +214,7 @@ extension TemplateFilters {
             let sortKey = try path.value(of: by == "key" ? key : value)
             keyed.append((sortKey, .tuple([key, value])))
         }
-        return .list(try pythonSorted(keyed, isReversed: arguments.flag(2)))
+        return .list(try pythonSorted(keyed, isReversed: try arguments.int(2, default: 0) != 0))
     }
 
     /// `min(case_sensitive, attribute)`.
@@ -254,8 +255,9 @@ extension TemplateFilters {
     ) throws(TemplateError) -> TemplateValue {
         let ignoresCase = !arguments.flag(2)
         let fallback = arguments.optional(1)
-        let path = AttributePath(arguments[0], ignoresCase: ignoresCase, fallback: fallback)
-        let exact = AttributePath(arguments[0], fallback: fallback)
+        let path = AttributePath(
+            arguments.optional(0), ignoresCase: ignoresCase, fallback: fallback)
+        let exact = AttributePath(arguments.optional(0), fallback: fallback)
         var keyed: [(key: TemplateValue, value: TemplateValue)] = []
         for item in try value.elements() { keyed.append((try path.value(of: item), item)) }
         var groups: [(key: TemplateValue, items: [TemplateValue])] = []

@@ -134,9 +134,10 @@ extension TemplateFilters {
         case .undefined(let undefined): throw undefined.error
         case .bool, .int: return .int(value.integer ?? 0)
         case .double(let number):
-            return number.isFinite ? .int(try PythonNumber.integer(number)) : defaultValue
+            return number.isNaN ? defaultValue : .int(try PythonNumber.integer(number))
         case .string(let text), .markup(let text):
-            let base = try arguments.int(1, default: 10)
+            // Python tries the number as a float where the base is none.
+            let base = arguments[1] == nil ? 10 : arguments[1]?.integer ?? 1
             if let number = try PythonNumber.integer(text, base: base) { return .int(number) }
             guard let number = PythonNumber.double(text), number.isFinite else {
                 return defaultValue

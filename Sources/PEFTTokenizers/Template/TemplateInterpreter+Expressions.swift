@@ -3,6 +3,8 @@ extension TemplateInterpreter {
     func evaluate(
         _ expression: TemplateExpression, _ scope: TemplateScope
     ) throws(TemplateError) -> TemplateValue {
+        try enterExpression()
+        defer { leaveExpression() }
         do {
             return try value(of: expression, scope)
         } catch {
@@ -25,15 +27,9 @@ extension TemplateInterpreter {
         case .slice(let value, let slice): return try sliced(value, slice, scope)
         case .call: return try evaluateCall(expression, scope)
         case .filter(let value, let name, let arguments):
-            guard let filter = TemplateFilters.table[name] else {
-                throw TemplateFilters.missing(name)
-            }
-            let value = try evaluate(value, scope)
-            return try filter(name, value, try evaluate(arguments, scope), self)
+            return try filtered(value, name, arguments, scope)
         case .test(let value, let name, let arguments):
-            guard let test = TemplateTests.table[name] else { throw TemplateTests.missing(name) }
-            let value = try evaluate(value, scope)
-            return .bool(try test(name, value, try evaluate(arguments, scope)))
+            return try tested(value, name, arguments, scope)
         case .sign(let operand, let isNegative):
             return try evaluate(operand, scope).signed(isNegative: isNegative)
         case .arithmetic(let operation, let left, let right):
@@ -46,16 +42,11 @@ extension TemplateInterpreter {
             let value = try evaluate(left, scope)
             return value.isTrue ? value : try evaluate(right, scope)
         case .not(let operand): return .bool(!(try evaluate(operand, scope).isTrue))
-        case .concatenation(let parts):
-            var text = ""
-            for part in parts { text += try evaluate(part, scope).string() }
-            return .string(text)
+        case .concatenation(let parts): return try concatenated(parts, scope)
         case .conditional(let test, let value, let alternative):
             if try evaluate(test, scope).isTrue { return try evaluate(value, scope) }
             if let alternative { return try evaluate(alternative, scope) }
-            return .undefined(
-                "the inline if-expression on line \(expression.line) evaluated to false and no "
-                    + "else section was defined.")
+            return Self.missingAlternative(expression.line)
         case .capturedText: return .string(capturedText)
         }
     }
@@ -67,6 +58,38 @@ extension TemplateInterpreter {
         values.reserveCapacity(expressions.count)
         for expression in expressions { values.append(try evaluate(expression, scope)) }
         return values
+    }
+
+    private static func missingAlternative(_ line: Int) -> TemplateValue {
+        .undefined(
+            "the inline if-expression on line \(line) evaluated to false and no else section was "
+                + "defined.")
+    }
+
+    private func concatenated(
+        _ parts: [TemplateExpression], _ scope: TemplateScope
+    ) throws(TemplateError) -> TemplateValue {
+        var text = ""
+        for part in parts { text += try evaluate(part, scope).string() }
+        return .string(text)
+    }
+
+    private func filtered(
+        _ value: TemplateExpression, _ name: String, _ arguments: TemplateCallArguments,
+        _ scope: TemplateScope
+    ) throws(TemplateError) -> TemplateValue {
+        guard let filter = TemplateFilters.table[name] else { throw TemplateFilters.missing(name) }
+        let value = try evaluate(value, scope)
+        return try filter(name, value, try evaluate(arguments, scope), self)
+    }
+
+    private func tested(
+        _ value: TemplateExpression, _ name: String, _ arguments: TemplateCallArguments,
+        _ scope: TemplateScope
+    ) throws(TemplateError) -> TemplateValue {
+        guard let test = TemplateTests.table[name] else { throw TemplateTests.missing(name) }
+        let value = try evaluate(value, scope)
+        return .bool(try test(name, value, try evaluate(arguments, scope)))
     }
 
     private func dictionary(

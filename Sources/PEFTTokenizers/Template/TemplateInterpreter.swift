@@ -3,7 +3,11 @@ final class TemplateInterpreter {
     /// Calls of macros may be nested this deep.
     private static let maximumDepth = 100
 
+    /// Expressions may be nested this deep, over all calls: more could overflow the stack.
+    private static let maximumExpressionDepth = 400
+
     private var output = ""
+    private var expressionDepth = 0
     private var depth = 0
     /// How many blocks around the current one capture their text.
     private var numCaptures = 0
@@ -57,6 +61,19 @@ final class TemplateInterpreter {
         defer { depth -= 1 }
         return try capture { () throws(TemplateError) in _ = try run(body, scope) }.text
     }
+
+    /// Notes that the evaluation of an expression begins.
+    func enterExpression() throws(TemplateError) {
+        guard expressionDepth < Self.maximumExpressionDepth else {
+            throw TemplateError(
+                .unsupported,
+                "an expression is nested more than \(Self.maximumExpressionDepth) deep")
+        }
+        expressionDepth += 1
+    }
+
+    /// Notes that the evaluation of an expression has ended.
+    func leaveExpression() { expressionDepth -= 1 }
 
     /// Runs `body` and returns what it writes instead of adding it to the output.
     private func capture<Result>(

@@ -48,8 +48,8 @@ extension TemplateValue {
         case .dictionary(let dictionary): dictionary.keys
         case .view(let view): view.items
         case .range(let range): range.items
-        case .string(let text): text.unicodeScalars.map { .string(String($0)) }
-        case .markup(let text): text.unicodeScalars.map { .markup(String($0)) }
+        case .string(let text), .markup(let text):
+            text.unicodeScalars.map { .string(String($0)) }
         default: nil
         }
     }

@@ -58,8 +58,9 @@ extension TemplateMethods {
             separator.map { text.pythonReverseSplit($0, maxSplit: limit) }
                 ?? text.pythonReverseSplitAtSpace(maxSplit: limit)
         },
-        "splitlines": method("splitlines", ["keepends?"]) { text, arguments in
-            .strings(text.pythonLines(keepsEnds: arguments.flag(0)))
+        "splitlines": method("splitlines", ["keepends?"]) {
+            (text, arguments) throws(TemplateError) in
+            .strings(text.pythonLines(keepsEnds: try arguments.int(0, default: 0) != 0))
         },
         "partition": partition("partition", fromEnd: false),
         "rpartition": partition("rpartition", fromEnd: true),

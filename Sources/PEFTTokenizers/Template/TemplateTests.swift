@@ -15,8 +15,9 @@ enum TemplateTests {
             try remainder(value, .int(2)).isEqual(to: .int(0))
         },
         "false": TemplateTest { value, _ in if case .bool(false) = value { true } else { false } },
-        "filter": TemplateTest { value, _ in
-            value.text.map { TemplateFilters.table[$0] != nil } ?? false
+        "filter": TemplateTest { (value, _) throws(TemplateError) in
+            _ = try TemplateKey(value)
+            return value.text.map { TemplateFilters.table[$0] != nil } ?? false
         },
         "float": TemplateTest { value, _ in if case .double = value { true } else { false } },
         "in": TemplateTest(["seq"]) { (value, arguments) throws(TemplateError) in
@@ -43,7 +44,10 @@ enum TemplateTests {
             }
         },
         "string": TemplateTest { value, _ in value.text != nil },
-        "test": TemplateTest { value, _ in value.text.map { table[$0] != nil } ?? false },
+        "test": TemplateTest { (value, _) throws(TemplateError) in
+            _ = try TemplateKey(value)
+            return value.text.map { table[$0] != nil } ?? false
+        },
         "true": TemplateTest { value, _ in if case .bool(true) = value { true } else { false } },
         "undefined": TemplateTest { value, _ in value.isUndefined },
         "upper": TemplateTest { (value, _) throws(TemplateError) in

@@ -22,11 +22,16 @@ extension TemplateValue {
             if let count = other.integer, let result = try repeated(count) { return result }
             if let count = integer, let result = try other.repeated(count) { return result }
         }
+        if operation == .subtract, isView || other.isView {
+            throw TemplateError(.unsupported, "sets are not supported: '-' of a \(typeName)")
+        }
         throw TemplateError(
             .type,
             "unsupported operand types for \(operation.rawValue): '\(typeName)' and "
                 + "'\(other.typeName)'")
     }
+
+    private var isView: Bool { if case .view = self { true } else { false } }
 
     private var isMarkup: Bool { if case .markup = self { true } else { false } }
 

@@ -59,6 +59,9 @@ extension TemplateValue {
         if let left = number, let right = other.number {
             return allowsEqual ? left <= right : left < right
         }
+        if case .view = self, case .view = other {
+            throw TemplateError(.unsupported, "sets are not supported: '\(symbol)' of views")
+        }
         throw TemplateError(
             .type,
             "'\(symbol)' not supported between instances of '\(typeName)' and '\(other.typeName)'")
