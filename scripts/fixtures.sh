@@ -5,7 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup/common.sh"
 
 scripts/parity/venv.sh
 scripts/setup/model.sh
-export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HOME="$PWD/.cache/huggingface" PYTHONDONTWRITEBYTECODE=1
+# PEFT writes sets of names in hash order: the seed fixes the order that the committed files have.
+export PYTHONHASHSEED=3 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HOME="$PWD/.cache/huggingface" PYTHONDONTWRITEBYTECODE=1
 for script in scripts/fixtures/*.py; do
     area=$(basename "$script" .py)
     say "fixtures: $area"
