@@ -4,6 +4,8 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <ATen/core/ivalue.h>
+#include <ATen/cpu/Utils.h>
 #include <torch/headeronly/version.h>
 
 namespace ctorch {
@@ -41,6 +43,19 @@ const char *ctorch_runtime_configuration(void) {
 int32_t ctorch_runtime_set_num_threads(int32_t count) { CTORCH_TRY(at::set_num_threads(count)); }
 
 int32_t ctorch_runtime_num_threads(void) { return at::get_num_threads(); }
+
+bool ctorch_runtime_has_bfloat16_products(void) {
+#if defined(__x86_64__)
+  static const bool result = [] {
+    const auto capabilities = at::cpu::get_cpu_capabilities();
+    const auto found = capabilities.find("avx512_bf16");
+    return found != capabilities.end() && found->second.toBool();
+  }();
+  return result;
+#else
+  return true;
+#endif
+}
 
 int64_t ctorch_runtime_live_tensors(void) { return liveTensors.load(); }
 

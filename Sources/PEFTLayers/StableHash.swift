@@ -6,8 +6,8 @@ public enum StableHash {
     public static func of(_ seed: UInt64, _ text: String, _ integers: Int...) -> UInt64 {
         var state = State()
         state.mix(seed)
-        integers.forEach { state.mix(UInt64(bitPattern: Int64($0))) }
-        text.utf8.forEach { state.mix($0) }
+        for integer in integers { state.mix(UInt64(bitPattern: Int64(integer))) }
+        for byte in text.utf8 { state.mix(byte) }
         return state.finished
     }
 
@@ -15,7 +15,7 @@ public enum StableHash {
     public static func of(_ seed: UInt64, _ integers: [Int]) -> UInt64 {
         var state = State()
         state.mix(seed)
-        integers.forEach { state.mix(UInt64(bitPattern: Int64($0))) }
+        for integer in integers { state.mix(UInt64(bitPattern: Int64(integer))) }
         return state.finished
     }
 

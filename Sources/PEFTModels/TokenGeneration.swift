@@ -74,7 +74,8 @@ public struct TokenGeneration {
     /// - Returns: the new tokens, and whether a stop token ended them.
     /// - Throws: `TorchError` if a token is out of range or memory does not suffice.
     public func run(
-        prompt: [Int], maxNewTokens: Int, stopTokens: Set<Int>, onToken: (Int) -> Bool = { _ in true }
+        prompt: [Int], maxNewTokens: Int, stopTokens: Set<Int>,
+        onToken: (Int) -> Bool = { _ in true }
     ) throws(TorchError) -> (tokens: [Int], isStopped: Bool) {
         precondition(!prompt.isEmpty, "a prompt has at least one token")
         return try withoutGrad { () throws(TorchError) in

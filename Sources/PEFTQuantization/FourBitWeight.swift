@@ -34,16 +34,17 @@ public final class FourBitWeight: LinearWeight {
     /// - Parameter input: `[..., inFeatures]`; float32, bfloat16 or float16.
     /// - Returns: `[..., outFeatures]`, the input's dtype.
     /// - Throws: `TorchError` if the shapes do not fit.
-    /// - Memory: the weight in the input's dtype during the product, here and in backward.
+    /// - Memory: the weight in `DType.forProducts` during the product, here and in backward.
     public func apply(to input: Tensor) throws(TorchError) -> Tensor {
         let tensor = tensor
-        let dtype = input.dtype
+        let (dtype, product) = (input.dtype, input.dtype.forProducts)
         let outputs = try Autograd.node("4-bit linear", inputs: [input]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
-            let output = try input.linear(tensor.dequantized(to: dtype))
+            let output = try input.to(product).linear(tensor.dequantized(to: product)).to(dtype)
             let pullback: Pullback = { gradients throws(TorchError) in
                 guard let gradient = gradients[0] else { return [nil] }
-                return [try gradient.matmul(tensor.dequantized(to: dtype))]
+                let wide = try gradient.to(product).matmul(tensor.dequantized(to: product))
+                return [try wide.to(dtype)]
             }
             return ([output], pullback)
         }

@@ -40,7 +40,8 @@ public enum FineTune {
         let adapted = try makeAdapted(base, config)
         report(.loaded(adapted.description(loadSeconds: (clock.now - start).seconds)))
         let ready = try ReadyModel(
-            checking: adapted, execution: config.execution, sample: data.sample(maxTokens: ReadyModel.maxSampleTokens))
+            checking: adapted, execution: config.execution,
+            sample: data.sample(maxTokens: ReadyModel.maxSampleTokens))
         report(
             .gradientCheck(
                 GradientCheck(numTensors: ready.trainableParameters.count, loss: ready.sampleLoss)))

@@ -1,3 +1,5 @@
+import CTorch
+
 /// The type of a tensor's elements; raw values are libtorch's `c10::ScalarType` codes.
 public enum DType: Int32, Sendable, CaseIterable, Hashable {
     case uint8 = 0
@@ -36,5 +38,13 @@ public enum DType: Int32, Sendable, CaseIterable, Hashable {
         case .float16, .bfloat16, .float32, .float64: true
         default: false
         }
+    }
+
+    /// The dtype that matrix products of this dtype are computed in.
+    ///
+    /// float32 for bfloat16 on a processor without bfloat16 products: libtorch emulates them there, four times slower than
+    /// float32 (docs/decisions/0004). Everywhere else the dtype itself.
+    public var forProducts: DType {
+        self == .bfloat16 && !ctorch_runtime_has_bfloat16_products() ? .float32 : self
     }
 }

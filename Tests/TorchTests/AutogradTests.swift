@@ -150,7 +150,8 @@ import Torch
         let x = try Tensor([1, 2] as [Float], shape: [2])
         let w = try Tensor([3, 4] as [Float], shape: [2])
         try w.setRequiresGrad(true)
-        let output = try Autograd.recomputed(input: x, parameters: [w]) { outer throws(TorchError) in
+        let output = try Autograd.recomputed(input: x, parameters: [w]) {
+            outer throws(TorchError) in
             try Autograd.recomputed(input: outer, parameters: [w]) { inner throws(TorchError) in
                 try inner * w
             }

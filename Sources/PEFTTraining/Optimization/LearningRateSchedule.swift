@@ -29,6 +29,7 @@ public struct LearningRateSchedule: Sendable, Hashable {
     /// The learning rate of the next update.
     ///
     /// - Parameter updatesDone: updates before it.
+    /// - Returns: at least zero.
     public func learningRate(updatesDone: Int) -> Double {
         if updatesDone < warmupSteps {
             return peak * Double(updatesDone) / Double(max(1, warmupSteps))
