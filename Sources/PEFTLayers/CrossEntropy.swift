@@ -80,13 +80,15 @@ public enum CrossEntropy {
             hidden: Tensor, labels: Tensor, head: (Tensor) throws(TorchError) -> Tensor
         ) throws(TorchError) {
             guard isDifferentiated else {
-                losses.append(try head(hidden).to(.float32).crossEntropy(labels))
+                let wide = try hidden.to(hidden.dtype.forProducts)
+                losses.append(try head(wide).to(.float32).crossEntropy(labels))
                 return
             }
             let leaf = try hidden.detach()
             let (loss, gradients) = try withGradEnabled(true) { () throws(TorchError) in
                 try leaf.setRequiresGrad(true)
-                let loss = try head(leaf).to(.float32).crossEntropy(labels)
+                let wide = try leaf.to(leaf.dtype.forProducts)
+                let loss = try head(wide).to(.float32).crossEntropy(labels)
                 let gradients = try Autograd.gradients(
                     of: [loss.sum()], withRespectTo: [leaf] + parameters)
                 return (loss, gradients)

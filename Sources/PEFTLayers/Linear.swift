@@ -36,6 +36,16 @@ public final class Linear {
         return try adapter.apply(to: input, baseOutput: output, weight: weight, context: context)
     }
 
+    /// The same layer, adapter included, with its weight made ready for many products in a row.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Memory: see ``LinearWeight/prepared(for:)``.
+    public func prepared(for dtype: DType) throws(TorchError) -> Linear {
+        let layer = Linear(path: path, weight: try weight.prepared(for: dtype), bias: bias)
+        layer.adapter = adapter
+        return layer
+    }
+
     /// Attaches an adapter.
     ///
     /// - Precondition: none is attached yet.

@@ -25,6 +25,22 @@ public protocol LinearWeight: AnyObject {
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Memory: a new tensor of four bytes an element.
     func dequantized() throws(TorchError) -> Tensor
+
+    /// The weight made ready for many products in a row, such as the head's over slices of the tokens.
+    ///
+    /// - Parameter dtype: of the inputs to come.
+    /// - Returns: a weight that decodes nothing when it is applied; self if that is so already.
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Memory: a dense copy in ``DType/forProducts`` for as long as the result lives, where one is needed.
+    func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight
+}
+
+extension LinearWeight {
+    /// The storage's decoded weight.
+    public func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight {
+        let value = try dequantized().to(dtype.forProducts)
+        return DenseWeight(try Parameter(path: "", value: value, isTrainable: false))
+    }
 }
 
 /// A weight stored as it is computed with.
@@ -47,9 +63,22 @@ public final class DenseWeight: LinearWeight {
     /// Bytes of the elements.
     public var sizeBytes: Int { parameter.value.sizeBytes }
 
-    /// `y = x W^T`.
+    /// `y = x W^T`, computed in the weight's dtype if that is the wider one.
     public func apply(to input: Tensor) throws(TorchError) -> Tensor {
-        try input.linear(parameter.value)
+        let dtype = parameter.value.dtype
+        guard dtype == input.dtype.forProducts, dtype != input.dtype else {
+            return try input.linear(parameter.value)
+        }
+        return try input.to(dtype).linear(parameter.value).to(input.dtype)
+    }
+
+    /// The weight in the dtype of products; a trainable one stays, since its gradient must reach it.
+    public func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight {
+        let value = parameter.value
+        guard value.dtype != dtype.forProducts, !value.requiresGrad else { return self }
+        let wide = try value.to(dtype.forProducts)
+        return DenseWeight(
+            try Parameter(path: parameter.path, value: wide, isTrainable: false))
     }
 
     /// The weight as float32.

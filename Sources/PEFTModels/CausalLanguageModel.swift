@@ -26,11 +26,19 @@ public protocol CausalLanguageModel: AnyObject {
 }
 
 extension CausalLanguageModel {
-    /// The logits of hidden states, `[n, hidden] -> [n, vocabulary]`, the compute dtype.
+    /// The logits of hidden states, `[n, hidden] -> [n, vocabulary]`, the input's dtype.
+    ///
+    /// - Parameters:
+    ///   - hiddenStates: after the final norm.
+    ///   - context: passed to an adapter on the head.
+    ///   - preparedHead: the head made ready for many calls, or nil.
+    /// - Returns: one row a token.
+    /// - Throws: `TorchError` if memory does not suffice.
     public func logits(
-        _ hiddenStates: Tensor, context: ForwardContext
+        _ hiddenStates: Tensor, context: ForwardContext, preparedHead: Linear? = nil
     ) throws(TorchError) -> Tensor {
-        try head(hiddenStates, context: context)
+        let head = preparedHead ?? head
+        return try head(hiddenStates, context: context)
     }
 
     /// The loss of a batch at the positions that have a target.
@@ -48,10 +56,11 @@ extension CausalLanguageModel {
         let ids = try Tensor(tokens, shape: [tokens.count]).to(.int64)
         let hidden = try hiddenStates(ids, context: context, execution: execution)
         let parameters = head.trainableParameters.map(\.value)
+        let preparedHead = try head.prepared(for: hidden.dtype)
         return try CrossEntropy.losses(
             hiddenStates: hidden, targets: targets, parameters: parameters
         ) { slice throws(TorchError) in
-            try logits(slice, context: context)
+            try logits(slice, context: context, preparedHead: preparedHead)
         }
     }
 }

@@ -80,11 +80,16 @@ public struct TokenGeneration {
         precondition(!prompt.isEmpty, "a prompt has at least one token")
         return try withoutGrad { () throws(TorchError) in
             let cache = usesCache ? KeyValueCache() : nil
+            var preparedHead: Linear?
             var pending = prompt
             var sequence = prompt
             var generated: [Int] = []
             while generated.count < maxNewTokens {
-                let logits = try nextLogits(usesCache ? pending : sequence, cache)
+                let hidden = try lastHiddenState(usesCache ? pending : sequence, cache)
+                if preparedHead == nil {
+                    preparedHead = try model.head.prepared(for: hidden.dtype)
+                }
+                let logits = try nextLogits(hidden, preparedHead)
                 let token = try sampling.choose(logits, generator: generator)
                 guard !stopTokens.contains(token) else { return (generated, true) }
                 generated.append(token)
@@ -96,8 +101,8 @@ public struct TokenGeneration {
         }
     }
 
-    /// The logits after the last of some tokens, float32 `[vocabulary]`.
-    private func nextLogits(
+    /// The hidden state of the last of some tokens, `[1, hidden]`.
+    private func lastHiddenState(
         _ tokens: [Int], _ cache: KeyValueCache?
     ) throws(TorchError) -> Tensor {
         let context = ForwardContext(
@@ -106,7 +111,14 @@ public struct TokenGeneration {
             cache: cache)
         let ids = try Tensor(tokens.map { Int64($0) }, shape: [tokens.count])
         let hidden = try model.hiddenStates(ids, context: context, execution: execution)
-        let last = try hidden.narrow(0, tokens.count - 1, 1)
-        return try model.logits(last, context: context).select(0, 0).to(.float32)
+        return try hidden.narrow(0, tokens.count - 1, 1)
+    }
+
+    /// The logits of a hidden state, float32 `[vocabulary]`.
+    private func nextLogits(_ hidden: Tensor, _ head: Linear?) throws(TorchError) -> Tensor {
+        let context = ForwardContext(layout: SequenceLayout(segmentLengths: [1]))
+        let wide = try hidden.to(hidden.dtype.forProducts)
+        let logits = try model.logits(wide, context: context, preparedHead: head)
+        return try logits.select(0, 0).to(.float32)
     }
 }
