@@ -90,7 +90,7 @@ package struct ConfigCoding<Config>: Sendable {
                     .unsupportedOption(
                         key: key, value: value.description, supported: supported.description))
             } else {
-                let nearest = nearestName(to: key, among: keys, atMost: max(2, key.count / 3))
+                let nearest = NearestName.of(key, in: keys)
                 problems.append(
                     .unknownKey(key, value: value.description, nearest: nearest))
             }

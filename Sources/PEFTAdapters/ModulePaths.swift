@@ -40,8 +40,7 @@ package struct ModulePaths: Sendable {
     /// The nearest name, among all ends of the linears' paths.
     func nearestName(to pattern: String) -> String? {
         let candidates = Set(linears.flatMap(Self.suffixes(of:)))
-        return PEFTAdapters.nearestName(
-            to: pattern.replacing("\\", with: ""), among: candidates)
+        return NearestName.anyway(of: pattern.replacing("\\", with: ""), in: candidates)
     }
 
     /// The ends of a path, the shortest first: `q_proj`, `self_attn.q_proj`, ...

@@ -157,7 +157,7 @@ extension TargetSelector {
             }
         }
         try tally.requireMatches { _, text in
-            .noSuchLayer(nearest: PEFTAdapters.nearestName(to: text, among: modules.listNames))
+            .noSuchLayer(nearest: NearestName.anyway(of: text, in: modules.listNames))
         }
         return { path in
             for pattern in patterns {

@@ -33,7 +33,7 @@ extension FineTuneConfig {
     /// How rows become tokens.
     var encoding: EncodingOptions {
         EncodingOptions(
-            maxLength: maxLength, truncationMode: truncationMode.data,
+            maxLength: maxLength, truncationMode: truncationMode,
             completionOnlyLoss: completionOnlyLoss, assistantOnlyLoss: assistantOnlyLoss)
     }
 
@@ -113,17 +113,6 @@ extension ComputeDType {
         switch self {
         case .bfloat16: .bfloat16
         case .float32: .float32
-        }
-    }
-}
-
-extension RowTruncation {
-    /// The mode in the dataset's terms.
-    var data: TruncationMode {
-        switch self {
-        case .error: .error
-        case .keepStart: .keepStart
-        case .keepEnd: .keepEnd
         }
     }
 }

@@ -16,7 +16,7 @@ public enum Generate {
     public static func run(
         _ options: GenerateOptions, onText: (String) -> Void = { _ in }
     ) throws -> GenerationReport {
-        let loaded = try LoadedModel(options)
+        let loaded = try LoadedModel(options.base)
         let tokenizer = try loaded.requireTokenizer()
         let prompt = try promptTokens(options, tokenizer, model: loaded.base.files.url.path)
         guard !prompt.isEmpty else { throw TrainingError.emptyPrompt }

@@ -13,7 +13,7 @@ struct LoadedModel {
     /// Reads a model as the options of a command describe it.
     ///
     /// - Throws: an error naming what does not fit.
-    init(_ options: some ModelOptions) throws {
+    init(_ options: ModelOptions) throws {
         try TorchRuntime.checkVersion()
         if let threads = options.threads { try TorchRuntime.setNumThreads(threads) }
         base = try BaseModel(
@@ -36,17 +36,3 @@ struct LoadedModel {
         return tokenizer
     }
 }
-
-/// The options that say which model a command works on.
-protocol ModelOptions {
-    var model: String { get }
-    var adapter: String? { get }
-    var quantize: BaseQuantization { get }
-    var doubleQuant: Bool { get }
-    var quantBlockSize: Int { get }
-    var dtype: ComputeDType { get }
-    var threads: Int? { get }
-}
-
-extension ScoreOptions: ModelOptions {}
-extension GenerateOptions: ModelOptions {}

@@ -15,11 +15,11 @@ public enum Score {
     /// - Returns: one entry a row, in the order of the file.
     /// - Throws: an error that names what, where, expected, found and the remedy.
     public static func run(_ options: ScoreOptions) throws -> ScoreReport {
-        let loaded = try LoadedModel(options)
+        let loaded = try LoadedModel(options.base)
         let dataset = try TokenDataset.load(
             URL(filePath: options.data), tokenizer: loaded.tokenizer,
             options: EncodingOptions(
-                maxLength: options.maxLength, truncationMode: options.truncationMode.data,
+                maxLength: options.maxLength, truncationMode: options.truncationMode,
                 appendsEOS: false))
         try dataset.requireTokens(below: loaded.base.model.vocabularySize)
         if let path = options.logits {

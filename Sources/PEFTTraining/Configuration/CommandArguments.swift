@@ -1,3 +1,5 @@
+import PEFTAdapters
+
 /// Reads a command's arguments into options: flags win over the values that are there.
 package struct CommandArguments<Options: ConfigurableOptions> {
     /// The options after reading.

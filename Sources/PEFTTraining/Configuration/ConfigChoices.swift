@@ -1,3 +1,5 @@
+import PEFTData
+
 /// How the linears of the frozen base are stored.
 public enum BaseQuantization: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
     /// 4 bits, the NormalFloat codebook of QLoRA.
@@ -28,15 +30,7 @@ public enum LearningRateScheduler: String, Codable, CaseIterable, Hashable, Send
     case cosine
 }
 
-/// What happens to a row that is longer than `maxLength`.
-public enum RowTruncation: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
-    /// The run stops and names the row.
-    case error
-    /// The first `maxLength` tokens stay.
-    case keepStart = "keep_start"
-    /// The last `maxLength` tokens stay.
-    case keepEnd = "keep_end"
-}
+extension TruncationMode: ConfigChoice {}
 
 /// Which linears an adapter goes on, by PEFT's rules for `target_modules`.
 ///

@@ -1,4 +1,5 @@
 import Foundation
+import PEFTAdapters
 
 /// Reads a config file into options: the file's keys win over the values that are there.
 package struct ConfigFile<Options: ConfigurableOptions> {

@@ -1,3 +1,5 @@
+public import PEFTData
+
 /// Everything that one fine-tuning run is told.
 ///
 /// Names are those of TRL's, transformers' and PEFT's options. The defaults here are the only ones: the
@@ -57,7 +59,7 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     /// The most tokens a row may have.
     public var maxLength = 1024
     /// What happens to longer rows.
-    public var truncationMode = RowTruncation.error
+    public var truncationMode = TruncationMode.error
     /// Whether short rows are packed together to `maxLength`, without seeing one another.
     public var packing = false
     /// Whether only completions are learned; nil: yes for prompt-completion rows, no for others.

@@ -1,17 +1,8 @@
 /// What `peft generate` is told: how a prompt is continued.
+@dynamicMemberLookup
 public struct GenerateOptions: Hashable, Sendable {
-    /// The base model: a Hugging Face folder or a GGUF file.
-    public var model = ""
-    /// The adapter folder; nil uses the base alone.
-    public var adapter: String?
-    /// How the frozen linears are stored.
-    public var quantize = BaseQuantization.nf4
-    /// Whether the quantization constants are quantized too.
-    public var doubleQuant = true
-    /// Elements that share one quantization constant.
-    public var quantBlockSize = 64
-    /// The dtype of the computation.
-    public var dtype = ComputeDType.bfloat16
+    /// The model to work with; its properties are reached as if they were these options' own.
+    public var base = ModelOptions()
     /// The text to continue, or with `chat` what the user says.
     public var prompt = ""
     /// Whether the prompt is put into the model's chat template.
@@ -26,55 +17,41 @@ public struct GenerateOptions: Hashable, Sendable {
     public var seed = 42
     /// Whether to print one JSON object instead of the text as it comes.
     public var json = false
-    /// CPU threads; nil leaves the choice to libtorch.
-    public var threads: Int?
 
     /// Makes options of defaults; `model` and `prompt` must still be set.
     public init() {}
+
+    /// A property of the model.
+    public subscript<Value>(dynamicMember path: WritableKeyPath<ModelOptions, Value>) -> Value {
+        get { base[keyPath: path] }
+        set { base[keyPath: path] = newValue }
+    }
 }
 
 extension GenerateOptions: ConfigurableOptions {
     /// Every option of `peft generate`.
-    package static let options: [ConfigOption<GenerateOptions>] = [
-        .init(
-            "model", \.model, section: "Model", placeholder: "PATH",
-            help: "the base model: a Hugging Face folder or a GGUF file"),
-        .init(
-            "adapter", \.adapter, section: "Model", placeholder: "FOLDER",
-            help: "the adapter; without it the base answers"),
-        .init(
-            "quantize", \.quantize, section: "Model", help: "how the frozen linears are stored"),
-        .init(
-            "double_quant", \.doubleQuant, section: "Model",
-            help: "quantize the quantization constants too"),
-        .init(
-            "quant_block_size", \.quantBlockSize, section: "Model",
-            help: "elements that share a constant: 32, 64, ... 4096"),
-        .init("dtype", \.dtype, section: "Model", help: "the dtype of the computation"),
-        .init("prompt", \.prompt, section: "Text", help: "the text to continue"),
-        .init("chat", \.chat, section: "Text", help: "put the prompt into the chat template"),
-        .init(
-            "max_new_tokens", \.maxNewTokens, section: "Text", help: "the most tokens to generate"),
-        .init(
-            "temperature", \.temperature, section: "Text",
-            help: "sample at this temperature; 0: the likeliest token always"),
-        .init(
-            "top_p", \.topP, section: "Text", placeholder: "P",
-            help: "sample among the likeliest tokens of this total probability"),
-        .init("seed", \.seed, section: "Text", help: "seeds the sampling"),
-        .init(
-            "json", \.json, section: "Output", form: .flag,
-            help: "print one JSON object instead of the text as it comes"),
-        .init(
-            "threads", \.threads, section: "Output",
-            help: "CPU threads; by default libtorch's choice"
-        ),
-    ]
+    package static let options: [ConfigOption<GenerateOptions>] =
+        ModelOptions.options.map { $0.lifted(to: \.base) } + [
+            .init("prompt", \.prompt, section: "Text", help: "the text to continue"),
+            .init("chat", \.chat, section: "Text", help: "put the prompt into the chat template"),
+            .init(
+                "max_new_tokens", \.maxNewTokens, section: "Text",
+                help: "the most tokens to generate"),
+            .init(
+                "temperature", \.temperature, section: "Text",
+                help: "sample at this temperature; 0: the likeliest token always"),
+            .init(
+                "top_p", \.topP, section: "Text", placeholder: "P",
+                help: "sample among the likeliest tokens of this total probability"),
+            .init("seed", \.seed, section: "Text", help: "seeds the sampling"),
+            .init(
+                "json", \.json, section: "Output", form: .flag,
+                help: "print one JSON object instead of the text as it comes"),
+        ]
 
     /// What is wrong with the values.
     package var problems: [ConfigProblem] {
         var checks = ConfigChecks()
-        checks.require("model", model, "the base model")
         checks.require("prompt", prompt, "the text to continue")
         checks.expect("max_new_tokens", maxNewTokens, "at least 1") { $0 >= 1 }
         checks.expect("temperature", temperature, "at least 0 (0: greedy)") {
@@ -85,7 +62,6 @@ extension GenerateOptions: ConfigurableOptions {
             "top_p", if: topP < 1 && temperature == 0,
             "has no effect on greedy generation: give temperature too")
         checks.expect("seed", seed, "at least 0") { $0 >= 0 }
-        return checks.problems
-            + BaseModelChecks.problems(quantBlockSize: quantBlockSize, threads: threads)
+        return base.problems + checks.problems
     }
 }
