@@ -64,6 +64,9 @@ let targets: [Target] = [
             "PEFTLayers", "PEFTData", "PEFTTokenizers", "Torch",
         ]),
     .executableTarget(name: "PEFTCommand", dependencies: ["PEFT"], swiftSettings: strict),
+    .executableTarget(
+        name: "FineTuneModel", dependencies: ["PEFT"], path: "Examples/FineTuneModel",
+        swiftSettings: strict),
 
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     tests("TorchTests", ["Torch"]),
