@@ -67,6 +67,28 @@ struct AccumulateHook final : public PostAccumulateGradHook {
   const CTorchAccumulateHook hook;
 };
 
+// Takes the gradient hooks of leaves away and gives them back: libtorch would run them on every part of a gradient
+// that a pullback computes, and again when the whole arrives.
+class HooksAside {
+ public:
+  explicit HooksAside(const variable_list &tensors) {
+    for (const auto &tensor : tensors) {
+      if (!tensor.is_leaf() || !tensor.requires_grad()) continue;
+      leaves.push_back(tensor);
+      hooks.emplace_back().swap(impl::hooks(tensor));
+    }
+  }
+  ~HooksAside() {
+    for (size_t i = leaves.size(); i-- > 0;) hooks[i].swap(impl::hooks(leaves[i]));
+  }
+  HooksAside(const HooksAside &) = delete;
+  HooksAside &operator=(const HooksAside &) = delete;
+
+ private:
+  variable_list leaves;
+  std::vector<std::vector<std::unique_ptr<FunctionPreHook>>> hooks;
+};
+
 void attach(const std::shared_ptr<Context> &owner, const char *name, const variable_list &inputs,
             const variable_list &outputs, CTorchPullback pullback) {
   const bool needed = c10::GradMode::is_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const auto &input) {
@@ -118,9 +140,12 @@ int32_t ctorch_autograd_backward(const CTorchTensor *outputs, const CTorchTensor
 }
 
 int32_t ctorch_autograd_gradients(const CTorchTensor *outputs, const CTorchTensor *gradients, int32_t numOutputs,
-                                  const CTorchTensor *inputs, int32_t numInputs, bool retain, CTorchTensor *result) {
-  CTORCH_TRY(auto values = grad(list(outputs, numOutputs), list(inputs, numInputs), list(gradients, numOutputs),
-                                retain, /*create_graph=*/false, /*allow_unused=*/true);
+                                  const CTorchTensor *inputs, int32_t numInputs, bool retain, bool runHooks,
+                                  CTorchTensor *result) {
+  CTORCH_TRY(const variable_list leaves = list(inputs, numInputs);
+             const HooksAside aside(runHooks ? variable_list() : leaves);
+             auto values = grad(list(outputs, numOutputs), leaves, list(gradients, numOutputs), retain,
+                                /*create_graph=*/false, /*allow_unused=*/true);
              for (int32_t i = 0; i < numInputs; i++) result[i] = makeHandleOrNull(std::move(values[i])));
 }
 

@@ -41,6 +41,21 @@
 
 using namespace ctorch;
 
+namespace {
+
+// The flash kernel checks neither; it reads elsewhere.
+void checkAttention(const at::Tensor &query, const at::Tensor &key, const at::Tensor &value) {
+  TORCH_CHECK(query.dim() == 4 && key.dim() == 4, "query, key and value need 4 dimensions");
+  TORCH_CHECK(query.size(0) == key.size(0) && query.size(1) == key.size(1) && query.size(3) == key.size(3),
+              "query and key differ in batch, heads or head size");
+  TORCH_CHECK(key.sizes() == value.sizes(), "key and value differ in shape");
+}
+
+// The flash kernel takes any strides but expects the elements of a head side by side.
+at::Tensor withDenseRows(const at::Tensor &value) { return value.stride(-1) == 1 ? value : value.contiguous(); }
+
+}  // namespace
+
 #define CTORCH_UNARY(family, name) \
   int32_t ctorch_##family##_##name(CTorchTensor value, CTorchTensor *out) { CTORCH_MAKE(at::name(tensor(value))); }
 #define CTORCH_BINARY(family, name)                                                                  \
@@ -173,17 +188,21 @@ int32_t ctorch_nn_cross_entropy(CTorchTensor logits, CTorchTensor targets, bool 
 }
 int32_t ctorch_nn_attention(CTorchTensor query, CTorchTensor key, CTorchTensor value, bool causal, double scale,
                             CTorchTensor *out, CTorchTensor *logSumExp) {
-  CTORCH_TRY(auto [output, statistics] = at::_scaled_dot_product_flash_attention_for_cpu(
-                 tensor(query), tensor(key), tensor(value), 0.0, causal, {}, scale);
+  CTORCH_TRY(checkAttention(tensor(query), tensor(key), tensor(value));
+             auto [output, statistics] = at::_scaled_dot_product_flash_attention_for_cpu(
+                 withDenseRows(tensor(query)), withDenseRows(tensor(key)), withDenseRows(tensor(value)), 0.0, causal,
+                 {}, scale);
              *out = makeHandle(std::move(output)); *logSumExp = makeHandle(std::move(statistics)));
 }
 int32_t ctorch_nn_attention_backward(CTorchTensor gradient, CTorchTensor query, CTorchTensor key, CTorchTensor value,
                                      CTorchTensor output, CTorchTensor logSumExp, bool causal, double scale,
                                      CTorchTensor *queryGradient, CTorchTensor *keyGradient,
                                      CTorchTensor *valueGradient) {
-  CTORCH_TRY(auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-                 tensor(gradient), tensor(query), tensor(key), tensor(value), tensor(output), tensor(logSumExp), 0.0,
-                 causal, {}, scale);
+  CTORCH_TRY(checkAttention(tensor(query), tensor(key), tensor(value));
+             TORCH_CHECK(tensor(gradient).sizes() == tensor(query).sizes(), "gradient and query differ in shape");
+             auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+                 withDenseRows(tensor(gradient)), withDenseRows(tensor(query)), withDenseRows(tensor(key)),
+                 withDenseRows(tensor(value)), tensor(output), tensor(logSumExp), 0.0, causal, {}, scale);
              *queryGradient = makeHandle(std::move(dq)); *keyGradient = makeHandle(std::move(dk));
              *valueGradient = makeHandle(std::move(dv)));
 }

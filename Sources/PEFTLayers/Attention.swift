@@ -23,6 +23,7 @@ public enum Attention {
     public static func causal(
         query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, scale: Double
     ) throws(TorchError) -> Tensor {
+        try requireFit(query, key, value, numQueries: layout.numTokens, numKeys: layout.numTokens)
         let outputs = try Autograd.node("attention", inputs: [query, key, value]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let inputs = Inputs(
@@ -58,6 +59,7 @@ public enum Attention {
     public static func newest(
         query: Tensor, key: Tensor, value: Tensor, scale: Double
     ) throws(TorchError) -> Tensor {
+        try requireFit(query, key, value, numQueries: 1, numKeys: key.shape.first ?? 0)
         let numTokens = key.shape[0]
         let group = query.shape[1] / key.shape[1]
         let all = SequenceLayout.Run(firstToken: 0, count: 1, length: numTokens)
@@ -66,6 +68,24 @@ public enum Attention {
             key: segmentsFirst(key, all, repeatedBy: group),
             value: segmentsFirst(value, all, repeatedBy: group), isCausal: false, scale: scale)
         return try tokensFirst(result.output)
+    }
+
+    /// Refuses what would otherwise be cut short or repeated without a word.
+    private static func requireFit(
+        _ query: Tensor, _ key: Tensor, _ value: Tensor, numQueries: Int, numKeys: Int
+    ) throws(TorchError) {
+        let (queries, keys) = (query.shape, key.shape)
+        guard queries.count == 3, keys.count == 3, keys == value.shape, queries[0] == numQueries,
+            keys[0] == numKeys, keys[1] > 0, queries[1].isMultiple(of: keys[1]),
+            queries[2] == keys[2]
+        else {
+            throw TorchError(
+                operation: "attention", operands: [query, key, value].map(\.summary),
+                message: """
+                    expected a query [\(numQueries), H, D], key and value [\(numKeys), G, D], \
+                    H a multiple of G
+                    """)
+        }
     }
 
     private struct Inputs {

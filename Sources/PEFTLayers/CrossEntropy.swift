@@ -14,7 +14,7 @@ public struct TokenLosses {
 /// slice's gradient is computed with its loss; positions without a target cost nothing.
 public enum CrossEntropy {
     /// Tokens of a slice: 128 x 49,152 float32 logits are 25 MB; larger slices were not faster.
-    static let sliceLength = 128
+    package static let sliceLength = 128
 
     /// Computes the loss of hidden states.
     ///
@@ -22,7 +22,7 @@ public enum CrossEntropy {
     ///   - hiddenStates: `[tokens, hidden]`.
     ///   - targets: the token to predict at each position, or a negative number for none; `[tokens]`.
     ///   - parameters: every tensor requiring grad that `head` captures.
-    ///   - head: hidden states to logits, `[n, hidden] -> [n, vocabulary]`.
+    ///   - head: hidden states in their ``DType/forProducts`` to logits, `[n, hidden] -> [n, vocabulary]`.
     /// - Returns: sum and parts; both empty sums if there is no target.
     /// - Throws: `TorchError` of the head, or if a target is not in the vocabulary.
     /// - Memory: five slices of logits; the gradient of the selected hidden states until backward.
@@ -90,7 +90,7 @@ public enum CrossEntropy {
                 let wide = try leaf.to(leaf.dtype.forProducts)
                 let loss = try head(wide).to(.float32).crossEntropy(labels)
                 let gradients = try Autograd.gradients(
-                    of: [loss.sum()], withRespectTo: [leaf] + parameters)
+                    of: [loss.sum()], withRespectTo: [leaf] + parameters, runsHooks: false)
                 return (loss, gradients)
             }
             losses.append(try loss.detach())

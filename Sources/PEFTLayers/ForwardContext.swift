@@ -29,14 +29,17 @@ public struct SequenceLayout: Sendable, Equatable {
     }
 
     /// Consecutive segments of one length, which attention takes in one call.
-    struct Run {
-        let firstToken: Int
-        let count: Int
-        let length: Int
+    package struct Run {
+        /// Where the first segment starts.
+        package let firstToken: Int
+        /// The number of segments.
+        package let count: Int
+        /// The length of each segment.
+        package let length: Int
     }
 
     /// The segments as runs of equal length, in order.
-    var runs: [Run] {
+    package var runs: [Run] {
         var runs: [Run] = []
         var token = 0
         for length in segmentLengths {

@@ -37,6 +37,16 @@ public final class KeyValueCache {
             } else {
                 entry = Layer(keys: try keys.narrow(0, 0, 0), values: try values.narrow(0, 0, 0))
             }
+            guard keys.shape == values.shape,
+                keys.shape.dropFirst() == entry.keys.shape.dropFirst()
+            else {
+                throw TorchError(
+                    operation: "cache", operands: [keys.summary, values.summary],
+                    message: """
+                        layer \(layer) holds keys and values of shape \
+                        \([entry.count] + entry.keys.shape.dropFirst()); expected more tokens of it
+                        """)
+            }
             if entry.count + added > entry.keys.shape[0] {
                 let capacity = max(64, entry.count + added, 2 * entry.keys.shape[0])
                 entry.keys = try Self.grown(entry.keys, to: capacity)

@@ -63,13 +63,11 @@ public final class DenseWeight: LinearWeight {
     /// Bytes of the elements.
     public var sizeBytes: Int { parameter.value.sizeBytes }
 
-    /// `y = x W^T`, computed in the weight's dtype if that is the wider one.
+    /// `y = x W^T`; input or weight may already be in the dtype that the other's products are computed in.
     public func apply(to input: Tensor) throws(TorchError) -> Tensor {
-        let dtype = parameter.value.dtype
-        guard dtype == input.dtype.forProducts, dtype != input.dtype else {
-            return try input.linear(parameter.value)
-        }
-        return try input.to(dtype).linear(parameter.value).to(input.dtype)
+        let (value, product) = (parameter.value, input.dtype.forProducts)
+        guard value.dtype.forProducts == product else { return try input.linear(value) }
+        return try input.to(product).linear(value.to(product)).to(input.dtype)
     }
 
     /// The weight in the dtype of products; a trainable one stays, since its gradient must reach it.

@@ -19,7 +19,8 @@ public struct RotaryEmbedding {
     public init(headDim: Int, theta: Double) throws(TorchError) {
         precondition(headDim.isMultiple(of: 2), "rotary embedding needs an even head size")
         // As transformers computes them: in float32, the exponent first.
-        let exponents = try Tensor.arange(headDim / 2).to(.float32) * (2 / Double(headDim))
+        let channels = try Tensor.arange(headDim / 2).to(.float32) * 2
+        let exponents = try channels / Tensor.full([1], Double(headDim))
         let logTheta = try Tensor.full([1], theta)
         inverseFrequencies = try Tensor.ones([1]) / logTheta.raised(to: exponents)
     }

@@ -107,17 +107,22 @@ extension Autograd {
         let saved = try input.detach()
         let outputs = try node("recomputed", inputs: [input] + parameters) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
-            let output = try body(saved)
+            // An alias, so that a body that returns its input does not make the node hold its own output.
+            let output = try body(saved.detach())
             return (
                 [output],
                 { outputGradients throws(TorchError) in
-                    try withGradEnabled(true) { () throws(TorchError) -> [Tensor?] in
+                    guard outputGradients[0] != nil else {
+                        return [nil] + parameters.map { _ in nil }
+                    }
+                    return try withGradEnabled(true) { () throws(TorchError) -> [Tensor?] in
                         let leaf = try saved.detach()
                         try leaf.setRequiresGrad(inputNeedsGrad)
                         let output = try body(leaf)
                         let wanted = (inputNeedsGrad ? [leaf] : []) + parameters
                         let gradients = try Autograd.gradients(
-                            of: [output], gradients: outputGradients, withRespectTo: wanted)
+                            of: [output], gradients: outputGradients, withRespectTo: wanted,
+                            runsHooks: false)
                         return inputNeedsGrad ? gradients : [nil] + gradients
                     }
                 }

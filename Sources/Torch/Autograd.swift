@@ -28,11 +28,12 @@ public enum Autograd {
     ///   - gradients: one for each output; nil means 1, for scalars only.
     ///   - inputs: tensors that require grad.
     ///   - retainGraph: keeps what the nodes saved for another backward.
+    ///   - runsHooks: whether gradient hooks of leaves see these gradients; false in a pullback, whose result passes them later.
     /// - Returns: one for each input; nil where no output depends on it.
     /// - Throws: `TorchError` if an output has no graph, or a pullback's error.
     public static func gradients(
         of outputs: [Tensor], gradients: [Tensor?]? = nil, withRespectTo inputs: [Tensor],
-        retainGraph: Bool = false
+        retainGraph: Bool = false, runsHooks: Bool = true
     ) throws(TorchError) -> [Tensor?] {
         try requireGraph(outputs)
         let outputHandles: [OpaquePointer?] = outputs.map(\.handle)
@@ -42,7 +43,7 @@ public enum Autograd {
         var result = [OpaquePointer?](repeating: nil, count: inputs.count)
         let status = ctorch_autograd_gradients(
             outputHandles, gradientHandles, Int32(outputs.count), inputHandles,
-            Int32(inputs.count), retainGraph, &result)
+            Int32(inputs.count), retainGraph, runsHooks, &result)
         withExtendedLifetime(given) {}
         try check("gradients", outputs, status)
         return result.map { $0.map(Tensor.init(owning:)) }

@@ -28,6 +28,7 @@ public struct FlashAttention {
         let (q, k, v) = (try query.to(product), try key.to(product), try value.to(product))
         let status = ctorch_nn_attention(
             q.handle, k.handle, v.handle, isCausal, scale, &output, &logSumExp)
+        withExtendedLifetime((q, k, v)) {}
         try check("attention", [query, key, value], status)
         guard let output, let logSumExp else { throw TorchError.last("attention", []) }
         self.output = try Tensor(owning: output).to(query.dtype)

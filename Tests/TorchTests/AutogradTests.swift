@@ -161,6 +161,23 @@ import Torch
     }
 }
 
+@Suite struct FlashAttentionTests {
+    @Test(arguments: [[1, 3, 4, 4], [2, 2, 4, 4], [1, 2, 4, 6], [2, 4, 4]])
+    func shapesThatDoNotFitAreAnError(shape: [Int]) throws {
+        let query = try Tensor.ones([1, 2, 4, 4])
+        let other = try Tensor.ones(shape)
+        let error = #expect(throws: TorchError.self) {
+            _ = try FlashAttention(
+                query: query, key: other, value: other, isCausal: true, scale: 1)
+        }
+        #expect(error?.operation == "attention")
+        #expect(throws: TorchError.self) {
+            _ = try FlashAttention(
+                query: query, key: query, value: other, isCausal: true, scale: 1)
+        }
+    }
+}
+
 @Suite struct HookTests {
     @Test func gradientHookSeesAndReplaces() throws {
         let x = try Tensor([1, 2] as [Float], shape: [2])
@@ -177,6 +194,30 @@ import Torch
         try x.setGrad(nil)
         try (x * 3).sum().backward()
         #expect(try x.grad?.floats() == [3, 3])
+    }
+
+    /// The inner backward of a recomputed block must not run it on its own.
+    @Test func gradientHookRunsOnceUnderRecomputation() throws {
+        let x = try Tensor([1, 2] as [Float], shape: [2])
+        let w = try Tensor([3, 4] as [Float], shape: [2])
+        try w.setRequiresGrad(true)
+        var numCalls = 0
+        try w.addGradientHook { gradient throws(TorchError) in
+            numCalls += 1
+            return try gradient * 10
+        }
+        let output = try Autograd.recomputed(input: x, parameters: [w]) {
+            outer throws(TorchError) in
+            try Autograd.recomputed(input: outer, parameters: [w]) { inner throws(TorchError) in
+                try inner * w
+            }
+        }
+        try output.sum().backward()
+        #expect(numCalls == 1)
+        #expect(try w.grad?.floats() == [10, 20])
+        // The hook is there again for gradients that are asked for.
+        let gradients = try Autograd.gradients(of: [(x * w).sum()], withRespectTo: [w])
+        #expect(try gradients[0]?.floats() == [10, 20])
     }
 
     @Test func accumulateHookRunsAfterTheGradientIsThere() throws {

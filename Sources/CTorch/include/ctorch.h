@@ -148,9 +148,10 @@ int32_t ctorch_autograd_get_grad(CTorchTensor tensor, CTorchTensor *out);  // *o
 int32_t ctorch_autograd_set_grad(CTorchTensor tensor, CTorchTensor gradient);  // NULL clears
 int32_t ctorch_autograd_backward(const CTorchTensor *outputs, const CTorchTensor *gradients, int32_t count,
                                  bool retain);
-// result[i] = NULL: output does not depend on input i.
+// result[i] = NULL: output does not depend on input i. `runHooks` false leaves out the gradient hooks of leaves.
 int32_t ctorch_autograd_gradients(const CTorchTensor *outputs, const CTorchTensor *gradients, int32_t numOutputs,
-                                  const CTorchTensor *inputs, int32_t numInputs, bool retain, CTorchTensor *result);
+                                  const CTorchTensor *inputs, int32_t numInputs, bool retain, bool runHooks,
+                                  CTorchTensor *result);
 // Writes one owned handle (or NULL) per forward input to `inputGradients`.
 typedef int32_t (*CTorchPullback)(void *context, const CTorchTensor *outputGradients, int32_t numOutputs,
                                   CTorchTensor *inputGradients, int32_t numInputs);

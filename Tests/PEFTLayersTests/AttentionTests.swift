@@ -1,0 +1,171 @@
+import PEFTLayers
+import TestSupport
+import Testing
+import Torch
+
+@Suite struct AttentionTests {
+    /// Heads and segments of a batch.
+    struct Case: CustomTestStringConvertible {
+        let heads: Int
+        let keyValueHeads: Int
+        let headDim: Int
+        let lengths: [Int]
+
+        var testDescription: String { "\(heads)/\(keyValueHeads) x \(headDim), \(lengths)" }
+        var layout: SequenceLayout { SequenceLayout(segmentLengths: lengths) }
+        var scale: Double { 1 / Double(headDim).squareRoot() }
+
+        /// Query, key, value.
+        func inputs(seed: UInt64 = 1) throws -> [Tensor] {
+            let numTokens = layout.numTokens
+            return try [
+                .random([numTokens, heads, headDim], seed: seed),
+                .random([numTokens, keyValueHeads, headDim], seed: seed + 1),
+                .random([numTokens, keyValueHeads, headDim], seed: seed + 2),
+            ]
+        }
+
+        func causal(_ inputs: [Tensor]) throws -> Tensor {
+            try Attention.causal(
+                query: inputs[0], key: inputs[1], value: inputs[2], layout: layout, scale: scale)
+        }
+
+        /// Scores, mask, softmax, sum: segment by segment in plain operations.
+        func reference(_ inputs: [Tensor]) throws -> Tensor {
+            let group = heads / keyValueHeads
+            let shared = try Tensor((0..<heads).map { Int64($0 / group) }, shape: [heads])
+            var outputs: [Tensor] = []
+            var start = 0
+            for length in lengths {
+                let query = try inputs[0].narrow(0, start, length).transposed(0, 1)
+                let key = try inputs[1].narrow(0, start, length).indexSelected(1, shared)
+                let value = try inputs[2].narrow(0, start, length).indexSelected(1, shared)
+                let scores = try query.matmul(key.permuted([1, 2, 0])) * scale
+                let weights = try (scores + mask(length)).softmax()
+                outputs.append(try weights.matmul(value.transposed(0, 1)).transposed(0, 1))
+                start += length
+            }
+            return try .concatenated(outputs)
+        }
+
+        private func mask(_ length: Int) throws -> Tensor {
+            let values = (0..<length).flatMap { row in
+                (0..<length).map { $0 <= row ? 0 : -Float.infinity }
+            }
+            return try Tensor(values, shape: [length, length])
+        }
+    }
+
+    static let cases = [
+        Case(heads: 1, keyValueHeads: 1, headDim: 2, lengths: [1]),
+        Case(heads: 4, keyValueHeads: 2, headDim: 8, lengths: [5]),
+        Case(heads: 6, keyValueHeads: 2, headDim: 4, lengths: [3, 3, 3]),
+        Case(heads: 9, keyValueHeads: 3, headDim: 6, lengths: [1, 7, 7, 2, 1, 1]),
+        Case(heads: 3, keyValueHeads: 3, headDim: 5, lengths: [4, 1, 1, 4]),
+        Case(heads: 8, keyValueHeads: 1, headDim: 16, lengths: [33, 130]),
+        // Longer than the kernel's blocks of queries and of keys.
+        Case(heads: 2, keyValueHeads: 1, headDim: 64, lengths: [1100, 2]),
+    ]
+
+    @Test(arguments: cases)
+    func outputAndGradientsAreThoseOfMaskedSoftmax(_ shape: Case) throws {
+        let inputs = try shape.inputs()
+        let found = try Differentiated(inputs) { try shape.causal($0) }
+        let expected = try Differentiated(inputs) { try shape.reference($0) }
+        try found.expectClose(to: expected)
+    }
+
+    @Test(arguments: cases)
+    func bfloat16KeepsItsDTypeAndIsNearFloat32(_ shape: Case) throws {
+        let inputs = try shape.inputs().map { try $0.to(.bfloat16) }
+        let found = try Differentiated(inputs) { try shape.causal($0) }
+        let expected = try Differentiated(inputs.map { try $0.to(.float32) }) {
+            try shape.reference($0)
+        }
+        #expect(found.output.dtype == .bfloat16)
+        #expect(found.gradients.allSatisfy { $0?.dtype == .bfloat16 })
+        try found.expectClose(
+            to: expected, output: Tolerance.bfloat16, gradient: Tolerance.bfloat16)
+    }
+
+    /// A sum's gradient is one number expanded, and a transposed tensor has strides of its own.
+    @Test func stridesDoNotMatter() throws {
+        let shape = Case(heads: 4, keyValueHeads: 2, headDim: 6, lengths: [5, 5, 3])
+        func run(_ attend: ([Tensor]) throws -> Tensor) throws -> [Tensor?] {
+            let leaves = try shape.inputs().map { try $0.transposed(0, 2).contiguous() }
+            for leaf in leaves { try leaf.setRequiresGrad(true) }
+            try attend(leaves.map { try $0.transposed(0, 2) }).sum().backward()
+            return leaves.map(\.grad)
+        }
+        let found = try run(shape.causal)
+        for (gradient, expected) in zip(found, try run(shape.reference)) {
+            let expected = try #require(expected)
+            // The queries' gradient of a sum of softmax-weighted means is small, the values' is not.
+            try expectClose(#require(gradient), expected, Tolerance.gradient)
+        }
+    }
+
+    @Test func gradientsOfSomeInputsOnly() throws {
+        let shape = Case(heads: 4, keyValueHeads: 2, headDim: 6, lengths: [5, 2])
+        let inputs = try shape.inputs()
+        let all = try Differentiated(inputs) { try shape.causal($0) }
+        let some = try Differentiated(inputs, isTrainable: [true, false, true]) {
+            try shape.causal($0)
+        }
+        #expect(some.gradients[1] == nil)
+        try expectClose(#require(some.gradients[0]), #require(all.gradients[0]))
+        try expectClose(#require(some.gradients[2]), #require(all.gradients[2]))
+    }
+
+    @Test func tokenSeesItsOwnSegmentAndNothingLater() throws {
+        let shape = Case(heads: 2, keyValueHeads: 1, headDim: 4, lengths: [4, 5, 4])
+        let inputs = try shape.inputs()
+        let before = try shape.causal(inputs)
+        // Token 6 is the third of the second segment.
+        for input in inputs {
+            try input.narrow(0, 6, 1).fillInPlace(9)
+        }
+        let after = try shape.causal(inputs)
+        for token in 0..<13 {
+            let isEqual = try before.select(0, token).isEqual(to: after.select(0, token))
+            #expect(isEqual == !(6..<9).contains(token), "token \(token)")
+        }
+    }
+
+    @Test(arguments: [DType.float32, .bfloat16])
+    func newestTokenAttendsAsTheLastOfAll(dtype: DType) throws {
+        let shape = Case(heads: 6, keyValueHeads: 2, headDim: 10, lengths: [71])
+        let inputs = try shape.inputs().map { try $0.to(dtype) }
+        let found = try Attention.newest(
+            query: inputs[0].narrow(0, 70, 1), key: inputs[1], value: inputs[2],
+            scale: shape.scale)
+        let expected = try shape.causal(inputs).narrow(0, 70, 1)
+        #expect(found.dtype == dtype)
+        try expectClose(
+            found, expected, dtype == .float32 ? Tolerance.float32 : Tolerance.bfloat16)
+    }
+
+    @Test(arguments: [
+        // Query, key and value heads; tokens of the three; tokens of the layout.
+        ([3, 2, 2], [4, 4, 4], 4), ([2, 3, 3], [4, 4, 4], 4), ([4, 2, 4], [4, 4, 4], 4),
+        ([2, 2, 2], [4, 4, 4], 5), ([2, 2, 2], [4, 4, 4], 3), ([2, 2, 2], [4, 3, 4], 4),
+        ([2, 2, 2], [4, 4, 5], 4),
+    ])
+    func shapesThatDoNotFitAreAnError(heads: [Int], tokens: [Int], numTokens: Int) throws {
+        let inputs = try zip(heads, tokens).map { try Tensor.ones([$1, $0, 4]) }
+        #expect(throws: TorchError.self) {
+            _ = try Attention.causal(
+                query: inputs[0], key: inputs[1], value: inputs[2],
+                layout: SequenceLayout(segmentLengths: [numTokens]), scale: 1)
+        }
+    }
+
+    @Test(arguments: [([3, 2, 2], 4), ([2, 3, 3], 4), ([2, 2, 1], 4), ([2, 2, 2], 5)])
+    func newestRefusesShapesThatDoNotFit(heads: [Int], numValues: Int) throws {
+        #expect(throws: TorchError.self) {
+            _ = try Attention.newest(
+                query: .ones([1, heads[0], 4]), key: .ones([4, heads[1], 4]),
+                value: .ones([numValues, heads[2], 4]), scale: 1)
+        }
+    }
+}

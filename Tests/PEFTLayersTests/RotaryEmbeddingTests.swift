@@ -1,0 +1,97 @@
+import Foundation
+import PEFTLayers
+import TestSupport
+import Testing
+import Torch
+
+@Suite struct RotaryEmbeddingTests {
+    private static let layout = SequenceLayout(segmentLengths: [4, 1, 6], firstPosition: 3)
+
+    /// `(a cos t - b sin t, b cos t + a sin t)` in Double.
+    private func reference(
+        _ states: [Float], numHeads: Int, headDim: Int, theta: Double, layout: SequenceLayout
+    ) -> [Float] {
+        var result = states
+        let half = headDim / 2
+        for (token, position) in layout.positions.enumerated() {
+            for head in 0..<numHeads {
+                let start = (token * numHeads + head) * headDim
+                for pair in 0..<half {
+                    let angle =
+                        Double(position) * pow(theta, -2 * Double(pair) / Double(headDim))
+                    let (first, second) = (start + pair, start + pair + half)
+                    let (a, b) = (Double(states[first]), Double(states[second]))
+                    result[first] = Float(a * cos(angle) - b * sin(angle))
+                    result[second] = Float(b * cos(angle) + a * sin(angle))
+                }
+            }
+        }
+        return result
+    }
+
+    @Test(arguments: [2, 6, 8, 64, 80], [1, 3])
+    func statesAreRotatedByTheirPosition(headDim: Int, numHeads: Int) throws {
+        let rotary = try RotaryEmbedding(headDim: headDim, theta: 10_000)
+        let rotation = try rotary.rotation(for: Self.layout, dtype: .float32)
+        let states = try Tensor.random([11, numHeads, headDim], seed: 1)
+        let expected = reference(
+            try states.floats(), numHeads: numHeads, headDim: headDim, theta: 10_000,
+            layout: Self.layout)
+        try expectClose(rotation(states), Tensor(expected, shape: states.shape))
+    }
+
+    /// The transpose of a rotation rotates back, so the gradient is that of the opposite angle.
+    @Test(arguments: [2, 6, 64])
+    func gradientIsRotatedBack(headDim: Int) throws {
+        let rotary = try RotaryEmbedding(headDim: headDim, theta: 500)
+        let rotation = try rotary.rotation(for: Self.layout, dtype: .float32)
+        let states = try Tensor.random([11, 2, headDim], seed: 2)
+        try states.setRequiresGrad(true)
+        let outputGradient = try Tensor.random([11, 2, headDim], seed: 3)
+        try rotation(states).backward(gradient: outputGradient)
+        try expectClose(
+            rotation(#require(states.grad)), outputGradient, Tolerance.gradient)
+    }
+
+    @Test func positionZeroIsTheIdentity() throws {
+        let rotary = try RotaryEmbedding(headDim: 8, theta: 10_000)
+        let layout = SequenceLayout(segmentLengths: [1, 1, 1])
+        let states = try Tensor.random([3, 2, 8], seed: 4)
+        #expect(try rotary.rotation(for: layout, dtype: .float32)(states).isEqual(to: states))
+    }
+
+    /// transformers divides `2i` by D, which for D = 80 is not `i * (2 / D)` in float32.
+    @Test(arguments: [6, 64, 80, 96])
+    func frequenciesAreRoundedAsInTransformers(headDim: Int) throws {
+        let half = headDim / 2
+        let exponents = try Tensor(
+            (0..<half).map { Float(2 * $0) / Float(headDim) }, shape: [half])
+        let frequencies = try Tensor.ones([1]) / Tensor.full([1], 10_000).raised(to: exponents)
+        let angles = try frequencies * 1000
+        // Rotating (1, 0) gives (cos t, sin t).
+        let ones = try Tensor.concatenated([.ones([1, 1, half]), .zeros([1, 1, half])], dim: 2)
+        let layout = SequenceLayout(segmentLengths: [1], firstPosition: 1000)
+        let found = try RotaryEmbedding(headDim: headDim, theta: 10_000)
+            .rotation(for: layout, dtype: .float32)(ones)
+        let expected = try Tensor.concatenated([angles.cos(), angles.sin()])
+        #expect(try found.floats() == expected.floats())
+    }
+
+    @Test func bfloat16KeepsItsDTypeAndIsNearFloat32() throws {
+        let rotary = try RotaryEmbedding(headDim: 64, theta: 10_000)
+        let states = try Tensor.random([11, 3, 64], seed: 5)
+        let narrow = try rotary.rotation(for: Self.layout, dtype: .bfloat16)
+        let wide = try rotary.rotation(for: Self.layout, dtype: .float32)
+        let found = try Differentiated([states.to(.bfloat16)]) { try narrow($0[0]) }
+        #expect(found.output.dtype == .bfloat16)
+        try found.expectClose(
+            to: Differentiated([states]) { try wide($0[0]) }, output: Tolerance.bfloat16,
+            gradient: Tolerance.bfloat16)
+    }
+
+    @Test func otherNumberOfTokensIsAnError() throws {
+        let rotation = try RotaryEmbedding(headDim: 8, theta: 10_000)
+            .rotation(for: Self.layout, dtype: .float32)
+        #expect(throws: TorchError.self) { _ = try rotation(.zeros([10, 2, 8])) }
+    }
+}
