@@ -73,7 +73,9 @@ let targets: [Target] = [
     tests("PEFTLayersTests", ["PEFTLayers", "Torch"]),
     tests("PEFTQuantizationTests", ["PEFTQuantization", "PEFTLayers", "Torch", "CKernels"]),
     tests("PEFTAdaptersTests", ["PEFTAdapters", "PEFTLayers", "Torch"]),
-    tests("PEFTModelsTests", ["PEFTModels", "PEFTCheckpoints", "PEFTLayers", "Torch"]),
+    tests(
+        "PEFTModelsTests",
+        ["PEFTModels", "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTLayers", "Torch"]),
     tests(
         "PEFTCheckpointsTests",
         [

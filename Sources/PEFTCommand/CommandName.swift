@@ -6,6 +6,14 @@ package enum CommandName: String, CaseIterable, Sendable {
     case inspect
     case tokenize
 
+    /// Whether the command runs a model, for which the process is set up.
+    package var computes: Bool {
+        switch self {
+        case .train, .score, .generate: true
+        case .inspect, .tokenize: false
+        }
+    }
+
     /// The command in a few words.
     package var summary: String {
         switch self {

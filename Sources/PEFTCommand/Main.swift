@@ -8,6 +8,9 @@ enum Main {
     static func main() {
         let process = ProcessInfo.processInfo
         let arguments = Array(process.arguments.dropFirst())
+        if let name = arguments.first.flatMap(CommandName.init(rawValue:)), name.computes {
+            ProcessPolicy.apply(process.environment)
+        }
         let console = Console.process(environment: process.environment)
         let stop = StopRequest()
         let startOfLine = console.isTerminal ? "\n" : ""  // the live line stays where it is

@@ -36,7 +36,9 @@ import Torch
         let weight = try makeWeight(subject)
         let input = try makeInput(subject)
         let output = try weight.apply(to: input)
-        let expected = try input.linear(weight.tensor.dequantized(to: subject.dtype))
+        let product = subject.dtype.forProducts
+        let expected = try input.to(product).linear(weight.tensor.dequantized(to: product))
+            .to(subject.dtype)
         #expect(output.dtype == subject.dtype)
         #expect(output.shape == [5, subject.shape[0]])
         #expect(output.bytes == expected.bytes)
@@ -45,7 +47,8 @@ import Torch
     @Test(arguments: cases)
     func inputGradientEqualsTheDenseOne(_ subject: Case) throws {
         let weight = try makeWeight(subject)
-        let dense = try weight.tensor.dequantized(to: subject.dtype)
+        let product = subject.dtype.forProducts
+        let dense = try weight.tensor.dequantized(to: product)
         let gradient = try Tensor.normal([5, subject.shape[0]], generator: Generator(seed: 3))
             .to(subject.dtype)
         let frozenInput = try makeInput(subject)
@@ -53,7 +56,7 @@ import Torch
         try frozenInput.setRequiresGrad(true)
         try denseInput.setRequiresGrad(true)
         try weight.apply(to: frozenInput).backward(gradient: gradient)
-        try denseInput.linear(dense).backward(gradient: gradient)
+        try denseInput.to(product).linear(dense).to(subject.dtype).backward(gradient: gradient)
         let found = try #require(frozenInput.grad)
         let expected = try #require(denseInput.grad)
         #expect(found.dtype == subject.dtype)

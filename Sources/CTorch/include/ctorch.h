@@ -30,6 +30,8 @@ const char *ctorch_runtime_header_version(void);
 const char *ctorch_runtime_configuration(void);
 int32_t ctorch_runtime_set_num_threads(int32_t count);
 int32_t ctorch_runtime_num_threads(void);
+// Heap allocations of at least so many bytes get pages of their own; without glibc nothing changes.
+void ctorch_runtime_set_separate_pages(int32_t sizeBytes);
 // Whether the processor multiplies bfloat16 itself; if not, libtorch emulates it several times slower than float32.
 bool ctorch_runtime_has_bfloat16_products(void);
 int64_t ctorch_runtime_live_tensors(void);
