@@ -26,7 +26,7 @@ package struct DropoutMask {
         probability: Double, shape: [Int], key: DropoutKey, path: String
     ) throws(TorchError) {
         let numDropped = min(UInt64((probability * 65536).rounded()), 65535)
-        let seed = StableHash.of(key.seed, path, key.step, key.microBatch)
+        let seed = key.seed(for: path)
         kept = try Tensor.empty(shape, dtype: .bool)
         scale = 65536 / Double(65536 - numDropped)
         kept.withUnsafeMutableBytes { bytes in

@@ -1,5 +1,3 @@
-public import Torch
-
 /// The segments of a flattened batch and the position of each token in its segment.
 ///
 /// A batch is one stream of tokens, `[tokens]`; segment boundaries say which tokens see each other. There is no padding.
@@ -71,12 +69,8 @@ public struct DropoutKey: Sendable, Hashable {
         self.microBatch = microBatch
     }
 
-    /// The stream of the layer at a path; the same whenever and in whatever order it is asked for.
-    ///
-    /// - Throws: `TorchError` if libtorch cannot make a generator.
-    public func makeGenerator(for path: String) throws(TorchError) -> Generator {
-        try Generator(seed: StableHash.of(seed, path, step, microBatch))
-    }
+    /// The seed of the layer at a path; the same whenever and in whatever order it is asked for.
+    public func seed(for path: String) -> UInt64 { StableHash.of(seed, path, step, microBatch) }
 }
 
 /// What a forward pass depends on besides its input.

@@ -198,10 +198,9 @@ import Testing
     }
 
     @Test func nearestNameIsStable() {
-        #expect(nearestName(to: "q_prj", among: ["v_proj", "q_proj", "k_proj"]) == "q_proj")
-        #expect(nearestName(to: "x", among: ["b", "a"]) == "a")
-        #expect(nearestName(to: "kitten", among: ["sitting"], atMost: 3) == "sitting")
-        #expect(nearestName(to: "kitten", among: ["sitting"], atMost: 2) == nil)
-        #expect(nearestName(to: "q", among: []) == nil)
+        let names = ["v_proj", "q_proj", "k_proj"]
+        #expect(NearestName.anyway(of: "q_prj", in: names) == "q_proj")
+        #expect(NearestName.anyway(of: "x", in: ["b", "a"]) == "a")
+        #expect(NearestName.anyway(of: "q", in: [] as [String]) == nil)
     }
 }

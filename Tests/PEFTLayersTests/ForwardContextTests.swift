@@ -1,6 +1,5 @@
 import PEFTLayers
 import Testing
-import Torch
 
 @Suite struct SequenceLayoutTests {
     @Test func positionsStartAgainInEachSegment() {
@@ -33,15 +32,11 @@ import Torch
 }
 
 @Suite struct DropoutKeyTests {
-    private func draw(_ key: DropoutKey, _ path: String = "a.b") throws -> [Float] {
-        try Tensor.uniform([8], generator: key.makeGenerator(for: path)).floats()
-    }
+    private let reference = DropoutKey(seed: 1, step: 2, microBatch: 3)
 
-    @Test func equalKeyAndPathDrawEqualNumbers() throws {
-        let key = DropoutKey(seed: 1, step: 2, microBatch: 3)
-        let first = try draw(key)
-        _ = try draw(key, "elsewhere")
-        #expect(try draw(DropoutKey(seed: 1, step: 2, microBatch: 3)) == first)
+    @Test func equalKeyAndPathGiveOneSeed() {
+        let again = DropoutKey(seed: 1, step: 2, microBatch: 3)
+        #expect(again.seed(for: "a.b") == reference.seed(for: "a.b"))
     }
 
     @Test(arguments: [
@@ -51,9 +46,8 @@ import Torch
         (DropoutKey(seed: 1, step: 3, microBatch: 2), "a.b"),
         (DropoutKey(seed: 1, step: 2, microBatch: 3), "a.c"),
     ])
-    func anythingElseDrawsOthers(key: DropoutKey, path: String) throws {
-        let reference = try draw(DropoutKey(seed: 1, step: 2, microBatch: 3))
-        #expect(try Set(draw(key, path)).isDisjoint(with: reference))
+    func anythingElseGivesAnother(key: DropoutKey, path: String) {
+        #expect(key.seed(for: path) != reference.seed(for: "a.b"))
     }
 }
 
