@@ -69,6 +69,9 @@ let targets: [Target] = [
         swiftSettings: strict),
 
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
+    .target(
+        name: "TrainingTestSupport", dependencies: ["PEFT", "TestSupport"],
+        path: "Tests/TrainingTestSupport", swiftSettings: strict),
     tests("TorchTests", ["Torch"]),
     tests("PEFTLayersTests", ["PEFTLayers", "Torch"]),
     tests("PEFTQuantizationTests", ["PEFTQuantization", "PEFTLayers", "Torch", "CKernels"]),
@@ -84,8 +87,8 @@ let targets: [Target] = [
         ]),
     tests("PEFTTokenizersTests", ["PEFTTokenizers"]),
     tests("PEFTDataTests", ["PEFTData", "PEFTTokenizers"]),
-    tests("PEFTTrainingTests", ["PEFT"]),
-    tests("PEFTCommandTests", ["PEFTCommand", "PEFT"]),
+    tests("PEFTTrainingTests", ["PEFT", "TrainingTestSupport"]),
+    tests("PEFTCommandTests", ["PEFTCommand", "PEFT", "TrainingTestSupport"]),
 ]
 
 let package = Package(

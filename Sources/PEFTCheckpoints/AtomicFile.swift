@@ -14,7 +14,18 @@ public final class AtomicFile {
     private var isCommitted = false
 
     /// Creates the temporary file for `url`.
+    ///
+    /// - Throws: `CheckpointError.cannotWrite`, also for a device or pipe, which a rename would replace.
     public init(replacing url: URL) throws(CheckpointError) {
+        var status = stat()
+        if stat(url.path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
+            guard status.st_mode & S_IFMT == S_IFDIR else {
+                throw .cannotWrite(
+                    path: url.path, reason: "it is a device or a pipe",
+                    remedy: "give the path of a file")
+            }
+            throw Self.writeError(path: url.path, code: EISDIR)
+        }
         self.url = url
         temporary = TemporaryName.make(for: url, isHidden: true)
         descriptor = open(temporary.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)

@@ -54,6 +54,17 @@ public struct CheckpointFolder: Hashable, Sendable {
         return CheckpointFolder(url: url, step: step)
     }
 
+    /// Removes the checkpoint: its name goes first, so that no part of it is taken for a checkpoint.
+    ///
+    /// - Throws: `CheckpointError.cannotWrite` if the disk refuses.
+    public func remove() throws(CheckpointError) {
+        let aside = TemporaryName.make(for: url, isHidden: false)
+        guard rename(url.path, aside.path) == 0 else {
+            throw AtomicFile.writeError(path: url.path, code: errno)
+        }
+        try Self.remove(aside)
+    }
+
     /// Removes the temporary files and folders that killed processes left in `directory`.
     ///
     /// A checkpoint that a killed process had moved aside comes back if its successor is not there.
@@ -126,7 +137,7 @@ public struct CheckpointFolder: Hashable, Sendable {
             try FileManager.default.removeItem(at: url)
         } catch {
             throw .cannotWrite(
-                path: url.path, reason: "a file left by a killed run cannot be removed",
+                path: url.path, reason: "it cannot be removed",
                 remedy: "remove it by hand")
         }
     }

@@ -99,8 +99,8 @@ package struct Command {
     private func score(_ options: ScoreOptions) throws -> Int32 {
         let report = try library.score(options)
         if let path = options.json, path != "-" {
-            try Data((report.json.line + "\n").utf8).write(
-                to: URL(filePath: path), options: .atomic)
+            try AtomicFile.write(
+                Data((report.json.line + "\n").utf8), to: URL(filePath: path))
         }
         console.printLine(
             options.json == "-"

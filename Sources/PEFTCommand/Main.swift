@@ -6,6 +6,7 @@ import PEFT
 enum Main {
     /// Runs the command line and exits with its status.
     static func main() {
+        signal(SIGXFSZ, SIG_IGN)  // a file over the size limit is an error with a message
         let process = ProcessInfo.processInfo
         let arguments = Array(process.arguments.dropFirst())
         if let name = arguments.first.flatMap(CommandName.init(rawValue:)), name.computes {

@@ -37,7 +37,10 @@ public enum FineTune {
         let heldOut = try config.evalData.map { try readRows($0, base, config, report) }
         let batches = try BatchSchedule(dataset: data, options: config.batches)
 
-        let adapted = try makeAdapted(base, config)
+        let settings = config.mathematicalSettings
+        let digest = data.digest
+        try checkpoint?.requireMatch(settings: settings, dataDigest: digest)
+        let adapted = try makeAdapted(base, config, checkpoint)
         report(.loaded(adapted.description(loadSeconds: (clock.now - start).seconds)))
         let ready = try ReadyModel(
             checking: adapted, execution: config.execution,
@@ -46,12 +49,10 @@ public enum FineTune {
             .gradientCheck(
                 GradientCheck(numTensors: ready.trainableParameters.count, loss: ready.sampleLoss)))
 
-        let settings = config.mathematicalSettings
-        let digest = data.digest
-        try checkpoint?.requireMatch(settings: settings, dataDigest: digest)
         let state =
             checkpoint?.state
             ?? RunCheckpoint.State(step: 0, settings: settings, dataDigest: digest)
+        try output.removeEarlierRun()
         let trainer = try Trainer(
             ready, config: config, batches: batches, heldOut: heldOut, state: state,
             resumed: checkpoint, report: report)
@@ -72,13 +73,13 @@ public enum FineTune {
         return dataset
     }
 
-    /// Attaches a new adapter, or the one to start from.
+    /// Attaches the checkpoint's adapter, the one to start from, or a new one.
     private static func makeAdapted(
-        _ base: BaseModel, _ config: FineTuneConfig
+        _ base: BaseModel, _ config: FineTuneConfig, _ checkpoint: RunCheckpoint?
     ) throws -> AdaptedModel {
-        guard let path = config.adapter else {
+        guard let folder = checkpoint?.folder ?? config.adapter.map({ URL(filePath: $0) }) else {
             return try AdaptedModel(base, adapter: config.lora, seed: UInt64(config.seed))
         }
-        return try AdaptedModel(base, loading: URL(filePath: path), seed: UInt64(config.seed))
+        return try AdaptedModel(base, loading: folder, seed: UInt64(config.seed))
     }
 }

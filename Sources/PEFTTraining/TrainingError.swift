@@ -8,6 +8,8 @@ public enum TrainingError: Error, Equatable, Sendable {
     case notFinite([String])
     /// The loss of a step is infinite or NaN.
     case lossNotFinite(step: Int, loss: Double, rows: [Int])
+    /// The gradients of a step are infinite or NaN, though its loss is not.
+    case gradientNotFinite(step: Int, norm: Double, rows: [Int])
     /// The run in the output folder was made with other settings.
     case resumeMismatch(checkpoint: String, differences: [SettingDifference])
     /// A state file of a checkpoint does not read.
@@ -60,6 +62,12 @@ extension TrainingError: CustomStringConvertible {
             """
             step \(step): the loss is \(loss) on rows \(Self.list(rows.map(String.init))); the last \
             checkpoint is kept; lower learning_rate, or look at these rows
+            """
+        case .gradientNotFinite(let step, let norm, let rows):
+            """
+            step \(step): the norm of the gradients is \(norm) on rows \
+            \(Self.list(rows.map(String.init))); the last checkpoint is kept; lower learning_rate, \
+            try dtype float32, or look at these rows
             """
         case .resumeMismatch(let checkpoint, let differences):
             """

@@ -27,6 +27,15 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
     }
 
+    /// A rename would replace the device itself, for every program.
+    @Test func deviceIsNotReplaced() {
+        let error = checkpointError { try AtomicFile.write(Data(), to: URL(filePath: "/dev/null")) }
+        #expect(
+            error?.description
+                == "/dev/null: cannot be written: it is a device or a pipe; give the path of a file"
+        )
+    }
+
     @Test func noSpaceLeft() throws {
         let descriptor = open("/dev/full", O_WRONLY)
         defer { close(descriptor) }

@@ -10,6 +10,10 @@ package enum Tolerance {
     package static let bfloat16 = 1e-2
     /// What a process may grow by in 10,000 steps that keep nothing: pages that the allocator splits anew.
     package static let memoryGrowthBytes = 4 << 20
+    /// The loss of a training step computed in another order in float32, relative.
+    package static let trainingLoss = 2e-5
+    /// Adapters of a few steps whose sums were taken in another order; Adam amplifies rounding.
+    package static let trainedAdapter = 2e-3
 
     /// `|found - expected| / |expected|` in the Euclidean norm.
     package static func relativeError(_ found: [Float], _ expected: [Float]) -> Double {

@@ -35,15 +35,21 @@ public enum Score {
     ) throws {
         let model = loaded.base.model
         let execution = ResidentExecution()
-        let tensors = try dataset.sequences.map { sequence in
-            let context = ForwardContext(
-                layout: SequenceLayout(segmentLengths: [sequence.tokens.count]))
-            let ids = try Tensor(sequence.tokens, shape: [sequence.tokens.count]).to(.int64)
-            let logits = try withoutGrad {
-                let hidden = try model.hiddenStates(ids, context: context, execution: execution)
-                return try model.logits(hidden, context: context).to(.float32)
+        // Each row's logits exist while they are written, not longer.
+        let tensors = dataset.sequences.map { sequence in
+            let numTokens = sequence.tokens.count
+            return SafetensorsTensor(
+                name: "logits.\(sequence.row)", shape: [numTokens, model.vocabularySize],
+                dtype: .float32
+            ) {
+                let context = ForwardContext(layout: SequenceLayout(segmentLengths: [numTokens]))
+                let ids = try Tensor(sequence.tokens, shape: [numTokens]).to(.int64)
+                return try withoutGrad {
+                    let hidden = try model.hiddenStates(
+                        ids, context: context, execution: execution)
+                    return try model.logits(hidden, context: context).to(.float32)
+                }
             }
-            return SafetensorsTensor(name: "logits.\(sequence.row)", logits)
         }
         try SafetensorsWriter.write(tensors, to: url)
     }

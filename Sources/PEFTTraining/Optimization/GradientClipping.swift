@@ -1,10 +1,10 @@
-import PEFTLayers
-import Torch
+package import PEFTLayers
+package import Torch
 
 /// Clipping of all gradients together by their global norm.
 ///
 /// - Source: Pascanu et al. 2013; torch 2.13 `torch/nn/utils/clip_grad.py:clip_grad_norm_`.
-enum GradientClipping {
+package enum GradientClipping {
     /// Added to the norm in the quotient, as torch does.
     private static let epsilon = 1e-6
 
@@ -15,7 +15,9 @@ enum GradientClipping {
     ///   - maxNorm: the largest norm that stays; 0 turns clipping off.
     /// - Returns: the norm before clipping, which waits for the device.
     /// - Throws: `TorchError` if libtorch fails.
-    static func clip(_ parameters: [Parameter], maxNorm: Double) throws(TorchError) -> Double {
+    package static func clip(_ parameters: [Parameter], maxNorm: Double) throws(TorchError)
+        -> Double
+    {
         let gradients = parameters.compactMap(\.value.grad)
         guard !gradients.isEmpty else { return 0 }
         var norms: [Tensor] = []

@@ -6,6 +6,10 @@ struct OutputFolder {
     private let url: URL
     private let isResumed: Bool
 
+    private static let adapterAndMetrics = [
+        "adapter_model.safetensors", "adapter_config.json", "metrics.jsonl",
+    ]
+
     /// Makes the folder; refuses one that holds a run unless it is resumed or overwritten.
     ///
     /// - Throws: ``TrainingError/outputExists(folder:)``, or `CheckpointError.cannotWrite`.
@@ -21,15 +25,30 @@ struct OutputFolder {
                 remedy: "choose an output_dir on a disk that can be written")
         }
         try CheckpointFolder.removeStale(in: url)
-        guard !isResumed else { return }
-        let checkpoints = CheckpointFolder.list(in: url).map(\.url)
-        let files = ["adapter_model.safetensors", "adapter_config.json", "metrics.jsonl"]
-            .map { url.appending(path: $0) }.filter { manager.fileExists(atPath: $0.path) }
-        guard config.overwriteOutputDir || (checkpoints + files).isEmpty else {
+        guard
+            isResumed || config.overwriteOutputDir
+                || (earlierFiles.isEmpty && CheckpointFolder.list(in: url).isEmpty)
+        else {
             throw TrainingError.outputExists(folder: url.path)
         }
-        for old in checkpoints + files {
-            try manager.removeItem(at: old)
+    }
+
+    /// The adapter and metrics of a run that is there.
+    private var earlierFiles: [URL] {
+        Self.adapterAndMetrics.map { url.appending(path: $0) }
+            .filter { FileManager.default.fileExists(atPath: $0.path) }
+    }
+
+    /// Removes the run that a new one replaces; called when nothing can refuse the new one any more.
+    ///
+    /// - Throws: an error of the file system, which names the file.
+    func removeEarlierRun() throws {
+        guard !isResumed else { return }
+        for checkpoint in CheckpointFolder.list(in: url) {
+            try checkpoint.remove()
+        }
+        for file in earlierFiles {
+            try FileManager.default.removeItem(at: file)
         }
     }
 

@@ -23,11 +23,16 @@ struct RunCheckpoint {
         var dataDigest: String
         /// The held-out loss before the first step, if it was measured.
         var firstEvalLoss: Double?
+        /// The last evaluation of the held-out rows, if there was one.
+        var lastEvaluation: EvaluationMetrics?
+        /// The loss of the last step.
+        var lastLoss: Double?
     }
 
     /// Where the run was.
     let state: State
-    private let folder: URL
+    /// The checkpoint's folder, which is an adapter folder too.
+    let folder: URL
 
     // MARK: - Writing
 
@@ -50,7 +55,7 @@ struct RunCheckpoint {
         if let limit {
             let all = CheckpointFolder.list(in: directory)
             for old in all.dropLast(max(1, limit)) {
-                try FileManager.default.removeItem(at: old.url)
+                try old.remove()
             }
         }
         return written.url
@@ -93,11 +98,10 @@ struct RunCheckpoint {
         }
     }
 
-    /// Puts adapter and optimizer back to where they were.
+    /// Puts the optimizer back to where it was.
     ///
-    /// - Throws: `CheckpointError` or `AdapterError` naming every tensor that does not fit.
-    func restore(adapter: AdapterSet, optimizer: AdamW) throws {
-        try adapter.read(from: AdapterFolder.read(folder))
+    /// - Throws: `CheckpointError` naming every tensor that does not fit.
+    func restore(_ optimizer: AdamW) throws {
         let file = try SafetensorsFile(folder.appending(path: Self.optimizerName))
         let tensors = try file.tensors(expected: optimizer.stateShapes)
         try withoutGrad {

@@ -51,7 +51,8 @@ public struct TrainStep {
     ///   - step: updates done before, which names the step's dropout.
     ///   - microBatches: at least one target among them.
     /// - Returns: loss, norm and counts.
-    /// - Throws: ``TrainingError/lossNotFinite(step:loss:rows:)`` before anything is updated; `TorchError`.
+    /// - Throws: ``TrainingError/lossNotFinite(step:loss:rows:)`` or
+    ///   ``TrainingError/gradientNotFinite(step:norm:rows:)`` before anything is updated; `TorchError`.
     public func callAsFunction(
         step: Int, microBatches: [TokenBatch]
     ) throws -> Result {
@@ -74,6 +75,11 @@ public struct TrainStep {
             lossSum += sum
         }
         let norm = try GradientClipping.clip(ready.trainableParameters, maxNorm: maxGradNorm)
+        guard norm.isFinite else {
+            try optimizer.clearGradients()
+            throw TrainingError.gradientNotFinite(
+                step: step + 1, norm: norm, rows: microBatches.flatMap(\.rows))
+        }
         let learningRate = schedule.learningRate(updatesDone: step)
         try optimizer.update(learningRate: learningRate)
         try optimizer.clearGradients()

@@ -18,8 +18,6 @@ public final class Trainer {
     private let outputFolder: URL
     private let report: (TrainingEvent) -> Void
     private var state: RunCheckpoint.State
-    private var lastEvalLoss: Double?
-    private var lastLoss = 0.0
 
     /// Prepares a run, from a checkpoint or from the start.
     init(
@@ -36,7 +34,7 @@ public final class Trainer {
         outputFolder = URL(filePath: config.outputDir)
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
         optimizer = try AdamW(ready.trainableParameters, configuration: config.optimizer)
-        try resumed?.restore(adapter: ready.adapted.adapter, optimizer: optimizer)
+        try resumed?.restore(optimizer)
         trainStep = TrainStep(
             ready, optimizer: optimizer,
             schedule: LearningRateSchedule(
@@ -63,7 +61,7 @@ public final class Trainer {
             let result = try trainStep(
                 step: state.step, microBatches: batches.microBatches(step: state.step))
             state.step += 1
-            lastLoss = result.loss
+            state.lastLoss = result.loss
             numTokens += result.numTokens
             meter.add(tokens: result.numTokens)
             try afterStep(result, meter: &meter, log)
@@ -105,15 +103,15 @@ public final class Trainer {
     private func finish(
         _ log: MetricsLog, trainSeconds: Double, numTokens: Int
     ) throws -> RunSummary {
-        if heldOut != nil { _ = try evaluate(log) }
+        if state.lastEvaluation?.step != state.step { _ = try evaluate(log) }
         try writeCheckpoint()
         try ready.adapted.adapter.write(to: outputFolder)
         let summary = RunSummary(
             step: state.step, trainSeconds: trainSeconds,
             tokensPerSecond: Double(numTokens) / max(trainSeconds, .leastNonzeroMagnitude),
-            peakMemoryBytes: MemoryStatistics.current().peakResidentBytes, trainLoss: lastLoss,
-            firstEvalLoss: state.firstEvalLoss, lastEvalLoss: lastEvalLoss,
-            outputDir: config.outputDir)
+            peakMemoryBytes: MemoryStatistics.current().peakResidentBytes,
+            trainLoss: state.lastLoss ?? .nan, firstEvalLoss: state.firstEvalLoss,
+            lastEvalLoss: state.lastEvaluation?.evalLoss, outputDir: config.outputDir)
         report(.finished(summary))
         return summary
     }
@@ -128,7 +126,7 @@ public final class Trainer {
             evalNumTargetTokens: score.numTargetTokens)
         try log.append(metrics.json)
         report(.evaluation(metrics))
-        lastEvalLoss = score.loss
+        state.lastEvaluation = metrics
         return score.loss
     }
 

@@ -1,0 +1,222 @@
+import Foundation
+import PEFT
+import TestSupport
+import Testing
+import TrainingTestSupport
+
+/// `peft train` as a process: signals, resuming, what is on the disk afterwards.
+@Suite(.serialized) struct ProcessTrainTests {
+    private let workspace: Workspace
+    private let flags: [String]
+
+    init() throws {
+        workspace = try Workspace()
+        flags = [
+            "--model", TinyModel.tied, "--data",
+            try workspace.write(rows: TinyRows.make(23, lengths: 2...11)), "--dtype", "float32",
+            "--lora-r", "4", "--lora-dropout", "0.1", "--packing", "--max-length", "24",
+            "--per-device-train-batch-size", "1", "--gradient-accumulation-steps", "2",
+            "--lr-scheduler-type", "constant", "--warmup-steps", "3", "--logging-steps", "1",
+            "--threads", "1",
+        ]
+    }
+
+    private func arguments(_ output: String, _ more: String...) -> [String] {
+        ["train"] + flags + ["--output-dir", workspace.path(output)] + more
+    }
+
+    private func steps(_ output: String) -> [Int] {
+        CheckpointFolder.list(in: URL(filePath: workspace.path(output))).map(\.step)
+    }
+
+    /// Runs to a step without interruption, and compares.
+    private func expectEqualsUninterrupted(_ output: String, steps: Int) throws {
+        let whole = try RunningProgram.run(arguments("whole", "--max-steps", "\(steps)"))
+        #expect(whole.status == 0, "\(whole.err)")
+        let found = try RunFiles.repeatableMetrics(in: workspace.path(output))
+        #expect(found == (try RunFiles.repeatableMetrics(in: workspace.path("whole"))))
+        #expect(found.map { $0["step"] } == (1...steps).map { .int($0) })
+        for name in ["adapter_model.safetensors", "adapter_config.json"] {
+            #expect(
+                try RunFiles.bytes(workspace.path("\(output)/\(name)"))
+                    == RunFiles.bytes(workspace.path("whole/\(name)")), "\(name)")
+        }
+    }
+
+    @Test func printsWhatItDoesAndLeavesItsFiles() throws {
+        let result = try RunningProgram.run(arguments("out", "--max-steps", "3"))
+        #expect(result.status == 0)
+        #expect(result.out == "")
+        let rows = "rows: \(workspace.path("rows.jsonl")): 23 rows, "
+        let lines = result.err.split(separator: "\n").map(String.init)
+        #expect(lines[0].hasPrefix(rows), "\(lines[0])")
+        let beginnings = [
+            "model: llama, ", "adapter: ", "check: all 28 trainable tensors are connected",
+            "base: \(TinyModel.tied) (nf4, block 64, double quantized; compute float32, 1 thread)",
+            "run: 3 steps, output in \(workspace.path("out"))", "step 1/3 ", "step 2/3 ",
+            "step 3/3 ", "checkpoint of step 3: ", "done: 3 steps in ", "adapter: ",
+        ]
+        #expect(lines.count == beginnings.count + 1, "\(result.err)")
+        for (line, beginning) in zip(lines.dropFirst(), beginnings) {
+            #expect(line.hasPrefix(beginning), "\(line)")
+        }
+        #expect(
+            try RunFiles.names(in: workspace.path("out")) == [
+                "README.md", "adapter_config.json", "adapter_model.safetensors", "checkpoint-3",
+                "metrics.jsonl",
+            ])
+    }
+
+    @Test func configFileAndFlagsGiveTheSameRun() throws {
+        let printed = try RunningProgram.run(
+            arguments("flags", "--max-steps", "2", "--print-config"))
+        #expect(printed.status == 0)
+        let file = try workspace.write(printed.out, as: "run.yaml")
+        let byFile = try RunningProgram.run(
+            ["train", "--config", file, "--output-dir", workspace.path("file")])
+        #expect(byFile.status == 0, "\(byFile.err)")
+        try expectEqualsUninterrupted("file", steps: 2)
+    }
+
+    // MARK: - Signals
+
+    @Test(arguments: [SIGINT, SIGTERM])
+    func signalLeavesACheckpointFromWhichTheRunGoesOn(signal: Int32) throws {
+        let endless = arguments(
+            "out", "--max-steps", "1000000", "--save-steps", "0", "--json")
+        let program = try RunningProgram(endless)
+        try program.wait(until: "five steps are done") {
+            program.out.contains(#""event": "step", "step": 5,"#)
+        }
+        program.send(signal)
+        let result = try program.finish()
+        #expect(result.status == 128 + signal, "\(result.err)")
+        #expect(result.err.contains("note: stopping after this step; once more to stop at once"))
+        let step = try #require(steps("out").last)
+        let events = try result.out.split(separator: "\n").map {
+            try #require(try JSONValue(parsing: String($0)).objectValue)
+        }
+        let name = signal == SIGINT ? "SIGINT" : "SIGTERM"
+        #expect(
+            events.last == ["event": "interrupted", "signal": .string(name), "step": .int(step)])
+        #expect(
+            try RunFiles.names(in: workspace.path("out")) == [
+                "checkpoint-\(step)", "metrics.jsonl",
+            ])
+        let last = step + 3
+        let resumed = try RunningProgram.run(
+            arguments("out", "--max-steps", "\(last)", "--resume"))
+        #expect(resumed.status == 0, "\(resumed.err)")
+        try expectEqualsUninterrupted("out", steps: last)
+    }
+
+    /// Killed again and again at random moments, most of them while a checkpoint is written or removed.
+    @Test func killedRunGoesOnFromItsLastCheckpoint() throws {
+        let endless = arguments(
+            "out", "--max-steps", "1000000", "--save-steps", "1", "--save-total-limit", "2",
+            "--resume")
+        var reached = 0
+        for _ in 0..<3 {
+            let program = try RunningProgram(endless)
+            try program.wait(until: "a checkpoint after step \(reached)") {
+                (self.steps("out").last ?? 0) > reached
+            }
+            let delay = UInt32.random(in: 0...20_000)
+            usleep(delay)
+            program.send(SIGKILL)
+            #expect(try program.finish().status == -SIGKILL)
+            let found = steps("out")
+            #expect((1...3).contains(found.count), "after \(delay) microseconds: \(found)")
+            for step in found {
+                #expect(
+                    try RunFiles.names(in: workspace.path("out/checkpoint-\(step)")) == [
+                        "README.md", "adapter_config.json", "adapter_model.safetensors",
+                        "optimizer.safetensors", "run_state.json",
+                    ], "after \(delay) microseconds")
+            }
+            reached = try #require(found.last)
+        }
+        let last = reached + 2
+        let resumed = try RunningProgram.run(
+            arguments("out", "--max-steps", "\(last)", "--save-total-limit", "2", "--resume"))
+        #expect(resumed.status == 0, "\(resumed.err)")
+        let leftOvers = try RunFiles.names(in: workspace.path("out")).filter {
+            $0.contains(".tmp-") || $0.contains(".replaced")
+        }
+        #expect(leftOvers == [])
+        try expectEqualsUninterrupted("out", steps: last)
+    }
+
+    // MARK: - Refusals
+
+    @Test func otherSettingsOrRowsAreRefusedWhenResuming() throws {
+        #expect(try RunningProgram.run(arguments("out", "--max-steps", "2")).status == 0)
+        let before = try RunFiles.bytes(workspace.path("out/adapter_model.safetensors"))
+        let folder = workspace.path("out/checkpoint-2")
+        let settings = try RunningProgram.run(
+            arguments("out", "--max-steps", "3", "--resume", "--seed", "7", "--use-rslora"))
+        #expect(settings.status == 1)
+        #expect(
+            settings.err.hasSuffix(
+                """
+                peft: error: \(folder): cannot resume, these settings change the mathematics of the \
+                run: seed: expected 42, found 7, use_rslora: expected false, found true; use the \
+                same settings, or another output_dir
+
+                """), "\(settings.err)")
+        try workspace.write(rows: TinyRows.make(22, lengths: 2...11))
+        let rows = try RunningProgram.run(arguments("out", "--max-steps", "3", "--resume"))
+        #expect(rows.status == 1)
+        #expect(rows.err.contains("run: data: expected the same rows, found other rows; use the"))
+        #expect(try RunFiles.bytes(workspace.path("out/adapter_model.safetensors")) == before)
+    }
+
+    @Test func aFolderWithARunIsKeptUnlessItIsOverwritten() throws {
+        #expect(try RunningProgram.run(arguments("out", "--max-steps", "2")).status == 0)
+        let refused = try RunningProgram.run(arguments("out", "--max-steps", "1"))
+        #expect(refused.status == 1)
+        #expect(
+            refused.err == """
+                peft: error: \(workspace.path("out")) already holds a run; give --resume to continue \
+                it, --overwrite-output-dir to replace it, or another --output-dir
+
+                """)
+        #expect(steps("out") == [2])
+        let replaced = try RunningProgram.run(
+            arguments("out", "--max-steps", "1", "--overwrite-output-dir"))
+        #expect(replaced.status == 0, "\(replaced.err)")
+        #expect(steps("out") == [1])
+        try expectEqualsUninterrupted("out", steps: 1)
+    }
+
+    // MARK: - A full disk
+
+    /// The limit lets the metrics through and stops the adapter (about 50 kB).
+    @Test func noSpaceForACheckpointIsAnErrorAndLeavesNothingHalfWritten() throws {
+        let result = try RunningProgram.run(
+            arguments("out", "--max-steps", "2"), after: "ulimit -f 8")
+        #expect(result.status == 1, "\(result.err)")
+        let last = try #require(result.err.split(separator: "\n").last)
+        #expect(
+            last.hasPrefix("peft: error: \(workspace.path("out/checkpoint-2.tmp-"))"), "\(last)")
+        #expect(
+            last.hasSuffix(
+                "/adapter_model.safetensors: cannot be written: the file would exceed the size limit "
+                    + "of this process; raise `ulimit -f`"), "\(last)")
+        #expect(try RunFiles.names(in: workspace.path("out")) == ["metrics.jsonl"])
+        let resumed = try RunningProgram.run(arguments("out", "--max-steps", "2", "--resume"))
+        #expect(resumed.status == 0, "\(resumed.err)")
+        try expectEqualsUninterrupted("out", steps: 2)
+    }
+
+    @Test func metricsThatCannotBeWrittenAreAnError() throws {
+        let result = try RunningProgram.run(
+            arguments("out", "--max-steps", "2000", "--save-steps", "0"), after: "ulimit -f 1")
+        #expect(result.status == 1, "\(result.err)")
+        let last = try #require(result.err.split(separator: "\n").last)
+        #expect(
+            last.hasPrefix(
+                "peft: error: \(workspace.path("out/metrics.jsonl")): cannot be written: "),
+            "\(last)")
+    }
+}

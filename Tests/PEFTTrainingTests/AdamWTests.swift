@@ -1,0 +1,149 @@
+import Foundation
+import PEFT
+import PEFTTraining
+import TestSupport
+import Testing
+
+@Suite struct AdamWTests {
+    /// A run of torch's AdamW with gradients that were given.
+    struct Golden: Decodable, Sendable, CustomTestStringConvertible {
+        let name: String
+        let learningRate: Double
+        let lrSchedulerType: String
+        let warmupSteps: Int
+        let weightDecay: Double
+        let maxGradNorm: Double
+        let adamBeta1: Double
+        let adamBeta2: Double
+        let adamEpsilon: Double
+        let learningRates: [Double]
+        let gradNorms: [Double]
+
+        var testDescription: String { name }
+
+        static let all = load([Golden].self, "cases.json")
+    }
+
+    /// Schedules of transformers.
+    struct Rates: Decodable, Sendable, CustomTestStringConvertible {
+        let kind: String
+        let warmupSteps: Int
+        let totalSteps: Int
+        let learningRate: Double
+        let learningRates: [Double]
+
+        var testDescription: String { "\(kind) \(warmupSteps)/\(totalSteps)" }
+
+        static let all = load([Rates].self, "schedules.json")
+    }
+
+    private static func load<Value: Decodable>(_ type: Value.Type, _ name: String) -> Value {
+        do {
+            let data = try Data(contentsOf: Checkout.fixture("optimizer/\(name)"))
+            let decoder = JSONDecoder()
+            decoder.keyDecodingStrategy = .convertFromSnakeCase
+            return try decoder.decode(type, from: data)
+        } catch {
+            preconditionFailure("the fixture optimizer/\(name) does not read: \(error)")
+        }
+    }
+
+    @Test(arguments: Golden.all)
+    func updatesEqualTorch(golden: Golden) throws {
+        let file = try SafetensorsFile(Checkout.fixture("optimizer/\(golden.name).safetensors"))
+        func tensor(_ name: String) throws -> Tensor {
+            try file.tensor(try #require(file.entry(name))).clone()
+        }
+        let parameters = try (0..<3).map {
+            try Parameter(path: "p\($0)", value: tensor("initial.\($0)"), isTrainable: true)
+        }
+        var configuration = AdamW.Configuration()
+        configuration.beta1 = golden.adamBeta1
+        configuration.beta2 = golden.adamBeta2
+        configuration.epsilon = golden.adamEpsilon
+        configuration.weightDecay = golden.weightDecay
+        let optimizer = try AdamW(parameters, configuration: configuration)
+        let kind = try #require(LearningRateScheduler(rawValue: golden.lrSchedulerType))
+        let schedule = LearningRateSchedule(
+            peak: golden.learningRate, kind: kind, warmupSteps: golden.warmupSteps,
+            totalSteps: golden.learningRates.count)
+        for step in golden.learningRates.indices {
+            for (index, parameter) in parameters.enumerated() {
+                try parameter.value.setGrad(try tensor("gradient.\(step).\(index)"))
+            }
+            let norm = try GradientClipping.clip(parameters, maxNorm: golden.maxGradNorm)
+            let expectedNorm = golden.gradNorms[step]
+            #expect(abs(norm - expectedNorm) <= Tolerance.float32 * expectedNorm)
+            let learningRate = schedule.learningRate(updatesDone: step)
+            #expect(abs(learningRate - golden.learningRates[step]) <= 1e-12)
+            try optimizer.update(learningRate: learningRate)
+            try optimizer.clearGradients()
+            #expect(parameters.allSatisfy { $0.value.grad == nil })
+            for (index, parameter) in parameters.enumerated() {
+                let found = try parameter.value.detach().floats()
+                let expected = try tensor("parameter.\(step).\(index)").floats()
+                #expect(
+                    Tolerance.relativeError(found, expected) <= Tolerance.float32,
+                    "step \(step), parameter \(index)")
+            }
+        }
+        #expect(optimizer.step == golden.learningRates.count)
+        let isClipped = golden.gradNorms.map { $0 > golden.maxGradNorm }
+        #expect(golden.maxGradNorm == 0 || Set(isClipped).count == 2, "both ways are tested")
+    }
+
+    @Test(arguments: Rates.all)
+    func learningRatesEqualTransformers(rates: Rates) throws {
+        let kind = try #require(LearningRateScheduler(rawValue: rates.kind))
+        let schedule = LearningRateSchedule(
+            peak: rates.learningRate, kind: kind, warmupSteps: rates.warmupSteps,
+            totalSteps: rates.totalSteps)
+        for (step, expected) in rates.learningRates.enumerated() {
+            #expect(abs(schedule.learningRate(updatesDone: step) - expected) <= 1e-15)
+        }
+    }
+
+    /// `constant` has its warm-up too; transformers ignores `warmup_steps` there without a word.
+    @Test func constantWarmsUp() {
+        let schedule = LearningRateSchedule(
+            peak: 1, kind: .constant, warmupSteps: 4, totalSteps: 10)
+        let found = (0..<6).map { schedule.learningRate(updatesDone: $0) }
+        #expect(found == [0, 0.25, 0.5, 0.75, 1, 1])
+    }
+
+    @Test func restoredStateGoesOnBitExactly() throws {
+        func make() throws -> (Parameter, AdamW) {
+            let parameter = try Parameter(
+                path: "p", value: Tensor([1, -2, 3] as [Float], shape: [3]), isTrainable: true)
+            return (parameter, try AdamW([parameter], configuration: AdamW.Configuration()))
+        }
+        func update(_ parameter: Parameter, _ optimizer: AdamW, _ step: Int) throws {
+            let values = [0.5, -0.1, 0.7].map { Float($0) * Float(step + 1) }
+            try parameter.value.setGrad(try Tensor(values, shape: [3]))
+            try optimizer.update(learningRate: 0.1)
+        }
+        let (whole, optimizer) = try make()
+        for step in 0..<3 { try update(whole, optimizer, step) }
+        let saved = Dictionary(
+            uniqueKeysWithValues: try optimizer.state.map { ($0.name, try $0.tensor.clone()) })
+        let (resumed, other) = try make()
+        try withoutGrad { try resumed.value.copyInPlace(from: whole.value) }
+        try withoutGrad { try other.restore(saved, step: optimizer.step) }
+        for step in 3..<6 {
+            try update(whole, optimizer, step)
+            try update(resumed, other, step)
+        }
+        #expect(try whole.value.detach().floats() == resumed.value.detach().floats())
+        #expect(saved.keys.sorted() == ["p.exp_avg", "p.exp_avg_sq"])
+    }
+
+    @Test func parameterWithoutGradientStays() throws {
+        let parameter = try Parameter(
+            path: "p", value: Tensor.ones([2]), isTrainable: true)
+        var configuration = AdamW.Configuration()
+        configuration.weightDecay = 0.5
+        let optimizer = try AdamW([parameter], configuration: configuration)
+        try optimizer.update(learningRate: 0.1)
+        #expect(try parameter.value.detach().floats() == [1, 1])
+    }
+}
