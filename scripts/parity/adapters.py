@@ -1,6 +1,7 @@
 """Adapters go both ways with PEFT, for every option of LoRA: equal logits, the same tensors, nothing missing or unexpected."""
 
 import json
+import warnings
 
 import numpy
 import torch
@@ -8,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from harness.command import Check, write_token_rows
+from harness.command import Check, write_rows
 from harness.models import peer_logits, random_rows, tiny_llama
 
 BOUND = 1e-4
@@ -58,10 +59,13 @@ def theirs_loads_here(check, name, label, folder, options, rows, plain):
 
 
 def ours_loads_there(check, name, label, folder, options, rows, plain):
-    """An adapter of a run of two steps here, scored here and by PEFT; the file holds what PEFT's model has, no more, no less."""
+    """An adapter of a run of two steps here, scored here and by PEFT; the file holds what PEFT's model trains, no more, no less.
+
+    (PEFT would store the frozen weight of an adapted output head, too, which it reads from the base model as well.)
+    """
     adapter = check.work / f"{label}-ours"
     config = {CONFIG_KEYS.get(key, key): value for key, value in options.items()} | dict(
-        model=str(folder), data=str(write_token_rows(check.work / "train.jsonl", rows)), output_dir=str(adapter),
+        model=str(folder), data=str(write_rows(check.work / "train.jsonl", rows)), output_dir=str(adapter),
         quantize="none", dtype="float32", max_steps=2, learning_rate=0.01, lr_scheduler_type="constant",
         per_device_train_batch_size=2, logging_steps=1)
     path = check.work / f"{label}.json"
@@ -70,8 +74,13 @@ def ours_loads_there(check, name, label, folder, options, rows, plain):
     _, ours = check.score(
         f"{label}-ours", folder, rows, "--adapter", adapter, "--quantize", "none", "--dtype", "float32", logits=True)
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    model = PeftModel.from_pretrained(base, adapter).eval()
-    expected = {key: list(tensor.shape) for key, tensor in get_peft_model_state_dict(model).items()}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = PeftModel.from_pretrained(base, adapter).eval()
+    complaints = [str(warning.message) for warning in caught if "keys" in str(warning.message)]
+    check.equal(f"{name}: PEFT's complaints about keys of our adapter", complaints, [])
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    expected = {key: list(tensor.shape) for key, tensor in state.items()}
     written = {key: list(tensor.shape) for key, tensor in load_file(adapter / "adapter_model.safetensors").items()}
     check.equal(f"{name}: tensors of our adapter", written, expected)
     check.at_least(f"{name}: our adapter changes the logits by", distance(ours, plain), 0.01)

@@ -4,8 +4,10 @@ Importing it keeps the Hugging Face libraries off the network and their progress
 """
 
 import os
+import warnings
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+warnings.filterwarnings("ignore", category=FutureWarning)  # PEFT calls what transformers is about to rename
 
 from transformers.utils import logging  # noqa: E402  (reads the environment)
 

@@ -20,43 +20,57 @@ class Check:
         parser.add_argument("--model", type=pathlib.Path, required=True, help="the demo model, a GGUF file")
         parser.add_argument("--work", type=pathlib.Path, required=True, help="a folder for files made on the way")
         arguments = parser.parse_args()
+        self.name = name
         self.peft = arguments.peft.resolve()
         self.model = arguments.model.resolve()
         self.dequantized = arguments.work.resolve() / "smollm2-float32"
         self.work = arguments.work.resolve() / name
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
-        self.num_failed = 0
+        self.num_compared = self.num_failed = 0
+
+    def report(self, good, text):
+        """Counts a comparison and prints its line."""
+        self.num_compared += 1
+        self.num_failed += not good
+        print(f"{'ok  ' if good else 'FAIL'} {text}", flush=True)
 
     def at_most(self, name, measured, bound):
         """Reports whether `measured` is at most `bound` (a NaN is not)."""
-        good = measured <= bound
-        self.num_failed += not good
-        print(f"{'ok  ' if good else 'FAIL'} {name}: {measured:.3g} vs {bound:.3g}", flush=True)
+        self.report(measured <= bound, f"{name}: {measured:.3g} vs at most {bound:.3g}")
 
     def at_least(self, name, measured, bound):
         """Reports whether `measured` is at least `bound`: that a comparison can tell a difference at all."""
-        good = measured >= bound
-        self.num_failed += not good
-        print(f"{'ok  ' if good else 'FAIL'} {name}: {measured:.3g} vs at least {bound:.3g}", flush=True)
+        self.report(measured >= bound, f"{name}: {measured:.3g} vs at least {bound:.3g}")
 
     def equal(self, name, ours, theirs):
         """Reports whether both are the same."""
         good = ours == theirs
-        self.num_failed += not good
-        print(f"{'ok  ' if good else 'FAIL'} {name}" + ("" if good else f": {ours} vs {theirs}"), flush=True)
+        self.report(good, name if good else f"{name}: {ours} vs {theirs}")
 
-    def attempt(self, name, compare, *arguments):
-        """Calls `compare(check, name, *arguments)`; an exception is reported as a failure, and the check goes on."""
+    def equal_each(self, name, inputs, ours, theirs):
+        """Reports whether both lists of results are the same, and shows the first inputs where they differ."""
+        self.equal(f"{name}: number", (len(ours), len(theirs)), (len(inputs), len(inputs)))
+        different = [case for case in zip(inputs, ours, theirs) if case[1] != case[2]]
+        for text, left, right in different[:3]:
+            self.report(False, f"{name}: {text!r}: {left} vs {right}")
+        self.equal(f"{name}: different, of {len(inputs)}", len(different), 0)
+
+    def attempt(self, name, compare, *arguments, **options):
+        """Calls `compare(check, name, *arguments, **options)`; an exception is reported as a failure, and the check goes on."""
         try:
-            compare(self, name, *arguments)
+            compare(self, name, *arguments, **options)
         except Exception:
-            self.num_failed += 1
-            print(f"FAIL {name}: {traceback.format_exc(limit=-3)}", flush=True)
+            self.report(False, f"{name}: {traceback.format_exc(limit=-3)}")
 
     def finish(self):
-        """Exits with 1 if a comparison failed."""
-        sys.exit(1 if self.num_failed else 0)
+        """Says how many comparisons were made; exits with 1 if one failed or none was made."""
+        print(f"{self.name}: {self.num_compared - self.num_failed} of {self.num_compared} comparisons hold", flush=True)
+        sys.exit(1 if self.num_failed or not self.num_compared else 0)
+
+    def tokenize(self, model, path, *flags):
+        """`peft tokenize` of a file: the token ids of each line."""
+        return [json.loads(line) for line in self.run("tokenize", "--model", model, path, *flags).splitlines()]
 
     def run(self, *arguments):
         """Runs `peft` with the arguments and returns its standard output; an exit status but 0 raises with its messages."""
@@ -67,8 +81,8 @@ class Check:
         return result.stdout
 
     def score(self, name, model, rows, *flags, logits=False):
-        """`peft score` of token rows: (the JSON result, a list of logits arrays if asked for)."""
-        data = write_token_rows(self.work / f"{name}.jsonl", rows)
+        """`peft score` of rows: (the JSON result, a list of logits arrays if asked for)."""
+        data = write_rows(self.work / f"{name}.jsonl", rows)
         out, tensors = self.work / f"{name}.json", self.work / f"{name}.safetensors"
         asked = ["--logits", tensors] if logits else []
         self.run("score", "--model", model, "--data", data, "--json", out, *asked, *flags)
@@ -79,9 +93,16 @@ class Check:
         return result, [arrays[f"logits.{row}"] for row in range(len(rows))]
 
 
-def write_token_rows(path, rows):
-    """Writes rows of token ids as JSON lines and returns the path."""
-    path.write_text("".join(json.dumps({"tokens": list(map(int, row))}) + "\n" for row in rows))
+def bundled_chats(name):
+    """The conversations of a bundled file of examples, `train` or `eval`: a list of messages each."""
+    path = pathlib.Path(__file__).resolve().parents[3] / "Examples" / "wordnet" / f"{name}.jsonl"
+    return [json.loads(line)["messages"] for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_rows(path, rows):
+    """Writes rows, lists of token ids or whole rows as dictionaries, as JSON lines and returns the path."""
+    whole = (row if isinstance(row, dict) else {"tokens": list(map(int, row))} for row in rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in whole))
     return path
 
 

@@ -49,6 +49,11 @@ def peer_logits(model, rows):
 
 def row_loss(model, row):
     """The sum of the row's token losses, each predicted from the tokens before it; differentiable."""
+    return masked_loss(model, row, 1)
+
+
+def masked_loss(model, row, num_given):
+    """As `row_loss`, but the first tokens, at least one, are given and not learned."""
     tokens = torch.tensor([row])
-    logits = model(input_ids=tokens).logits[0, :-1].float()
-    return torch.nn.functional.cross_entropy(logits, tokens[0, 1:], reduction="sum")
+    logits = model(input_ids=tokens).logits[0, num_given - 1 : -1].float()
+    return torch.nn.functional.cross_entropy(logits, tokens[0, num_given:], reduction="sum")

@@ -1,6 +1,7 @@
 """The peers' side of training: transformers + bitsandbytes for the base, PEFT for the adapter, torch's AdamW."""
 
 import dataclasses
+import math
 
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, get_scheduler
@@ -8,12 +9,13 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, get_scheduler
 from harness.models import row_loss
 
 
+NF4 = dict(bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+FP4 = dict(bnb_4bit_quant_type="fp4", bnb_4bit_use_double_quant=False)
+
+
 def load_base(folder, quantize):
-    """The model of a Hugging Face folder with float32 compute; `quantize`: its linears in NF4, double quantized."""
-    config = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float32,
-    ) if quantize else None
+    """The model of a Hugging Face folder with float32 compute; `quantize`: how its linears are quantized, if at all."""
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32, **quantize) if quantize else None
     return AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, quantization_config=config, device_map={"": "cpu"},
         attn_implementation="sdpa",
@@ -31,7 +33,7 @@ class Schedule:
     warmup: int = 3
     scheduler: str = "linear"
     weight_decay: float = 0.05
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = 1.0  # 0: gradients are not clipped
 
     @property
     def num_rows(self):
@@ -68,7 +70,7 @@ def train(model, rows, schedule):
             share = row_loss(model, row) / num_targets
             share.backward()
             loss += share.item()
-        norm = torch.nn.utils.clip_grad_norm_(trainable, schedule.max_grad_norm).item()
+        norm = torch.nn.utils.clip_grad_norm_(trainable, schedule.max_grad_norm or math.inf).item()
         metrics.append(dict(loss=loss, grad_norm=norm, learning_rate=optimizer.param_groups[0]["lr"]))
         optimizer.step()
         scheduler.step()
