@@ -23,9 +23,9 @@ final class RunningProgram {
     /// The longest that a test waits for anything; far beyond what is needed, so that load does no harm.
     private static let timeoutSeconds = 240.0
 
-    /// The program, which is built beside the test bundle that runs.
-    private static let executable = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
-        .deletingLastPathComponent().appending(path: "peft")
+    /// The folder of the test bundle that runs, where all programs are built.
+    private static let folder = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
+        .deletingLastPathComponent()
 
     private let process = Process()
     private let files: Workspace
@@ -37,17 +37,22 @@ final class RunningProgram {
     ///   - arguments: its arguments.
     ///   - input: what it reads from standard input.
     ///   - limit: a shell command that runs before it in the same process, such as `ulimit -f 8`.
+    ///   - name: the program's name.
     /// - Throws: an error of the file system.
-    init(_ arguments: [String], input: String = "", after limit: String? = nil) throws {
+    init(
+        _ arguments: [String], input: String = "", after limit: String? = nil,
+        of name: String = "peft"
+    ) throws {
+        let executable = Self.folder.appending(path: name)
         files = try Workspace()
         try files.write(input, as: "in")
         for name in ["out", "err"] { try files.write("", as: name) }
         if let limit {
             process.executableURL = URL(filePath: "/bin/bash")
             process.arguments =
-                ["-c", limit + #"; exec "$0" "$@""#, Self.executable.path] + arguments
+                ["-c", limit + #"; exec "$0" "$@""#, executable.path] + arguments
         } else {
-            process.executableURL = Self.executable
+            process.executableURL = executable
             process.arguments = arguments
         }
         var environment = ProcessInfo.processInfo.environment
@@ -67,9 +72,10 @@ final class RunningProgram {
 
     /// Runs the program to its end.
     static func run(
-        _ arguments: [String], input: String = "", after limit: String? = nil
+        _ arguments: [String], input: String = "", after limit: String? = nil,
+        of name: String = "peft"
     ) throws -> Result {
-        try RunningProgram(arguments, input: input, after: limit).finish()
+        try RunningProgram(arguments, input: input, after: limit, of: name).finish()
     }
 
     /// What it has printed so far.
