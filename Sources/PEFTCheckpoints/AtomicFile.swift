@@ -56,6 +56,15 @@ public final class AtomicFile {
         }
     }
 
+    /// Writes all of `text` to `descriptor`; `path` names the file in errors.
+    package static func write(
+        _ text: String, to descriptor: Int32, path: String
+    ) throws(CheckpointError) {
+        try Array(text.utf8).withUnsafeBufferPointer { (bytes) throws(CheckpointError) in
+            try write(UnsafeRawBufferPointer(bytes), to: descriptor, path: path)
+        }
+    }
+
     /// Flushes the bytes to the disk and closes the temporary file, which is then complete.
     package func close() throws(CheckpointError) {
         guard descriptor >= 0 else { return }

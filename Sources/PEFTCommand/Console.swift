@@ -1,5 +1,6 @@
 import Dispatch
 import Foundation
+import PEFT
 
 /// Where a command writes, and what that place can show; passed in, so that tests can look.
 package struct Console {
@@ -38,11 +39,25 @@ package struct Console {
         let isTerminal = isatty(STDERR_FILENO) == 1 && !isDumb
         let isColorRefused = !(environment["NO_COLOR"] ?? "").isEmpty
         return Console(
-            out: { FileHandle.standardOutput.write(Data($0.utf8)) },
-            err: { FileHandle.standardError.write(Data($0.utf8)) },
+            out: { writeResult($0) }, err: { writeNote($0) },
             isTerminal: isTerminal, usesColor: isTerminal && !isColorRefused,
             width: { terminalWidth() },
             seconds: { Double(DispatchTime.now().uptimeNanoseconds) / 1e9 })
+    }
+
+    /// Writes to standard output; a program whose results are lost ends as a failure.
+    private static func writeResult(_ text: String) {
+        do {
+            try AtomicFile.write(text, to: STDOUT_FILENO, path: "standard output")
+        } catch {
+            writeNote("peft: error: \(error)\n")
+            exit(Command.Status.failed)
+        }
+    }
+
+    /// Writes to standard error; progress that nobody can read is no reason to stop.
+    static func writeNote(_ text: String) {
+        try? AtomicFile.write(text, to: STDERR_FILENO, path: "standard error")
     }
 
     /// Writes a line of results.

@@ -21,7 +21,7 @@ enum Main {
             arguments.first == CommandName.train.rawValue
             ? SignalWatch(stop) {
                 let note = "note: stopping after this step; once more to stop at once\n"
-                FileHandle.standardError.write(Data((startOfLine + note).utf8))
+                Console.writeNote(startOfLine + note)
             } : nil
         let status = command.run(arguments)
         watch?.end()

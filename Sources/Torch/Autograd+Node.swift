@@ -119,6 +119,9 @@ extension Autograd {
                         let leaf = try saved.detach()
                         try leaf.setRequiresGrad(inputNeedsGrad)
                         let output = try body(leaf)
+                        guard output.requiresGrad else {  // the body cuts its output off
+                            return [nil] + parameters.map { _ in nil }
+                        }
                         let wanted = (inputNeedsGrad ? [leaf] : []) + parameters
                         let gradients = try Autograd.gradients(
                             of: [output], gradients: outputGradients, withRespectTo: wanted,

@@ -197,12 +197,13 @@ import TrainingTestSupport
     // MARK: - Inspect
 
     @Test func inspectTellsWhatIsThere() throws {
+        let model = try chatModel()
         let adapter = try trainedAdapter()
         let gguf = Checkout.fixture("checkpoints/llama-Q4_0.gguf").path
         let kinds = [
-            (TinyModel.tied, "Hugging Face model", 20), (gguf, "GGUF model", 20),
+            (model, "Hugging Face model", 20), (gguf, "GGUF model", 20),
             (adapter, "adapter", 28), (adapter + "/checkpoint-1", "checkpoint of a run", 84),
-            (TinyModel.tied + "/model.safetensors", "safetensors file", 20),
+            (model + "/model.safetensors", "safetensors file", 20),
         ]
         for (path, kind, numTensors) in kinds {
             let text = try run("inspect", path)

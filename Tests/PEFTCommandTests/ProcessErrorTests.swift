@@ -118,9 +118,9 @@ import TrainingTestSupport
             """
             The adapter configuration does not fit the model:
             - target_modules "q_prj": matches no linear layer; the nearest name is "q_proj"
-            - target_modules "mlp.up": matches no linear layer; the nearest name is "mlp.up_proj"
+            - target_modules "upproj": matches no linear layer; the nearest name is "up_proj"
             Correct or remove each: it would be without effect, silently.
-            """, ["--target-modules", "q_prj", "v_proj", "mlp.up"])
+            """, ["--target-modules", "q_prj", "v_proj", "upproj"])
     }
 
     // MARK: - Rows
@@ -140,8 +140,8 @@ import TrainingTestSupport
     @Test func rowTooLong() throws {
         let file = workspace.path("rows.jsonl")
         try expectRefusal(
-            "\(file):2: 12 tokens, max_length is 11 (3 rows are too long, the longest has 15); raise "
-                + "max_length to 15, shorten or remove what is longer, or set truncation_mode to "
+            "\(file):2: 12 tokens, max_length is 11 (3 rows are too long, the longest has 14); raise "
+                + "max_length to 14, shorten or remove what is longer, or set truncation_mode to "
                 + "keep_start or keep_end", ["--max-length", "11"])
     }
 
@@ -222,6 +222,11 @@ import TrainingTestSupport
         let small = try RunningProgram.run(score + ["--json", json], after: "ulimit -f 0")
         #expect(small.status == 1)
         #expect(try RunFiles.names(in: workspace.url.path) == before, "nothing is left behind")
+        let unheard = try RunningProgram.run(score + ["--json", "-"], after: "exec > /dev/full")
+        #expect(unheard.status == 1)
+        #expect(
+            unheard.err == "peft: error: standard output: cannot be written: no space left on the "
+                + "disk; free some space or write to another disk\n")
         let nowhere = try RunningProgram.run(score + ["--json", "/no/such/score.json"])
         #expect(nowhere.status == 1)
         #expect(

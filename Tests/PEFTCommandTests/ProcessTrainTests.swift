@@ -211,7 +211,7 @@ import TrainingTestSupport
 
     @Test func metricsThatCannotBeWrittenAreAnError() throws {
         let result = try RunningProgram.run(
-            arguments("out", "--max-steps", "2000", "--save-steps", "0"), after: "ulimit -f 1")
+            arguments("out", "--max-steps", "2000", "--save-steps", "0"), after: "ulimit -f 4")
         #expect(result.status == 1, "\(result.err)")
         let last = try #require(result.err.split(separator: "\n").last)
         #expect(

@@ -21,11 +21,11 @@ import Testing
         """
     static let scoreOptions = """
         model= adapter=null quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
-        data= max_length=null truncation_mode=error batch_size=8 json=null logits=null threads=null
+        threads=null data= max_length=null truncation_mode=error batch_size=8 json=null logits=null
         """
     static let generateOptions = """
         model= adapter=null quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
-        prompt= chat=false max_new_tokens=128 temperature=0 top_p=1 seed=42 json=false threads=null
+        threads=null prompt= chat=false max_new_tokens=128 temperature=0 top_p=1 seed=42 json=false
         """
 
     private func listed<Options: ConfigurableOptions>(_ type: Options.Type) -> String {
@@ -46,7 +46,10 @@ import Testing
 
     @Test func everyPropertyHasItsOption() {
         func names(_ options: Any) -> [String] {
-            Mirror(reflecting: options).children.compactMap(\.label).sorted()
+            Mirror(reflecting: options).children.flatMap { child in
+                // The options of the model are a struct that commands share.
+                child.label == "base" ? names(child.value) : [child.label].compactMap(\.self)
+            }.sorted()
         }
         func camelCased<Options>(_ table: [ConfigOption<Options>]) -> [String] {
             table.map { option in
