@@ -39,8 +39,9 @@ package struct ModulePaths: Sendable {
 
     /// The nearest name, among all ends of the linears' paths.
     func nearestName(to pattern: String) -> String? {
-        let candidates = Set(linears.flatMap(Self.suffixes(of:)))
-        return NearestName.anyway(of: pattern.replacing("\\", with: ""), in: candidates)
+        let candidates = Set(linears.flatMap(Self.suffixes(of:))).sorted()
+        let name = pattern.replacing("\\", with: "")
+        return NearestName.of(name, in: candidates) ?? NearestName.anyway(of: name, in: candidates)
     }
 
     /// The ends of a path, the shortest first: `q_proj`, `self_attn.q_proj`, ...
