@@ -78,7 +78,10 @@ let targets: [Target] = [
     tests("PEFTAdaptersTests", ["PEFTAdapters", "PEFTLayers", "Torch"]),
     tests(
         "PEFTModelsTests",
-        ["PEFTModels", "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTLayers", "Torch"]),
+        [
+            "PEFTModels", "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTLayers",
+            "Torch",
+        ]),
     tests(
         "PEFTCheckpointsTests",
         [

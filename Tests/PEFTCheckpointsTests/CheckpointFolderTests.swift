@@ -7,6 +7,25 @@ import Testing
 @Suite struct CheckpointFolderTests {
     private struct Failure: Error {}
 
+    @Test func isRemovedWhole() throws {
+        let folder = try Checkout.temporaryFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let written = try [1, 2].map { step in
+            try CheckpointFolder.write(step: step, in: folder) { temporary in
+                _ = try temporary.write(Data("state".utf8), "state.json")
+            }
+        }
+        try written[0].remove()
+        #expect(CheckpointFolder.list(in: folder) == [written[1]])
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["checkpoint-2"])
+        let error = checkpointError { try written[0].remove() }
+        guard case .cannotWrite(written[0].url.path, _, _) = error else {
+            Issue.record("found \(String(describing: error))")
+            return
+        }
+    }
+
     @Test func isThereWholeOrNotAtAll() throws {
         let folder = try Checkout.temporaryFolder()
         defer { try? FileManager.default.removeItem(at: folder) }

@@ -209,6 +209,40 @@ import TrainingTestSupport
         try expectEqualsUninterrupted("out", steps: 2)
     }
 
+    /// Whether this machine lets tests mount a small disk in a namespace of their own.
+    private static let canMount: Bool = {
+        let process = Process()
+        process.executableURL = URL(filePath: "/bin/sh")
+        process.arguments = ["-c", "unshare -rm mount -t tmpfs tmpfs /mnt 2>/dev/null"]
+        guard (try? process.run()) != nil else { return false }
+        process.waitUntilExit()
+        return process.terminationStatus == 0
+    }()
+
+    @Test(.enabled(if: canMount, "this machine lets no user mount a small disk"))
+    func fullDiskIsAnErrorAndKeepsTheLastCheckpoint() throws {
+        let disk = workspace.path("disk")
+        try FileManager.default.createDirectory(
+            atPath: disk, withIntermediateDirectories: false)
+        // The disk is seen by the program and by the shell around it only.
+        let shell = """
+            mount -t tmpfs -o size=64k tmpfs \(disk); "$0" "$@"; status=$?; ls \(disk)/out; exit $status
+            """
+        let result = try RunningProgram.run(
+            arguments("disk/out", "--max-steps", "4", "--save-steps", "2"),
+            after: "exec unshare -rm bash -c '\(shell)' \"$0\" \"$@\"")
+        #expect(result.status == 1, "\(result.err)")
+        #expect(result.out == "checkpoint-2\nmetrics.jsonl\n", "the one that fitted stays")
+        let last = try #require(result.err.split(separator: "\n").last)
+        #expect(
+            last.hasPrefix("peft: error: \(workspace.path("disk/out/checkpoint-4.tmp-"))"),
+            "\(last)")
+        #expect(
+            last.hasSuffix(
+                ": cannot be written: no space left on the disk; free some space or write to another "
+                    + "disk"), "\(last)")
+    }
+
     @Test func metricsThatCannotBeWrittenAreAnError() throws {
         let result = try RunningProgram.run(
             arguments("out", "--max-steps", "2000", "--save-steps", "0"), after: "ulimit -f 4")

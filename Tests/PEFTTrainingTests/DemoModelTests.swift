@@ -36,17 +36,17 @@ struct DemoModelTests {
                 lines.prefix(count).joined(separator: "\n") + "\n", as: name)
         }
         var config = FineTuneConfig(
-            model: Checkout.demoModel.path, data: try head("train.jsonl", 32),
+            model: Checkout.demoModel.path, data: try head("train.jsonl", 18),
             outputDir: workspace.path("out"))
-        config.evalData = try head("eval.jsonl", 8)
+        config.evalData = try head("eval.jsonl", 6)
         config.evalOnStart = true
         config.assistantOnlyLoss = true
         config.loraR = 8
         config.loraAlpha = 16
-        config.learningRate = 1e-3
+        config.learningRate = 2e-3
         config.lrSchedulerType = .constant
-        config.perDeviceTrainBatchSize = 8
-        config.maxSteps = 4
+        config.perDeviceTrainBatchSize = 6
+        config.maxSteps = 3
         config.threads = 1
         let summary = try #require(try FineTune.run(config))
         let (first, last) = (
