@@ -25,6 +25,7 @@ def parse_arguments():
     parser.add_argument("--length", type=int, default=512, help="tokens a row")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16", help="of the computation")
     parser.add_argument("--recompute", action="store_true")
     parser.add_argument("--plain", action="store_true")
     return parser.parse_args()
@@ -32,11 +33,12 @@ def parse_arguments():
 
 def load(arguments):
     """The quantized base with a fresh adapter, ready to train."""
+    dtype = getattr(torch, arguments.dtype)
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16, bnb_4bit_quant_storage=torch.bfloat16)
+        bnb_4bit_compute_dtype=dtype, bnb_4bit_quant_storage=dtype)
     model = AutoModelForCausalLM.from_pretrained(
-        arguments.model, dtype=torch.bfloat16, quantization_config=quantization, device_map={"": "cpu"},
+        arguments.model, dtype=dtype, quantization_config=quantization, device_map={"": "cpu"},
         attn_implementation="sdpa")
     model.config.use_cache = False
     if not arguments.plain:
@@ -60,7 +62,7 @@ def main():
     for step in range(arguments.steps):
         ids = torch.randint(0, model.config.vocab_size, (arguments.batch, arguments.length), generator=generator)
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.dtype == "bfloat16"):
             loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
         optimizer.step()

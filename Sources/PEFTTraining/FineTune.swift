@@ -26,9 +26,6 @@ public enum FineTune {
         if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
         let output = try OutputFolder(config)
         let checkpoint = try output.newestCheckpoint()
-        if config.resume, checkpoint == nil {
-            report(.notice("\(config.outputDir) has no checkpoint yet: starting at step 0"))
-        }
 
         let clock = ContinuousClock()
         let start = clock.now
@@ -49,15 +46,48 @@ public enum FineTune {
             .gradientCheck(
                 GradientCheck(numTensors: ready.trainableParameters.count, loss: ready.sampleLoss)))
 
-        let state =
+        let totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
+        for notice in notices(config, base, data, checkpoint, totalSteps: totalSteps) {
+            report(.notice(notice))
+        }
+        var state =
             checkpoint?.state
-            ?? RunCheckpoint.State(step: 0, settings: settings, dataDigest: digest)
+            ?? RunCheckpoint.State(
+                step: 0, settings: settings, totalSteps: totalSteps, dataDigest: digest)
+        state.totalSteps = totalSteps
         try output.removeEarlierRun()
         let trainer = try Trainer(
             ready, config: config, batches: batches, heldOut: heldOut, state: state,
             resumed: checkpoint, report: report)
         report(.started(config.description(startStep: state.step, batches: batches)))
         return try trainer.run(stop: stop)
+    }
+
+    /// What a person should know before the first step, though it is no error.
+    private static func notices(
+        _ config: FineTuneConfig, _ base: BaseModel, _ data: TokenDataset,
+        _ checkpoint: RunCheckpoint?, totalSteps: Int
+    ) -> [String] {
+        var notices: [String] = []
+        if config.resume, checkpoint == nil {
+            notices.append("\(config.outputDir) has no checkpoint yet: starting at step 0")
+        }
+        if let planned = checkpoint?.state.totalSteps, planned != totalSteps {
+            notices.append(
+                "the run was planned to end at step \(planned), now at \(totalSteps): a schedule "
+                    + "that decays goes on differently from here")
+        }
+        if config.adapter != nil, checkpoint == nil {
+            notices.append(
+                "rank, alpha, dropout and targets are those of the adapter to start from, not of "
+                    + "the lora_* and *_modules settings")
+        }
+        let (longest, limit) = (data.audit.longestRow, base.model.maxPositionEmbeddings)
+        if longest > limit {
+            notices.append(
+                "rows of up to \(longest) tokens, but the model was trained on \(limit) positions")
+        }
+        return notices
     }
 
     /// Reads and encodes a file of rows, and reports what is learned from it.

@@ -82,7 +82,7 @@ extension TrainingError: CustomStringConvertible {
             replace it, or another --output-dir
             """
         case .noTokenizer(let model):
-            "\(model): no tokenizer.json, which rows of text need; add it, or use rows of tokens"
+            "\(model): no tokenizer, which text needs; add tokenizer.json, or use rows of tokens"
         case .noChatTemplate(let model):
             "\(model): no chat template, which rows of messages need; add chat_template.jinja"
         case .tokenOutOfRange(let token, let row, let size):

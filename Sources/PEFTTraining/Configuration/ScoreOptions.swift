@@ -11,7 +11,7 @@ public struct ScoreOptions: Hashable, Sendable {
     public var json: String?
     /// The safetensors file for the logits of every row; nil keeps none.
     public var logits: String?
-    /// The most tokens a row may have; nil leaves the limit to the model.
+    /// The most tokens a row may have; nil for no limit.
     public var maxLength: Int?
     /// What happens to longer rows.
     public var truncationMode = TruncationMode.error

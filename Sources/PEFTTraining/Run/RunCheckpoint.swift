@@ -19,6 +19,8 @@ struct RunCheckpoint {
         var step: Int
         /// Every setting that changes the mathematics of the run, as text.
         var settings: [String: String]
+        /// The step at which the run was to end, which a resumed run may change.
+        var totalSteps: Int
         /// A digest of the encoded training rows.
         var dataDigest: String
         /// The held-out loss before the first step, if it was measured.
