@@ -25,7 +25,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts" / "parity"))
 
-from harness.command import read_metrics, write_token_rows  # noqa: E402
+from harness.command import read_metrics, write_rows  # noqa: E402
 from harness.models import dequantized_folder, random_rows  # noqa: E402
 
 VOCABULARY = 49152
@@ -138,7 +138,8 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     model = ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
     folder = dequantized_folder(model, ROOT / ".cache/parity/smollm2-float32")
-    data = write_token_rows(work / "rows.jsonl", random_rows(1, VOCABULARY, [arguments.length] * arguments.batch * arguments.steps))
+    rows = random_rows(1, VOCABULARY, [arguments.length] * arguments.batch * arguments.steps)
+    data = write_rows(work / "rows.jsonl", [{"tokens": row} for row in rows])
     measurements, commands = [], []
     for _ in range(arguments.pairs):
         commands = []
