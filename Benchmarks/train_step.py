@@ -139,7 +139,7 @@ def main():
     model = ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
     folder = dequantized_folder(model, ROOT / ".cache/parity/smollm2-float32")
     rows = random_rows(1, VOCABULARY, [arguments.length] * arguments.batch * arguments.steps)
-    data = write_rows(work / "rows.jsonl", [{"tokens": row} for row in rows])
+    data = write_rows(work / "rows.jsonl", rows)
     measurements, commands = [], []
     for _ in range(arguments.pairs):
         commands = []

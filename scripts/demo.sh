@@ -8,8 +8,6 @@ config=Examples/wordnet/demo.yaml
 held_out=Examples/wordnet/eval.jsonl
 model=.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
 adapter=demo-output
-# Two OpenMP threads that spin against another program are several times slower than two that sleep.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
 # The text of role $1 in the first three held-out rows, a line each.
 held_out_texts() { head -3 "$held_out" | sed "s/.*\"role\": \"$1\", \"content\": \"\([^\"]*\)\".*/\1/"; }

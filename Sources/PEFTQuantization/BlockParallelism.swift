@@ -8,11 +8,11 @@ package struct BlockParallelism: Sendable {
 
     /// The most threads, or nil for as many as libtorch may use at the time.
     package let maxThreads: Int?
-    /// Elements below which another thread costs more than it gains: about 0.1 ms of decoding.
+    /// Elements below which another thread costs more than it gains: tens of microseconds of decoding.
     package let minElementsPerThread: Int
 
     /// Makes a policy.
-    package init(maxThreads: Int? = nil, minElementsPerThread: Int = 1 << 20) {
+    package init(maxThreads: Int? = nil, minElementsPerThread: Int = 1 << 18) {
         self.maxThreads = maxThreads
         self.minElementsPerThread = minElementsPerThread
     }
