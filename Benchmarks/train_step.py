@@ -115,7 +115,7 @@ def report(arguments, measurements, commands):
     table += [row(f"**median, {side}**", a, b, c / 1e9) for side, (a, b, c) in medians.items()]
     best = max((side for side in medians if side != "ours"), key=lambda side: medians[side][0])
     speed, memory = (medians["ours"][i] / medians[best][i] for i in (0, 2))
-    shown = "\n".join(" ".join(c).replace(str(ROOT) + "/", "") for c in commands)
+    shown = "\n".join(" ".join(c).replace(sys.executable, "python").replace(str(ROOT) + "/", "") for c in commands)
     return "\n".join([
         f"# QLoRA training step, SmolLM2-135M, batch {arguments.batch} x {arguments.length}", "",
         f"- Machine: {machine()[1]}; load average at the start {arguments.load:.2f}",

@@ -26,6 +26,9 @@ public enum FineTune {
         if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
         let output = try OutputFolder(config)
         let checkpoint = try output.newestCheckpoint()
+        if config.resume, checkpoint == nil {
+            report(.notice("\(config.outputDir) has no checkpoint yet: starting at step 0"))
+        }
 
         let clock = ContinuousClock()
         let start = clock.now
@@ -69,9 +72,6 @@ public enum FineTune {
         _ checkpoint: RunCheckpoint?, totalSteps: Int
     ) -> [String] {
         var notices: [String] = []
-        if config.resume, checkpoint == nil {
-            notices.append("\(config.outputDir) has no checkpoint yet: starting at step 0")
-        }
         if let planned = checkpoint?.state.totalSteps, planned != totalSteps {
             notices.append(
                 "the run was planned to end at step \(planned), now at \(totalSteps): a schedule "

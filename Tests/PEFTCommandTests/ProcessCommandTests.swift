@@ -151,8 +151,8 @@ import TrainingTestSupport
             ["generate", "--model", TinyModel.tied, "--prompt", "Hello"])
         #expect(result.status == 1)
         #expect(
-            result.err == "peft: error: \(TinyModel.tied): no tokenizer.json, which rows of text "
-                + "need; add it, or use rows of tokens\n")
+            result.err == "peft: error: \(TinyModel.tied): no tokenizer, which text needs; add "
+                + "tokenizer.json, or use rows of tokens\n")
     }
 
     // MARK: - Tokenize
