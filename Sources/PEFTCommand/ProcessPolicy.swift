@@ -6,7 +6,7 @@ enum ProcessPolicy {
     /// Allocations from this size on get pages of their own, which go back to the system when freed.
     ///
     /// The slices of the loss and decoded heads would otherwise leave holes in the heap: 1.88 GB at the peak of a step of 2 x 512
-    /// tokens on SmolLM2-135M instead of 1.45 GB, for 2 % of the speed (docs/decisions/0007).
+    /// tokens on SmolLM2-135M instead of 1.45 GB, for 3 % more processor time (docs/decisions/0007).
     private static let separatePagesSizeBytes = 16 << 20
 
     /// How often a waiting OpenMP thread looks before it sleeps, where the user has set nothing: microseconds, not milliseconds.
