@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, get_scheduler
 
 from harness.models import row_loss
@@ -14,12 +15,20 @@ FP4 = dict(bnb_4bit_quant_type="fp4", bnb_4bit_use_double_quant=False)
 
 
 def load_base(folder, quantize):
-    """The model of a Hugging Face folder with float32 compute; `quantize`: how its linears are quantized, if at all."""
+    """The model of a Hugging Face folder with float32 compute; `quantize`: how its linears are quantized, if at all.
+
+    On processors with AVX512-BF16, bitsandbytes repacks 4-bit weights in evaluation mode, rounds their constants to
+    bfloat16 and computes in bfloat16, whatever the compute dtype is. Its generic path, which float32 was asked for, is taken.
+    """
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32, **quantize) if quantize else None
-    return AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, quantization_config=config, device_map={"": "cpu"},
         attn_implementation="sdpa",
     ).eval()
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 @dataclasses.dataclass
