@@ -1,3 +1,5 @@
+import Torch
+
 /// What is wrong with a set-up, where, why, and what to do about it.
 public struct Diagnosis: Error, Hashable, Sendable, CustomStringConvertible {
     /// The stable name of the failure.
@@ -47,6 +49,7 @@ extension DiagnosisCode {
     public static func of(_ error: any Error) -> DiagnosisCode? {
         switch error {
         case let diagnosis as Diagnosis: diagnosis.code
+        case let error as TorchError where error.isLossWithoutGraph: .lossWithoutGraph
         default: nil
         }
     }
