@@ -73,7 +73,7 @@ extension LoRAConfig: AdapterConfig {
     /// - Throws: `AdapterError` as `validate()`; `unmatched` with each name, pattern and index that matches nothing;
     ///   `alreadyAdapted` if a target has an adapter.
     public func attach(
-        to registry: ModuleRegistry, seed: UInt64
+        to registry: ModuleRegistry, seed: UInt64, isTrainable: Bool
     ) throws(AdapterError) -> AdapterSet {
         let linears = Dictionary(uniqueKeysWithValues: registry.linears.map { ($0.path, $0) })
         let resolved = try resolve(
@@ -93,7 +93,8 @@ extension LoRAConfig: AdapterConfig {
             do {
                 let adapter = try LoRA(
                     target: target, inFeatures: inFeatures, outFeatures: outFeatures,
-                    dropout: loraDropout, initialization: initLoraWeights, seed: seed)
+                    dropout: loraDropout, initialization: initLoraWeights, seed: seed,
+                    isTrainable: isTrainable)
                 made.append((linear, adapter))
             } catch {
                 throw .torch(error)
