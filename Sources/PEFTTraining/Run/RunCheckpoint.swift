@@ -1,5 +1,4 @@
 import Foundation
-import PEFTAdapters
 import PEFTCheckpoints
 import Torch
 
@@ -42,10 +41,10 @@ struct RunCheckpoint {
     ///
     /// - Throws: `CheckpointError.cannotWrite`; what was there before stays.
     static func write(
-        _ state: State, adapter: AdapterSet, optimizer: AdamW, in directory: URL, limit: Int?
+        _ state: State, adapted: AdaptedModel, optimizer: AdamW, in directory: URL, limit: Int?
     ) throws -> URL {
         let written = try CheckpointFolder.write(step: state.step, in: directory) { folder in
-            try adapter.write(to: folder)
+            try adapted.adapter.write(to: folder, base: adapted.base.fingerprint)
             try SafetensorsWriter.write(
                 optimizer.state.map { SafetensorsTensor(name: $0.name, $0.tensor) },
                 to: folder.appending(path: optimizerName))

@@ -105,7 +105,7 @@ public final class Trainer {
     ) throws -> RunSummary {
         if state.lastEvaluation?.step != state.step { _ = try evaluate(log) }
         try writeCheckpoint()
-        try ready.adapted.adapter.write(to: outputFolder)
+        try ready.adapted.adapter.write(to: outputFolder, base: ready.adapted.base.fingerprint)
         let summary = RunSummary(
             step: state.step, trainSeconds: trainSeconds,
             tokensPerSecond: Double(numTokens) / max(trainSeconds, .leastNonzeroMagnitude),
@@ -140,7 +140,7 @@ public final class Trainer {
 
     private func writeCheckpoint() throws {
         let url = try RunCheckpoint.write(
-            state, adapter: ready.adapted.adapter, optimizer: optimizer, in: outputFolder,
+            state, adapted: ready.adapted, optimizer: optimizer, in: outputFolder,
             limit: config.saveTotalLimit)
         report(.checkpointSaved(path: url.path, step: state.step))
     }

@@ -5,16 +5,16 @@ import PEFTLayers
 import Torch
 
 extension AdapterSet {
-    /// Writes the adapter as a folder of PEFT.
+    /// Writes the adapter as a folder of PEFT that names its base.
     ///
     /// - Throws: `CheckpointError.cannotWrite`; an adapter that was there stays.
-    func write(to folder: URL) throws {
+    func write(to folder: URL, base: BaseFingerprint) throws {
         var tensors: [String: Tensor] = [:]
         for parameter in parameters {
             tensors[parameter.path] = try parameter.value.detach()
         }
         try AdapterFolder.write(
-            configuration: config.adapterConfigJSON(), tensors: tensors, to: folder)
+            configuration: config.adapterConfigJSON(), tensors: tensors, base: base, to: folder)
     }
 
     /// Takes over the tensors of a folder.
