@@ -22,6 +22,14 @@ public struct AdapterSet {
         Dictionary(uniqueKeysWithValues: parameters.map { ($0.path, $0.value.shape) })
     }
 
+    /// Whether the model computes exactly what its base computes: none of the adapters changes anything.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    public func changesNothing() throws(TorchError) -> Bool {
+        for (_, adapter) in adapters where try !adapter.changesNothing() { return false }
+        return true
+    }
+
     /// Fills the adapters from the tensors of a file, all or none.
     ///
     /// - Parameter tensors: by name as in the file; any floating-point dtype, converted to the adapters' own.

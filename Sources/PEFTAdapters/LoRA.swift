@@ -109,6 +109,12 @@ public final class LoRA: LinearAdapter {
             probability: dropout, shape: input.shape, key: key, path: target.path)
     }
 
+    /// Whether every element of B is zero.
+    public func changesNothing() throws(TorchError) -> Bool {
+        let valueB = try loraB.value.detach()
+        return try valueB.isEqual(to: Tensor.zeros(valueB.shape, dtype: valueB.dtype))
+    }
+
     /// The update of the weight, `s B A`: float32 `[outFeatures, inFeatures]`, without history.
     ///
     /// - Throws: `TorchError` if memory does not suffice.

@@ -105,7 +105,9 @@ public final class Trainer {
     ) throws -> RunSummary {
         if state.lastEvaluation?.step != state.step { _ = try evaluate(log) }
         try writeCheckpoint()
-        try ready.adapted.adapter.write(to: outputFolder, base: ready.adapted.base.fingerprint)
+        let writer = AdapterWriter(adapted: ready.adapted)
+        try writer.write(to: outputFolder)
+        try writer.requireChange(in: outputFolder, numSteps: state.step)
         let summary = RunSummary(
             step: state.step, trainSeconds: trainSeconds,
             tokensPerSecond: Double(numTokens) / max(trainSeconds, .leastNonzeroMagnitude),
