@@ -15,7 +15,7 @@ public struct AdapterFolder {
 
     /// The file names, as PEFT has them.
     static let configurationName = "adapter_config.json"
-    static let weightsName = "adapter_model.safetensors"
+    package static let weightsName = "adapter_model.safetensors"
     static let cardName = "README.md"
 
     /// The key of the base's fingerprint under `__metadata__`; PEFT passes over it.

@@ -174,8 +174,12 @@ package struct Command {
         return Status.wrongUse
     }
 
-    /// What an error says: our own describe themselves, Foundation's name a file and a cause.
+    /// What an error says, behind its code if it has one: our own describe themselves, Foundation's name a file and a cause.
     private static func message(of error: any Error) -> String {
-        SystemError.message(of: error) ?? String(describing: error)
+        let message = SystemError.message(of: error) ?? String(describing: error)
+        guard let code = DiagnosisCode.of(error)?.rawValue, !message.hasPrefix(code) else {
+            return message
+        }
+        return "\(code): \(message)"
     }
 }

@@ -37,17 +37,3 @@ public struct Diagnosis: Error, Hashable, Sendable, CustomStringConvertible {
         return "\(code.rawValue): \(place): \(reason)\(effect); \(remedy)"
     }
 }
-
-/// The code of any error, where it has one.
-extension DiagnosisCode {
-    /// Finds the code under which an error of this package is documented.
-    ///
-    /// - Parameter error: any error.
-    /// - Returns: nil for errors that are not about learning, such as a file that is not there.
-    public static func of(_ error: any Error) -> DiagnosisCode? {
-        switch error {
-        case let diagnosis as Diagnosis: diagnosis.code
-        default: nil
-        }
-    }
-}
