@@ -111,6 +111,8 @@ public enum FineTune {
         guard let folder = checkpoint?.folder ?? config.adapter.map({ URL(filePath: $0) }) else {
             return try AdaptedModel(base, adapter: config.lora, seed: UInt64(config.seed))
         }
-        return try AdaptedModel(base, loading: folder, seed: UInt64(config.seed))
+        return try AdaptedModel(
+            base, loading: folder, seed: UInt64(config.seed),
+            ignoresBaseFingerprint: config.ignoreBaseFingerprint)
     }
 }

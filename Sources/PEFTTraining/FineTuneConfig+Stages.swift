@@ -77,10 +77,10 @@ extension FineTuneConfig {
 
     /// Settings that a resumed run may change: where files are, how often something is reported or saved, how far it goes.
     private static let changeableKeys: Set<String> = [
-        "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter", "resume",
-        "threads", "logging_steps", "eval_steps", "eval_on_start", "save_steps",
-        "save_total_limit", "max_steps", "num_train_epochs", "gradient_checkpointing",
-        "per_device_eval_batch_size",
+        "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter",
+        "ignore_base_fingerprint", "resume", "threads", "logging_steps", "eval_steps",
+        "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
+        "gradient_checkpointing", "per_device_eval_batch_size",
     ]
 
     /// Every setting that changes the losses of a run, as text by key.

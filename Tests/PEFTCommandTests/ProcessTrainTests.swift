@@ -172,8 +172,8 @@ import TrainingTestSupport
     }
 
     @Test func aFolderWithARunIsKeptUnlessItIsOverwritten() throws {
-        #expect(try RunningProgram.run(arguments("out", "--max-steps", "2")).status == 0)
-        let refused = try RunningProgram.run(arguments("out", "--max-steps", "1"))
+        #expect(try RunningProgram.run(arguments("out", "--max-steps", "3")).status == 0)
+        let refused = try RunningProgram.run(arguments("out", "--max-steps", "2"))
         #expect(refused.status == 1)
         #expect(
             refused.err == """
@@ -181,12 +181,12 @@ import TrainingTestSupport
                 it, --overwrite-output-dir to replace it, or another --output-dir
 
                 """)
-        #expect(steps("out") == [2])
+        #expect(steps("out") == [3])
         let replaced = try RunningProgram.run(
-            arguments("out", "--max-steps", "1", "--overwrite-output-dir"))
+            arguments("out", "--max-steps", "2", "--overwrite-output-dir"))
         #expect(replaced.status == 0, "\(replaced.err)")
-        #expect(steps("out") == [1])
-        try expectEqualsUninterrupted("out", steps: 1)
+        #expect(steps("out") == [2])
+        try expectEqualsUninterrupted("out", steps: 2)
     }
 
     // MARK: - A full disk

@@ -7,7 +7,8 @@ import Testing
 @Suite struct ConfigOptionTests {
     /// The command line is an interface: a change here breaks scripts.
     static let trainOptions = """
-        model= data= eval_data=null output_dir= adapter=null resume=false overwrite_output_dir=false \
+        model= data= eval_data=null output_dir= adapter=null ignore_base_fingerprint=false \
+        resume=false overwrite_output_dir=false \
         quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
@@ -20,12 +21,12 @@ import Testing
         logging_steps=10 eval_steps=0 eval_on_start=false save_steps=500 save_total_limit=null
         """
     static let scoreOptions = """
-        model= adapter=null quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
-        threads=null data= max_length=null truncation_mode=error batch_size=8 json=null logits=null
+        model= adapter=null ignore_base_fingerprint=false quantize=nf4 double_quant=true \
+        quant_block_size=64 dtype=bfloat16 threads=null data= max_length=null truncation_mode=error batch_size=8 json=null logits=null
         """
     static let generateOptions = """
-        model= adapter=null quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
-        threads=null prompt= chat=false max_new_tokens=128 temperature=0 top_p=1 seed=42 json=false
+        model= adapter=null ignore_base_fingerprint=false quantize=nf4 double_quant=true \
+        quant_block_size=64 dtype=bfloat16 threads=null prompt= chat=false max_new_tokens=128 temperature=0 top_p=1 seed=42 json=false
         """
 
     private func listed<Options: ConfigurableOptions>(_ type: Options.Type) -> String {
@@ -72,6 +73,7 @@ import Testing
         (["--eval-data", "e"], "eval_data: e"),
         (["--output-dir", "o"], "output_dir: o"),
         (["--adapter", "a"], "adapter: a"),
+        (["--ignore-base-fingerprint"], "ignore_base_fingerprint: true"),
         (["--resume"], "resume: true"),
         (["--overwrite-output-dir"], "overwrite_output_dir: true"),
         (["--quantize", "none"], "quantize: none"),

@@ -35,6 +35,8 @@ private final class ForgetfulAdapter: LinearAdapter {
     ) throws(TorchError) -> Tensor {
         try baseOutput + parameters[0].value
     }
+
+    func changesNothing() -> Bool { false }
 }
 
 @Suite struct ReadyModelTests {

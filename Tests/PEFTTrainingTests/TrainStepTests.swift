@@ -25,6 +25,8 @@ private final class TreacherousAdapter: LinearAdapter {
         let shift = parameters[0].value
         return try baseOutput + (context.dropout == nil ? shift : inTraining(shift))
     }
+
+    func changesNothing() -> Bool { false }
 }
 
 @Suite struct TrainStepTests {

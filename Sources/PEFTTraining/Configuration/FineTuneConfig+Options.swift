@@ -20,6 +20,9 @@ extension FineTuneConfig: ConfigurableOptions {
             "adapter", \.adapter, section: "Files", placeholder: "FOLDER",
             help: "start from this adapter instead of a new one"),
         .init(
+            "ignore_base_fingerprint", \.ignoreBaseFingerprint, section: "Files",
+            help: "take an adapter that was trained on another base"),
+        .init(
             "resume", \.resume, section: "Files",
             help: "continue from the newest checkpoint in the output folder"),
         .init(

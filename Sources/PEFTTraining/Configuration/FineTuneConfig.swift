@@ -17,6 +17,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var outputDir = ""
     /// The adapter folder to start from; nil starts a new adapter.
     public var adapter: String?
+    /// Whether an adapter that was trained on another base model is taken all the same.
+    public var ignoreBaseFingerprint = false
     /// Whether to continue from the newest checkpoint in `outputDir`.
     public var resume = false
     /// Whether a run that is in `outputDir` already is replaced.

@@ -1,5 +1,3 @@
-import Torch
-
 /// What is wrong with a set-up, where, why, and what to do about it.
 public struct Diagnosis: Error, Hashable, Sendable, CustomStringConvertible {
     /// The stable name of the failure.
@@ -37,20 +35,5 @@ public struct Diagnosis: Error, Hashable, Sendable, CustomStringConvertible {
             tensors.isEmpty
             ? "" : "; without gradient: \(tensors.count) trainable tensors (\(listed)\(more))"
         return "\(code.rawValue): \(place): \(reason)\(effect); \(remedy)"
-    }
-}
-
-/// The code of any error, where it has one.
-extension DiagnosisCode {
-    /// Finds the code under which an error of this package is documented.
-    ///
-    /// - Parameter error: any error.
-    /// - Returns: nil for errors that are not about learning, such as a file that is not there.
-    public static func of(_ error: any Error) -> DiagnosisCode? {
-        switch error {
-        case let diagnosis as Diagnosis: diagnosis.code
-        case let error as TorchError where error.isLossWithoutGraph: .lossWithoutGraph
-        default: nil
-        }
     }
 }

@@ -1,5 +1,4 @@
 import Foundation
-import PEFTAdapters
 import PEFTCheckpoints
 import Torch
 
@@ -40,12 +39,13 @@ struct RunCheckpoint {
 
     /// Writes a checkpoint atomically and removes the oldest ones over the limit.
     ///
-    /// - Throws: `CheckpointError.cannotWrite`; what was there before stays.
+    /// - Throws: `CheckpointError.cannotWrite`, or ``Diagnosis`` with ``DiagnosisCode/savedDiffers``; what was there before
+    ///   stays.
     static func write(
-        _ state: State, adapter: AdapterSet, optimizer: AdamW, in directory: URL, limit: Int?
+        _ state: State, adapted: AdaptedModel, optimizer: AdamW, in directory: URL, limit: Int?
     ) throws -> URL {
         let written = try CheckpointFolder.write(step: state.step, in: directory) { folder in
-            try adapter.write(to: folder)
+            try AdapterWriter(adapted: adapted).write(to: folder)
             try SafetensorsWriter.write(
                 optimizer.state.map { SafetensorsTensor(name: $0.name, $0.tensor) },
                 to: folder.appending(path: optimizerName))

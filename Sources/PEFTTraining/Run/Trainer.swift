@@ -105,7 +105,9 @@ public final class Trainer {
     ) throws -> RunSummary {
         if state.lastEvaluation?.step != state.step { _ = try evaluate(log) }
         try writeCheckpoint()
-        try ready.adapted.adapter.write(to: outputFolder)
+        let writer = AdapterWriter(adapted: ready.adapted)
+        try writer.write(to: outputFolder)
+        try writer.requireChange(in: outputFolder, numSteps: state.step)
         let summary = RunSummary(
             step: state.step, trainSeconds: trainSeconds,
             tokensPerSecond: Double(numTokens) / max(trainSeconds, .leastNonzeroMagnitude),
@@ -140,7 +142,7 @@ public final class Trainer {
 
     private func writeCheckpoint() throws {
         let url = try RunCheckpoint.write(
-            state, adapter: ready.adapted.adapter, optimizer: optimizer, in: outputFolder,
+            state, adapted: ready.adapted, optimizer: optimizer, in: outputFolder,
             limit: config.saveTotalLimit)
         report(.checkpointSaved(path: url.path, step: state.step))
     }

@@ -34,6 +34,8 @@ public final class BaseModel {
 
     /// The family, as `config.json` names it: `llama`.
     public let architecture: String
+    /// What tells this base from others, by the numbers of its files; see ``BaseFingerprint``.
+    public let fingerprint: BaseFingerprint
 
     /// Reads a model folder or GGUF file.
     ///
@@ -53,10 +55,11 @@ public final class BaseModel {
             config: files.configuration, Scope(registry: ModuleRegistry(), source: shapes))
         try files.source.validate(expected: shapes.shapes)
 
-        let dense = CastingSource(files.source, dtype: options.computeDType)
+        let stored = FingerprintingSource(files.source)
+        let dense = CastingSource(stored, dtype: options.computeDType)
         let source: any ParameterSource =
             if let config = options.quantization {
-                try QuantizingSource(files.source, dense: dense, config: config)
+                try QuantizingSource(stored, dense: dense, config: config)
             } else {
                 dense
             }
@@ -64,5 +67,6 @@ public final class BaseModel {
         model = try ModelRegistry.makeModel(
             config: files.configuration, Scope(registry: registry, source: source))
         try files.source.verifyAllConsumed()
+        fingerprint = stored.fingerprint
     }
 }
