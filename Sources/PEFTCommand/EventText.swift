@@ -9,11 +9,7 @@ package enum EventText {
         case .started(let run): lines(of: run)
         case .loaded(let model): lines(of: model)
         case .datasetAudit(let rows): lines(of: rows, usesColor: usesColor)
-        case .gradientCheck(let check):
-            [
-                "check: all \(NumberFormat.count(check.numTensors)) trainable tensors are connected "
-                    + "to the loss (\(NumberFormat.loss(check.loss)))"
-            ]
+        case .preflight(let report): PreflightText.summary(of: report)
         case .step: []
         case .evaluation(let metrics):
             [

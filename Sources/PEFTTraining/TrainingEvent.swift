@@ -8,8 +8,8 @@ public enum TrainingEvent: Equatable, Sendable {
     case loaded(ModelDescription)
     /// A file of rows is encoded.
     case datasetAudit(DatasetSummary)
-    /// Every trainable tensor was shown to be connected to the loss.
-    case gradientCheck(GradientCheck)
+    /// All that was checked before the first step; training can begin.
+    case preflight(PreflightReport)
     /// A step is done. Sent for every step; `isLogged` steps are those in `metrics.jsonl`.
     case step(StepMetrics, isLogged: Bool)
     /// The held-out rows were scored.
@@ -29,7 +29,7 @@ public enum TrainingEvent: Equatable, Sendable {
         case .started(let run): Self.object("started", run.json)
         case .loaded(let model): Self.object("loaded", model.json)
         case .datasetAudit(let rows): Self.object("dataset_audit", rows.json)
-        case .gradientCheck(let check): Self.object("gradient_check", check.json)
+        case .preflight(let result): Self.object("preflight", result.json)
         case .step(let metrics, let isLogged):
             Self.object("step", metrics.json, ["is_logged": .bool(isLogged)])
         case .evaluation(let metrics): Self.object("evaluation", metrics.json)
@@ -179,28 +179,6 @@ public struct DatasetSummary: Equatable, Sendable {
             ("max_row_tokens", .int(maxRowTokens)),
             ("num_truncated_rows", .int(numTruncatedRows)),
             ("warnings", .array(warnings.map { .string($0) })),
-        ])
-    }
-}
-
-/// The result of the check before step 0.
-public struct GradientCheck: Equatable, Sendable {
-    /// Trainable tensors, all of them connected to the loss.
-    public var numTensors: Int
-    /// The loss of the rows that the check used.
-    public var loss: Double
-
-    /// Makes a result.
-    public init(numTensors: Int, loss: Double) {
-        self.numTensors = numTensors
-        self.loss = loss
-    }
-
-    /// The values as JSON, with these names in snake_case.
-    public var json: JSONObject {
-        JSONObject([
-            ("num_tensors", .int(numTensors)),
-            ("loss", .double(loss)),
         ])
     }
 }

@@ -46,6 +46,8 @@ private final class CuttingAdapter: LinearAdapter {
         self.inner = inner
     }
 
+    func changesNothing() throws(TorchError) -> Bool { try inner.changesNothing() }
+
     func apply(
         to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
     ) throws(TorchError) -> Tensor {

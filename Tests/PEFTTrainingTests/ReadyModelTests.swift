@@ -180,7 +180,11 @@ private final class ForgetfulAdapter: LinearAdapter {
         let events = try run.run()
         #expect(
             events.contains {
-                if case .gradientCheck(let check) = $0 { check.numTensors == 28 } else { false }
+                if case .preflight(let found) = $0 {
+                    found.gradients?.numTensors == 28
+                } else {
+                    false
+                }
             })
     }
 }

@@ -29,8 +29,14 @@ public final class ReadyModel {
     ///   - sample: rows of the training data with at least one target.
     /// - Throws: ``Diagnosis`` naming where the path from the loss is cut, or why nothing is trained.
     /// - Complexity: one small forward and backward pass; two more to find out what is wrong.
-    public init(checking sharded: ShardedModel, sample: TokenBatch) throws {
-        let report = try Self.report(on: sharded, sample: sample)
+    public convenience init(checking sharded: ShardedModel, sample: TokenBatch) throws {
+        try self.init(sharded, proof: Self.report(on: sharded, sample: sample))
+    }
+
+    /// Takes a report on the model as the proof.
+    ///
+    /// - Throws: the report's first ``Diagnosis``.
+    init(_ sharded: ShardedModel, proof report: GradientReport) throws(Diagnosis) {
         try report.verify()
         adapted = sharded.adapted
         execution = sharded.execution
@@ -44,7 +50,9 @@ public final class ReadyModel {
     package static func report(
         on sharded: ShardedModel, sample: TokenBatch
     ) throws -> GradientReport {
-        guard !sharded.trainableParameters.isEmpty else { throw nothingTrainable() }
+        guard !sharded.trainableParameters.isEmpty else {
+            throw nothingTrainable(sharded.adapted)
+        }
         guard sample.numTargetTokens > 0 else {
             throw Diagnosis(
                 .noTargets, at: "the rows", "no token of them is a target, so the loss is empty",
@@ -63,8 +71,14 @@ public final class ReadyModel {
         }
     }
 
-    private static func nothingTrainable() -> Diagnosis {
-        Diagnosis(
+    private static func nothingTrainable(_ adapted: AdaptedModel) -> Diagnosis {
+        guard adapted.isTrainable else {
+            return Diagnosis(
+                .adapterIsFrozen, at: "the adapter",
+                "it was loaded for inference, so none of its tensors is trainable",
+                remedy: "load it with AdaptedModel(base, loading: folder, isTrainable: true)")
+        }
+        return Diagnosis(
             .nothingTrainable, at: "the model", "no tensor of it is trainable",
             remedy: "attach an adapter whose target_modules match layers")
     }
