@@ -55,7 +55,7 @@ package struct Command {
             console.err("'peft \(name.rawValue) --help' shows the options.\n")
             return Status.wrongUse
         } catch {
-            console.printError(Self.message(of: error))
+            console.printError(DiagnosisCode.message(of: error))
             return Status.failed
         }
     }
@@ -160,7 +160,7 @@ package struct Command {
             console.printLine(try library.version())
             return Status.done
         } catch {
-            console.printError(Self.message(of: error))
+            console.printError(DiagnosisCode.message(of: error))
             return Status.failed
         }
     }
@@ -172,14 +172,5 @@ package struct Command {
         console.printError("unknown \(kind) '\(word)'\(nearest)")
         console.err("'peft --help' shows the commands.\n")
         return Status.wrongUse
-    }
-
-    /// What an error says, behind its code if it has one: our own describe themselves, Foundation's name a file and a cause.
-    private static func message(of error: any Error) -> String {
-        let message = SystemError.message(of: error) ?? String(describing: error)
-        guard let code = DiagnosisCode.of(error)?.rawValue, !message.hasPrefix(code) else {
-            return message
-        }
-        return "\(code): \(message)"
     }
 }

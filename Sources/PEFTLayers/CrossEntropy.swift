@@ -89,8 +89,8 @@ public enum CrossEntropy {
                 try leaf.setRequiresGrad(true)
                 let wide = try leaf.to(leaf.dtype.forProducts)
                 let loss = try head(wide).to(.float32).crossEntropy(labels)
-                let gradients = try Autograd.gradients(
-                    of: [loss.sum()], withRespectTo: [leaf] + parameters, runsHooks: false)
+                let gradients = try Autograd.gradientsInsideNode(
+                    of: loss.sum(), withRespectTo: [leaf] + parameters)
                 return (loss, gradients)
             }
             losses.append(try loss.detach())
@@ -109,17 +109,19 @@ public enum CrossEntropy {
 
         /// Scales the gradients, which are those of the sum, by the gradient of the sum.
         func pullback(rows: Tensor, shape: [Int], dtype: DType) -> Pullback {
-            { [hiddenGradients, parameterGradients] gradients throws(TorchError) in
+            let hasTargets = !losses.isEmpty
+            return { [hiddenGradients, parameterGradients] gradients throws(TorchError) in
                 guard let scale = gradients[0] else {
                     return parameterGradients.map { _ in nil } + [nil]
                 }
-                var result: [Tensor?] = []
                 let zeros = try Tensor.zeros(shape, dtype: dtype)
-                if hiddenGradients.isEmpty {
-                    result.append(zeros)
-                } else {
+                var result: [Tensor?] = [zeros]
+                if !hiddenGradients.isEmpty {
                     let selected = try Tensor.concatenated(hiddenGradients) * scale.to(dtype)
-                    result.append(try zeros.indexAdded(0, rows, selected))
+                    result = [try zeros.indexAdded(0, rows, selected)]
+                } else if hasTargets {
+                    // The head cuts its output off: no gradient, rather than zeros, can be found.
+                    result = [nil]
                 }
                 for gradient in parameterGradients {
                     result.append(

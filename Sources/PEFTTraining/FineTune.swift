@@ -43,11 +43,12 @@ public enum FineTune {
         let adapted = try makeAdapted(base, config, checkpoint)
         report(.loaded(adapted.description(loadSeconds: (clock.now - start).seconds)))
         let ready = try ReadyModel(
-            checking: adapted, execution: config.execution,
+            checking: ShardedModel(adapted, execution: config.execution),
             sample: data.sample(maxTokens: ReadyModel.maxSampleTokens))
         report(
             .gradientCheck(
-                GradientCheck(numTensors: ready.trainableParameters.count, loss: ready.sampleLoss)))
+                GradientCheck(
+                    numTensors: ready.trainableParameters.count, loss: ready.gradients.loss)))
 
         let totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
         for notice in notices(config, base, data, checkpoint, totalSteps: totalSteps) {

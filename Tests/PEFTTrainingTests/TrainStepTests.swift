@@ -50,8 +50,7 @@ private final class TreacherousAdapter: LinearAdapter {
         config.r = 2
         config.targetModules = .names(["q_proj"])
         let ready = try ReadyModel(
-            checking: try AdaptedModel(base, adapter: config, seed: 1),
-            execution: ResidentExecution(), sample: batch)
+            checking: ShardedModel(AdaptedModel(base, adapter: config, seed: 1)), sample: batch)
         let step = TrainStep(
             ready,
             optimizer: try AdamW(

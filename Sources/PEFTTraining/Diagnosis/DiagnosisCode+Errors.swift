@@ -2,6 +2,7 @@ import Foundation
 import PEFTAdapters
 import PEFTCheckpoints
 import PEFTData
+import Torch
 
 /// The code of any error, where it has one.
 extension DiagnosisCode {
@@ -12,6 +13,7 @@ extension DiagnosisCode {
     public static func of(_ error: any Error) -> DiagnosisCode? {
         switch error {
         case let diagnosis as Diagnosis: diagnosis.code
+        case let error as TorchError: error.isLossWithoutGraph ? .lossWithoutGraph : nil
         case let error as AdapterError: of(error)
         case let error as CheckpointError: of(error)
         case let error as DatasetError: of(error.problem)
@@ -19,6 +21,13 @@ extension DiagnosisCode {
         case let error as TrainingError: of(error)
         default: nil
         }
+    }
+
+    /// What an error says, behind its code if it has one: our own describe themselves, Foundation's name a file and a cause.
+    package static func message(of error: any Error) -> String {
+        let message = SystemError.message(of: error) ?? String(describing: error)
+        guard let code = of(error)?.rawValue, !message.hasPrefix(code) else { return message }
+        return "\(code): \(message)"
     }
 
     private static func of(_ error: AdapterError) -> DiagnosisCode? {
