@@ -18,8 +18,8 @@ import TrainingTestSupport
         ) throws {
             let base = try BaseModel(at: url, options: options)
             let adapted = try AdaptedModel(base, adapter: lora, seed: 1)
-            let ready = try ReadyModel(
-                checking: adapted, execution: ResidentExecution(), sample: sample)
+            let sharded = try ShardedModel(adapted, execution: ResidentExecution())
+            let ready = try ReadyModel(checking: sharded, sample: sample)
             let optimizer = try AdamW(
                 ready.trainableParameters, configuration: AdamW.Configuration())
             let step = TrainStep(
@@ -61,12 +61,18 @@ import TrainingTestSupport
             "AdaptedModel(BaseModelFiles.open(url),",
             Mistake.conversion(from: "BaseModelFiles", to: "BaseModel")),
         Mistake(
-            "a second adapter", "let ready",
-            "_ = try AdaptedModel(adapted, adapter: lora, seed: 2); let ready",
+            "a second adapter", "let sharded",
+            "_ = try AdaptedModel(adapted, adapter: lora, seed: 2); let sharded",
             Mistake.conversion(from: "AdaptedModel", to: "BaseModel")),
         Mistake(
-            "a check before the adapter", "checking: adapted", "checking: base",
+            "units before the adapter", "ShardedModel(adapted,", "ShardedModel(base,",
             Mistake.conversion(from: "BaseModel", to: "AdaptedModel")),
+        Mistake(
+            "a check before the adapter", "checking: sharded", "checking: base",
+            Mistake.conversion(from: "BaseModel", to: "ShardedModel")),
+        Mistake(
+            "a check before the units", "checking: sharded", "checking: adapted",
+            Mistake.conversion(from: "AdaptedModel", to: "ShardedModel")),
         Mistake(
             "an optimizer of a base model", "ready.trainableParameters", "base",
             Mistake.conversion(from: "BaseModel", to: "[Parameter]")),
@@ -74,18 +80,21 @@ import TrainingTestSupport
             "an optimizer before the check", "ready.trainableParameters", "adapted",
             Mistake.conversion(from: "AdaptedModel", to: "[Parameter]")),
         Mistake(
+            "an optimizer of units", "ready.trainableParameters", "sharded",
+            Mistake.conversion(from: "ShardedModel", to: "[Parameter]")),
+        Mistake(
             "a step without adapter", "ready, optimizer: optimizer", "base, optimizer: optimizer",
             Mistake.conversion(from: "BaseModel", to: "ReadyModel")),
         Mistake(
             "a step before the check", "ready, optimizer: optimizer",
-            "adapted, optimizer: optimizer",
-            Mistake.conversion(from: "AdaptedModel", to: "ReadyModel")),
+            "sharded, optimizer: optimizer",
+            Mistake.conversion(from: "ShardedModel", to: "ReadyModel")),
         Mistake(
             "a step without optimizer", "optimizer: optimizer", "optimizer: nil",
             "'nil' is not compatible with expected argument type 'AdamW'"),
         Mistake(
             "a trainer before the check", "TrainStep(\n        ready,",
-            "Trainer(\n        adapted,",
+            "Trainer(\n        sharded,",
             "'Trainer' initializer is inaccessible due to 'internal' protection level"),
         Mistake(
             "a base model of nothing", "BaseModel(at: url, options: options)", "BaseModel()",
@@ -95,9 +104,8 @@ import TrainingTestSupport
             "AdaptedModel(base: base)", "extraneous argument label 'base:' in call"),
         Mistake(
             "a ready model of nothing",
-            "ReadyModel(\n        checking: adapted, execution: ResidentExecution(), sample: sample)",
-            "ReadyModel()",
-            "missing arguments for parameters 'checking', 'execution', 'sample' in call"),
+            "ReadyModel(checking: sharded, sample: sample)", "ReadyModel()",
+            "missing arguments for parameters 'checking', 'sample' in call"),
     ]
 
     @Test func theRightOrderCompiles() throws {
