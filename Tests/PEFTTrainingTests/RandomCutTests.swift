@@ -55,7 +55,6 @@ private final class CuttingAdapter: LinearAdapter {
             inner.apply(to: input, baseOutput: baseOutput, weight: weight, context: context))
     }
 
-    func changesNothing() throws(TorchError) -> Bool { try inner.changesNothing() }
 }
 
 /// Cuts the output of one block, outside of all its layers.
