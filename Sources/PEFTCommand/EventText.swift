@@ -21,6 +21,7 @@ package enum EventText {
         case .interrupted(let signal, let step):
             [warning("stopped by \(signal) after step \(step); --resume continues", usesColor)]
         case .finished(let summary): lines(of: summary)
+        case .warning(let diagnosis): [warning(diagnosis.description, usesColor)]
         case .notice(let text): [warning(text, usesColor)]
         }
     }

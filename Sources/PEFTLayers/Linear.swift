@@ -33,7 +33,7 @@ public final class Linear {
             if let bias {
                 output = try output + bias.value
             }
-            guard let adapter else { return output }
+            guard let adapter, context.usesAdapters else { return output }
             return try adapter.apply(
                 to: input, baseOutput: output, weight: weight, context: context)
         }

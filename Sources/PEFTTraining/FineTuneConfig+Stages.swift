@@ -80,7 +80,7 @@ extension FineTuneConfig {
         "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter",
         "ignore_base_fingerprint", "resume", "threads", "logging_steps", "eval_steps",
         "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
-        "gradient_checkpointing", "per_device_eval_batch_size",
+        "gradient_checkpointing", "per_device_eval_batch_size", "on_non_finite",
     ]
 
     /// Every setting that changes the losses of a run, as text by key.

@@ -20,6 +20,8 @@ public enum TrainingEvent: Equatable, Sendable {
     case interrupted(signal: String, step: Int)
     /// The run is complete: the last event.
     case finished(RunSummary)
+    /// Something is wrong with the training, though it goes on.
+    case warning(Diagnosis)
     /// Something that a person should know and that is no error.
     case notice(String)
 
@@ -38,6 +40,7 @@ public enum TrainingEvent: Equatable, Sendable {
         case .interrupted(let signal, let step):
             Self.object("interrupted", ["signal": .string(signal), "step": .int(step)])
         case .finished(let summary): Self.object("finished", summary.json)
+        case .warning(let diagnosis): Self.object("warning", diagnosis.json)
         case .notice(let text): Self.object("notice", ["text": .string(text)])
         }
     }

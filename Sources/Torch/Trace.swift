@@ -118,6 +118,10 @@ public final class Trace {
         _ name: String, _ inputs: [Tensor?], _ outputs: [Tensor] = [],
         as kind: TraceEvent.Kind = .operation
     ) {
+        // What the observer computes is not part of what it observes.
+        let recorder = ctorch_trace_recorder()
+        ctorch_trace_set_recorder(nil)
+        defer { ctorch_trace_set_recorder(recorder) }
         onEvent(
             TraceEvent(
                 kind: kind, name: name, layer: layers.last ?? "", recording: recording,

@@ -32,6 +32,14 @@ public enum LearningRateScheduler: String, Codable, CaseIterable, Hashable, Send
 
 extension TruncationMode: ConfigChoice {}
 
+/// What happens to a step whose loss or gradients are infinite or NaN.
+public enum NonFinitePolicy: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
+    /// The run ends with an error that names step, row and layer; nothing was updated.
+    case stop
+    /// The step is left out, and a warning says so; too many in a row end the run.
+    case skip
+}
+
 /// Which linears an adapter goes on, by PEFT's rules for `target_modules`.
 ///
 /// In a file: a list of names; the word `all-linear`; or a string, read as a regular expression when

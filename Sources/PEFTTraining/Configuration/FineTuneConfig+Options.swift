@@ -141,6 +141,9 @@ extension FineTuneConfig: ConfigurableOptions {
             "gradient_checkpointing", \.gradientCheckpointing, section: "Training",
             help: "recompute activations in the backward pass: less memory, slower"),
         .init(
+            "on_non_finite", \.onNonFinite, section: "Training",
+            help: "what happens to a step with infinities or NaNs"),
+        .init(
             "seed", \.seed, section: "Training",
             help: "seeds the adapter, the order of rows and dropout"),
         .init(

@@ -101,6 +101,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var gradientAccumulationSteps = 1
     /// Whether each block's activations are computed again in the backward pass instead of kept.
     public var gradientCheckpointing = false
+    /// What happens to a step whose loss or gradients are infinite or NaN.
+    public var onNonFinite = NonFinitePolicy.stop
     /// Seeds the new adapter, the order of rows and dropout.
     public var seed = 42
     /// CPU threads; nil leaves the choice to libtorch.

@@ -1,3 +1,5 @@
+public import PEFTTokenizers
+
 /// What is wrong with a set-up, where, why, and what to do about it.
 public struct Diagnosis: Error, Hashable, Sendable, CustomStringConvertible {
     /// The stable name of the failure.
@@ -21,6 +23,17 @@ public struct Diagnosis: Error, Hashable, Sendable, CustomStringConvertible {
         self.reason = reason
         self.remedy = remedy
         self.tensors = tensors
+    }
+
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("code", .string(code.rawValue)),
+            ("place", .string(place)),
+            ("reason", .string(reason)),
+            ("remedy", .string(remedy)),
+            ("tensors", .array(tensors.map { .string($0) })),
+        ])
     }
 
     /// The most tensors that a message lists.

@@ -10,6 +10,10 @@ public struct NonFiniteSearch: Sendable {
     public private(set) var operation: String?
     /// Whether it was in backward.
     public private(set) var isInBackward = false
+    /// The first index of the result's first dimension, a token in most layers, that holds such a value.
+    public private(set) var firstIndex: Int?
+    /// The extent of the result's first dimension.
+    public private(set) var extent = 0
     /// Whether one of its inputs was infinite or NaN already: a weight that was read so.
     public private(set) var isInInput = false
 
@@ -34,6 +38,12 @@ public struct NonFiniteSearch: Sendable {
         layer = event.layer
         isInBackward = event.frame?.isPullback == true
         isInInput = event.inputs.contains { !Self.isFinite($0.tensor) }
+        guard let result = event.outputs.first(where: { !Self.isFinite($0.tensor) })?.tensor,
+            let count = result.shape.first, count > 0,
+            let values = try? result.detach().floats()
+        else { return }
+        extent = count
+        firstIndex = values.firstIndex { !$0.isFinite }.map { $0 / (values.count / count) }
     }
 
     private static func isFinite(_ tensor: Tensor) -> Bool {

@@ -163,7 +163,7 @@ final class Preflight {
         result.gradients = GradientTable(gradients)
         result.loss = gradients.loss
         furtherFailures = gradients.problems.dropFirst().map(\.description)
-        let ready = try ReadyModel(sharded, proof: gradients)
+        let ready = try ReadyModel(sharded, proof: gradients, sample: sample)
         return Found(
             ready,
             [

@@ -14,8 +14,10 @@ struct RunCheckpoint {
     struct State: Codable, Equatable {
         /// The version of this layout.
         var format = 1
-        /// Updates done.
+        /// Steps done.
         var step: Int
+        /// Updates done: steps less those that were left out.
+        var numUpdates = 0
         /// Every setting that changes the mathematics of the run, as text.
         var settings: [String: String]
         /// The step at which the run was to end, which a resumed run may change.
@@ -107,7 +109,7 @@ struct RunCheckpoint {
         let file = try SafetensorsFile(folder.appending(path: Self.optimizerName))
         let tensors = try file.tensors(expected: optimizer.stateShapes)
         try withoutGrad {
-            try optimizer.restore(tensors, step: state.step)
+            try optimizer.restore(tensors, step: state.numUpdates)
         }
     }
 }

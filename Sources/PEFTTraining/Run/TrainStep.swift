@@ -14,6 +14,8 @@ public struct TrainStep {
         public let loss: Double
         /// The norm of all gradients, before clipping.
         public let gradNorm: Double
+        /// The norm of each trainable tensor's gradient, before clipping, in the ready model's order.
+        public let gradNorms: [Float]
         /// The learning rate of the update.
         public let learningRate: Double
         /// Target tokens of the step.
@@ -51,41 +53,54 @@ public struct TrainStep {
     ///   - step: updates done before, which names the step's dropout.
     ///   - microBatches: at least one target among them.
     /// - Returns: loss, norm and counts.
-    /// - Throws: ``TrainingError/lossNotFinite(step:loss:rows:)`` or
-    ///   ``TrainingError/gradientNotFinite(step:norm:rows:)`` before anything is updated; `TorchError`.
+    /// - Throws: ``Diagnosis`` with ``DiagnosisCode/lossNotFinite`` or ``DiagnosisCode/gradientNotFinite`` before anything is
+    ///   updated; `TorchError`.
     public func callAsFunction(
         step: Int, microBatches: [TokenBatch]
     ) throws -> Result {
         let numTargetTokens = microBatches.reduce(0) { $0 + $1.numTargetTokens }
         let share = try Tensor.full([], 1 / Double(max(1, numTargetTokens)))
         var lossSum = 0.0
+        let failure = NonFiniteStep(
+            step: step, microBatches: microBatches, parameters: ready.trainableParameters
+        ) { batch, index throws(TorchError) in
+            try losses(of: batch, step: step, index: index)
+        }
         for (index, batch) in microBatches.enumerated() {
-            let context = ForwardContext(
-                layout: SequenceLayout(segmentLengths: batch.segmentLengths),
-                dropout: DropoutKey(seed: seed, step: step, microBatch: index))
-            let losses = try ready.adapted.base.model.losses(
-                tokens: batch.tokens, targets: batch.targets, context: context,
-                execution: ready.execution)
+            let losses = try losses(of: batch, step: step, index: index)
             try losses.sum.backward(gradient: share)
             let sum = try losses.sum.detach().item()
             guard sum.isFinite else {
                 try optimizer.clearGradients()
-                throw TrainingError.lossNotFinite(step: step + 1, loss: sum, rows: batch.rows)
+                throw try failure.diagnosis(loss: sum, microBatch: index)
             }
             lossSum += sum
         }
         let norm = try GradientClipping.clip(ready.trainableParameters, maxNorm: maxGradNorm)
-        guard norm.isFinite else {
+        guard norm.total.isFinite else {
             try optimizer.clearGradients()
-            throw TrainingError.gradientNotFinite(
-                step: step + 1, norm: norm, rows: microBatches.flatMap(\.rows))
+            let found = try failure.diagnosis(
+                norm: norm.total, each: norm.each)
+            try optimizer.clearGradients()
+            throw found
         }
         let learningRate = schedule.learningRate(updatesDone: step)
         try optimizer.update(learningRate: learningRate)
         try optimizer.clearGradients()
         return Result(
-            loss: lossSum / Double(max(1, numTargetTokens)), gradNorm: norm,
-            learningRate: learningRate, numTargetTokens: numTargetTokens,
+            loss: lossSum / Double(max(1, numTargetTokens)), gradNorm: norm.total,
+            gradNorms: norm.each, learningRate: learningRate, numTargetTokens: numTargetTokens,
             numTokens: microBatches.reduce(0) { $0 + $1.tokens.count })
+    }
+
+    private func losses(
+        of batch: TokenBatch, step: Int, index: Int
+    ) throws(TorchError) -> TokenLosses {
+        let context = ForwardContext(
+            layout: SequenceLayout(segmentLengths: batch.segmentLengths),
+            dropout: DropoutKey(seed: seed, step: step, microBatch: index))
+        return try ready.adapted.base.model.losses(
+            tokens: batch.tokens, targets: batch.targets, context: context,
+            execution: ready.execution)
     }
 }

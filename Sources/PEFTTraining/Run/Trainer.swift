@@ -2,6 +2,7 @@ import Foundation
 import PEFTAdapters
 import PEFTData
 import PEFTModels
+import PEFTTokenizers
 import Torch
 
 /// Runs the steps of a checked model: logging, evaluation, checkpoints, interruption.
@@ -18,6 +19,11 @@ public final class Trainer {
     private let outputFolder: URL
     private let report: (TrainingEvent) -> Void
     private var state: RunCheckpoint.State
+    private var monitor: TrainingMonitor
+    private var numSkippedInARow = 0
+
+    /// Steps in a row that may be left out for infinities or NaNs before the run ends.
+    private static let maxSkippedInARow = 10
 
     /// Prepares a run, from a checkpoint or from the start.
     init(
@@ -35,6 +41,7 @@ public final class Trainer {
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
         optimizer = try AdamW(ready.trainableParameters, configuration: config.optimizer)
         try resumed?.restore(optimizer)
+        monitor = TrainingMonitor(ready)
         trainStep = TrainStep(
             ready, optimizer: optimizer,
             schedule: LearningRateSchedule(
@@ -58,13 +65,12 @@ public final class Trainer {
         var meter = ThroughputMeter(clock: clock)
         var numTokens = 0
         while state.step < totalSteps {
-            let result = try trainStep(
-                step: state.step, microBatches: batches.microBatches(step: state.step))
-            state.step += 1
-            state.lastLoss = result.loss
-            numTokens += result.numTokens
-            meter.add(tokens: result.numTokens)
-            try afterStep(result, meter: &meter, log)
+            if let result = try step(log) {
+                numTokens += result.numTokens
+                meter.add(tokens: result.numTokens)
+                try noteMetrics(result, meter: &meter, log)
+            }
+            try afterStep(meter: &meter, log)
             if let signal = stop.signal {
                 try writeCheckpoint()
                 report(.interrupted(signal: Self.name(ofSignal: signal), step: state.step))
@@ -75,7 +81,31 @@ public final class Trainer {
             log, trainSeconds: (clock.now - start).seconds, numTokens: numTokens)
     }
 
-    private func afterStep(
+    /// Takes the next step, or leaves it out if it is not finite and the run is to go on.
+    private func step(_ log: MetricsLog) throws -> TrainStep.Result? {
+        let microBatches = batches.microBatches(step: state.step)
+        do {
+            let result = try trainStep(step: state.step, microBatches: microBatches)
+            state.step += 1
+            state.lastLoss = result.loss
+            numSkippedInARow = 0
+            for warning in monitor.add(result) { report(.warning(warning)) }
+            return result
+        } catch let diagnosis as Diagnosis
+            where diagnosis.code.isOfOneStep && config.onNonFinite == .skip
+        {
+            numSkippedInARow += 1
+            guard numSkippedInARow < Self.maxSkippedInARow else { throw diagnosis }
+            state.step += 1
+            try log.append([
+                "step": .int(state.step), "skipped": .string(diagnosis.code.rawValue),
+            ])
+            report(.warning(diagnosis))
+            return nil
+        }
+    }
+
+    private func noteMetrics(
         _ result: TrainStep.Result, meter: inout ThroughputMeter, _ log: MetricsLog
     ) throws {
         let step = state.step
@@ -90,6 +120,10 @@ public final class Trainer {
             meter.restart()
         }
         report(.step(metrics, isLogged: isLogged))
+    }
+
+    private func afterStep(meter: inout ThroughputMeter, _ log: MetricsLog) throws {
+        let step = state.step
         if config.evalSteps > 0, step.isMultiple(of: config.evalSteps), step < totalSteps {
             _ = try evaluate(log)
             meter.restart()
@@ -141,6 +175,8 @@ public final class Trainer {
     }
 
     private func writeCheckpoint() throws {
+        for warning in try monitor.look() { report(.warning(warning)) }
+        state.numUpdates = optimizer.step
         let url = try RunCheckpoint.write(
             state, adapted: ready.adapted, optimizer: optimizer, in: outputFolder,
             limit: config.saveTotalLimit)

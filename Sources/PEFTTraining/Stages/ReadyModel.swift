@@ -16,6 +16,10 @@ public final class ReadyModel {
     public let trainableParameters: [Parameter]
     /// What was proved, tensor by tensor.
     public let gradients: GradientReport
+    /// The rows that it was proved on.
+    public let sample: TokenBatch
+    /// The block of each trainable tensor; nil around the blocks.
+    let blocks: [String?]
 
     /// Tokens of the sample that the check uses; connectivity does not depend on more.
     static let maxSampleTokens = 32
@@ -30,14 +34,19 @@ public final class ReadyModel {
     /// - Throws: ``Diagnosis`` naming where the path from the loss is cut, or why nothing is trained.
     /// - Complexity: one small forward and backward pass; two more to find out what is wrong.
     public convenience init(checking sharded: ShardedModel, sample: TokenBatch) throws {
-        try self.init(sharded, proof: Self.report(on: sharded, sample: sample))
+        try self.init(
+            sharded, proof: Self.report(on: sharded, sample: sample), sample: sample)
     }
 
     /// Takes a report on the model as the proof.
     ///
     /// - Throws: the report's first ``Diagnosis``.
-    init(_ sharded: ShardedModel, proof report: GradientReport) throws(Diagnosis) {
+    init(
+        _ sharded: ShardedModel, proof report: GradientReport, sample: TokenBatch
+    ) throws(Diagnosis) {
         try report.verify()
+        self.sample = sample
+        blocks = report.entries.map(\.block)
         adapted = sharded.adapted
         execution = sharded.execution
         trainableParameters = sharded.trainableParameters
