@@ -67,6 +67,9 @@ let targets: [Target] = [
     .executableTarget(
         name: "FineTuneModel", dependencies: ["PEFT"], path: "Examples/FineTuneModel",
         swiftSettings: strict),
+    .executableTarget(
+        name: "Mistakes", dependencies: ["PEFT"], path: "Examples/Mistakes",
+        exclude: ["StaleOptimizer.swift"], swiftSettings: strict),
 
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     .target(

@@ -34,7 +34,9 @@ extension TokenDataset {
         var warnings: [String] = []
         if let without = audit.numRowsWithoutEOSTarget, without > 0 {
             warnings.append(
-                "in \(without) of \(audit.numRows) rows no target is the end-of-text token")
+                without == audit.numRows
+                    ? Self.neverEnds.description
+                    : "in \(without) of \(audit.numRows) rows no target is the end-of-text token")
         }
         if !audit.ignoredColumns.isEmpty {
             let columns = audit.ignoredColumns.keys.sorted().joined(separator: ", ")
@@ -45,6 +47,12 @@ extension TokenDataset {
             numTargetTokens: audit.numTargetTokens, maxRowTokens: audit.longestRow,
             numTruncatedRows: audit.numTruncatedRows, warnings: warnings)
     }
+
+    /// Not an error: rows of a text that goes on are cut on purpose.
+    private static let neverEnds = Diagnosis(
+        .noEndOfText, at: "the rows",
+        "in none of them is the end-of-text token a target, so the model does not learn to stop",
+        remedy: "end each row's targets with it, or raise max_length where rows are cut")
 
     /// A digest of all tokens and targets, the same on every machine.
     var digest: String {

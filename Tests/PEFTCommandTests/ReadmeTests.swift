@@ -60,7 +60,7 @@ import TrainingTestSupport
         #expect(commands.count >= 5)
         for command in commands {
             var arguments = Self.words(of: command).dropFirst().map { paths[$0] ?? $0 }
-            if arguments.first == "train" {
+            if arguments.first == "train" || arguments.first == "doctor" {
                 // The first step of the demo's warm-up changes nothing.
                 arguments += [
                     "--model", Checkout.demoModel.path, "--data",
@@ -72,18 +72,22 @@ import TrainingTestSupport
             let result = try RunningProgram.run(arguments)
             #expect(result.status == 0, "\(command): \(result.err)")
             #expect(!(result.out + result.err).isEmpty, "\(command)")
+            guard arguments.first == "doctor" else { continue }
+            for line in readme.split(separator: "\n") where line.hasPrefix("ok   ") {
+                #expect(result.out.contains(line + "\n"))
+            }
         }
     }
 
     /// The words of a command line, quotes removed as a shell would.
-    private static func words(of line: String) -> [String] {
+    static func words(of line: String) -> [String] {
         var words: [String] = []
         var word = ""
         var quote: Character?
         for character in line {
             if character == quote {
                 quote = nil
-            } else if quote == nil, character == "\"" {
+            } else if quote == nil, "\"'".contains(character) {
                 quote = character
             } else if quote == nil, character == " " {
                 words.append(word)

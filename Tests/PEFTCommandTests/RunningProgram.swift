@@ -38,10 +38,11 @@ final class RunningProgram {
     ///   - input: what it reads from standard input.
     ///   - limit: a shell command that runs before it in the same process, such as `ulimit -f 8`.
     ///   - name: the program's name.
+    ///   - folder: where it runs; nil for an empty one of its own.
     /// - Throws: an error of the file system.
     init(
         _ arguments: [String], input: String = "", after limit: String? = nil,
-        of name: String = "peft"
+        of name: String = "peft", in folder: URL? = nil
     ) throws {
         let executable = Self.folder.appending(path: name)
         files = try Workspace()
@@ -58,7 +59,7 @@ final class RunningProgram {
         var environment = ProcessInfo.processInfo.environment
         environment["OMP_NUM_THREADS"] = "1"
         process.environment = environment
-        process.currentDirectoryURL = files.url
+        process.currentDirectoryURL = folder ?? files.url
         process.standardInput = try FileHandle(forReadingFrom: files.url.appending(path: "in"))
         process.standardOutput = try FileHandle(forWritingTo: files.url.appending(path: "out"))
         process.standardError = try FileHandle(forWritingTo: files.url.appending(path: "err"))
@@ -73,9 +74,9 @@ final class RunningProgram {
     /// Runs the program to its end.
     static func run(
         _ arguments: [String], input: String = "", after limit: String? = nil,
-        of name: String = "peft"
+        of name: String = "peft", in folder: URL? = nil
     ) throws -> Result {
-        try RunningProgram(arguments, input: input, after: limit, of: name).finish()
+        try RunningProgram(arguments, input: input, after: limit, of: name, in: folder).finish()
     }
 
     /// What it has printed so far.

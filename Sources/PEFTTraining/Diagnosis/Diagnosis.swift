@@ -44,9 +44,11 @@ public struct Diagnosis: Error, Hashable, Sendable, CustomStringConvertible {
         let listed = tensors.prefix(Self.numListed).joined(separator: ", ")
         let rest = tensors.count - Self.numListed
         let more = rest > 0 ? " and \(rest) more" : ""
+        let count = tensors.count == 1 ? "1 trainable tensor" : "\(tensors.count) trainable tensors"
         let effect =
             tensors.isEmpty
-            ? "" : "; without gradient: \(tensors.count) trainable tensors (\(listed)\(more))"
+            ? ""
+            : "; \(code.isOfGradientPath ? "without gradient: " : "")\(count) (\(listed)\(more))"
         return "\(code.rawValue): \(place): \(reason)\(effect); \(remedy)"
     }
 }

@@ -26,8 +26,10 @@ struct NonFiniteStep {
             }
         }
         let row = row(of: search, in: index) ?? row(ofTargets: perTarget, in: index)
+        // Some NaNs would be printed with their bits.
+        let text = loss.isNaN ? "nan" : "\(loss)"
         return Diagnosis(
-            .lossNotFinite, at: place(row, search), "the loss is \(loss), and nothing was updated",
+            .lossNotFinite, at: place(row, search), "the loss is \(text), and nothing was updated",
             remedy: remedy(row))
     }
 
