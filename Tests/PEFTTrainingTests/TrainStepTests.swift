@@ -50,10 +50,8 @@ private final class TreacherousAdapter: LinearAdapter {
         let ready = try ReadyModel(
             checking: try AdaptedModel(base, adapter: config, seed: 1),
             execution: ResidentExecution(), sample: batch)
-        let step = TrainStep(
-            ready,
-            optimizer: try AdamW(
-                ready.trainableParameters, configuration: AdamW.Configuration()),
+        let step = try TrainStep(
+            ready, optimizer: try AdamW(ready, configuration: AdamW.Configuration()),
             schedule: LearningRateSchedule(
                 peak: 0.1, kind: .constant, warmupSteps: 0, totalSteps: 9), maxGradNorm: 1, seed: 1)
         return (step, ready.trainableParameters)

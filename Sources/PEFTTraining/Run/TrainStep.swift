@@ -34,10 +34,13 @@ public struct TrainStep {
     let seed: UInt64
 
     /// Makes the step of a run; the optimizer's state decides what comes next.
+    ///
+    /// - Throws: ``Diagnosis`` of ``DiagnosisCode/optimizerHoldsOthers`` unless the optimizer was made from this very model.
     public init(
         _ ready: ReadyModel, optimizer: AdamW, schedule: LearningRateSchedule, maxGradNorm: Double,
         seed: UInt64
-    ) {
+    ) throws(Diagnosis) {
+        try optimizer.requireHolds(exactly: ready.trainableParameters)
         self.ready = ready
         self.optimizer = optimizer
         self.schedule = schedule

@@ -33,9 +33,9 @@ public final class Trainer {
         self.state = state
         outputFolder = URL(filePath: config.outputDir)
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
-        optimizer = try AdamW(ready.trainableParameters, configuration: config.optimizer)
+        optimizer = try AdamW(ready, configuration: config.optimizer)
         try resumed?.restore(optimizer)
-        trainStep = TrainStep(
+        trainStep = try TrainStep(
             ready, optimizer: optimizer,
             schedule: LearningRateSchedule(
                 peak: config.learningRate, kind: config.lrSchedulerType,
