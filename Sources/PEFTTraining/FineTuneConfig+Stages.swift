@@ -50,6 +50,18 @@ extension FineTuneConfig {
         gradientCheckpointing ? RecomputedExecution() : ResidentExecution()
     }
 
+    /// What the run computes with, in the terms of the rules.
+    var precision: PrecisionRules.Combination {
+        let storage: PrecisionRules.Storage =
+            switch quantize {
+            case .nf4: .nf4
+            case .fp4: .fp4
+            case .none: .dense
+            }
+        return PrecisionRules.Combination(
+            storage: storage, compute: dtype.torch, lossScaling: lossScaling)
+    }
+
     /// The constants of the optimizer.
     var optimizer: AdamW.Configuration {
         var optimizer = AdamW.Configuration()
@@ -80,7 +92,7 @@ extension FineTuneConfig {
         "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter", "resume",
         "threads", "logging_steps", "eval_steps", "eval_on_start", "save_steps",
         "save_total_limit", "max_steps", "num_train_epochs", "gradient_checkpointing",
-        "per_device_eval_batch_size",
+        "per_device_eval_batch_size", "on_non_finite",
     ]
 
     /// Every setting that changes the losses of a run, as text by key.
@@ -113,6 +125,7 @@ extension ComputeDType {
         switch self {
         case .bfloat16: .bfloat16
         case .float32: .float32
+        case .float16: .float16
         }
     }
 }

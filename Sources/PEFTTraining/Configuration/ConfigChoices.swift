@@ -14,6 +14,8 @@ public enum BaseQuantization: String, Codable, CaseIterable, Hashable, Sendable,
 public enum ComputeDType: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
     case bfloat16
     case float32
+    /// Trains only with loss scaling: see ``PrecisionRules``.
+    case float16
 }
 
 /// How the learning rate goes after warm-up, named as transformers' `SchedulerType`.
@@ -28,6 +30,14 @@ public enum LearningRateScheduler: String, Codable, CaseIterable, Hashable, Send
     case linear
     /// Falls to 0 at the last step along half a cosine.
     case cosine
+}
+
+/// What happens to a step whose loss or gradients are infinite or NaN; nothing is updated by it either way.
+public enum NonFinitePolicy: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
+    /// The run ends with an error.
+    case stop
+    /// The run goes on with the next step, but not after too many such steps in a row.
+    case skip
 }
 
 extension TruncationMode: ConfigChoice {}

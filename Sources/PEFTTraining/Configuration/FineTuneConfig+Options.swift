@@ -40,6 +40,9 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "dtype", \.dtype, section: "Base model",
             help: "the dtype of the computation"),
+        .init(
+            "loss_scaling", \.lossScaling, section: "Base model",
+            help: "scale gradients in float16, which needs it"),
     ]
 
     private static let adapter: [ConfigOption<FineTuneConfig>] = [
@@ -134,6 +137,9 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "gradient_accumulation_steps", \.gradientAccumulationSteps, section: "Training",
             help: "micro-batches in a step"),
+        .init(
+            "on_non_finite", \.onNonFinite, section: "Training",
+            help: "what to do with a step whose loss or gradients are infinite or NaN"),
         .init(
             "gradient_checkpointing", \.gradientCheckpointing, section: "Training",
             help: "recompute activations in the backward pass: less memory, slower"),

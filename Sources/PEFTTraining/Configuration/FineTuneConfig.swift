@@ -32,6 +32,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var quantBlockSize = 64
     /// The dtype of the computation.
     public var dtype = ComputeDType.bfloat16
+    /// By what gradients are scaled while they are in the compute dtype; float16 needs it, no other dtype takes it.
+    public var lossScaling = LossScaling.none
 
     // MARK: Adapter
 
@@ -97,6 +99,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var perDeviceEvalBatchSize = 8
     /// Micro-batches in a step.
     public var gradientAccumulationSteps = 1
+    /// What happens to a step whose loss or gradients are infinite or NaN.
+    public var onNonFinite = NonFinitePolicy.stop
     /// Whether each block's activations are computed again in the backward pass instead of kept.
     public var gradientCheckpointing = false
     /// Seeds the new adapter, the order of rows and dropout.

@@ -47,6 +47,7 @@ extension DiagnosisCode {
     public static func of(_ error: any Error) -> DiagnosisCode? {
         switch error {
         case let diagnosis as Diagnosis: diagnosis.code
+        case let error as ConfigError: error.problems.lazy.compactMap(\.code).first
         default: nil
         }
     }
