@@ -16,6 +16,7 @@ namespace ctorch {
 
 static thread_local std::string lastError;
 static thread_local std::string callbackError;
+static thread_local void *traceRecorder = nullptr;
 std::atomic<int64_t> liveTensors{0};
 std::atomic<int64_t> liveContexts{0};
 
@@ -66,6 +67,10 @@ bool ctorch_runtime_has_bfloat16_products(void) {
   return true;
 #endif
 }
+
+void *ctorch_trace_recorder(void) { return traceRecorder; }
+
+void ctorch_trace_set_recorder(void *recorder) { traceRecorder = recorder; }
 
 int64_t ctorch_runtime_live_tensors(void) { return liveTensors.load(); }
 

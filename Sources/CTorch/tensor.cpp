@@ -48,6 +48,8 @@ int64_t ctorch_tensor_numel(CTorchTensor value) { return tensor(value).numel(); 
 int32_t ctorch_tensor_dtype(CTorchTensor value) { return static_cast<int32_t>(tensor(value).scalar_type()); }
 bool ctorch_tensor_is_contiguous(CTorchTensor value) { return tensor(value).is_contiguous(); }
 bool ctorch_tensor_is_same(CTorchTensor left, CTorchTensor right) { return tensor(left).is_same(tensor(right)); }
+
+const void *ctorch_tensor_identity(CTorchTensor value) { return tensor(value).unsafeGetTensorImpl(); }
 int32_t ctorch_tensor_data(CTorchTensor value, void **out) { CTORCH_TRY(*out = tensor(value).data_ptr()); }
 int32_t ctorch_tensor_item(CTorchTensor value, double *out) { CTORCH_TRY(*out = tensor(value).item().toDouble()); }
 

@@ -29,9 +29,21 @@ public protocol AdapterConfig: Codable, Hashable, Sendable {
     /// - Parameters:
     ///   - registry: the model's layers.
     ///   - seed: with each layer's path, decides the initial values.
+    ///   - isTrainable: whether autograd records for the adapters and the optimizer updates them.
     /// - Returns: what was attached.
     /// - Throws: `AdapterError` if the configuration is invalid or does not fit the model.
-    func attach(to registry: ModuleRegistry, seed: UInt64) throws(AdapterError) -> AdapterSet
+    func attach(
+        to registry: ModuleRegistry, seed: UInt64, isTrainable: Bool
+    ) throws(AdapterError) -> AdapterSet
+}
+
+extension AdapterConfig {
+    /// Attaches freshly initialized adapters that are trained; otherwise as ``attach(to:seed:isTrainable:)``.
+    public func attach(
+        to registry: ModuleRegistry, seed: UInt64
+    ) throws(AdapterError) -> AdapterSet {
+        try attach(to: registry, seed: seed, isTrainable: true)
+    }
 }
 
 /// The methods that an adapter folder can hold.

@@ -22,6 +22,14 @@ public struct AdapterSet {
         Dictionary(uniqueKeysWithValues: parameters.map { ($0.path, $0.value.shape) })
     }
 
+    /// Whether the model computes exactly what its base computes: none of the adapters changes anything.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    public func changesNothing() throws(TorchError) -> Bool {
+        for (_, adapter) in adapters where try !adapter.changesNothing() { return false }
+        return true
+    }
+
     /// Fills the adapters from the tensors of a file, all or none.
     ///
     /// - Parameter tensors: by name as in the file; any floating-point dtype, converted to the adapters' own.
@@ -73,7 +81,7 @@ extension LoRAConfig: AdapterConfig {
     /// - Throws: `AdapterError` as `validate()`; `unmatched` with each name, pattern and index that matches nothing;
     ///   `alreadyAdapted` if a target has an adapter.
     public func attach(
-        to registry: ModuleRegistry, seed: UInt64
+        to registry: ModuleRegistry, seed: UInt64, isTrainable: Bool
     ) throws(AdapterError) -> AdapterSet {
         let linears = Dictionary(uniqueKeysWithValues: registry.linears.map { ($0.path, $0) })
         let resolved = try resolve(
@@ -93,7 +101,8 @@ extension LoRAConfig: AdapterConfig {
             do {
                 let adapter = try LoRA(
                     target: target, inFeatures: inFeatures, outFeatures: outFeatures,
-                    dropout: loraDropout, initialization: initLoraWeights, seed: seed)
+                    dropout: loraDropout, initialization: initLoraWeights, seed: seed,
+                    isTrainable: isTrainable)
                 made.append((linear, adapter))
             } catch {
                 throw .torch(error)

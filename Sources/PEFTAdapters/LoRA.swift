@@ -34,10 +34,12 @@ public final class LoRA: LinearAdapter {
     ///   - dropout: probability in [0, 1).
     ///   - initialization: how A and B start.
     ///   - seed: with the path, decides the start, whatever else is made before.
+    ///   - isTrainable: false freezes A and B, for inference.
     /// - Throws: `TorchError` if libtorch cannot allocate.
     public init(
         target: LoRATarget, inFeatures: Int, outFeatures: Int, dropout: Double = 0,
-        initialization: LoRAInitialization = .kaimingUniform, seed: UInt64
+        initialization: LoRAInitialization = .kaimingUniform, seed: UInt64,
+        isTrainable: Bool = true
     ) throws(TorchError) {
         self.target = target
         self.dropout = dropout
@@ -58,8 +60,10 @@ public final class LoRA: LinearAdapter {
             case .random: try Self.kaimingUniform(shapeB, generator: generator)
             }
         let prefix = "base_model.model." + target.path
-        loraA = try Parameter(path: prefix + ".lora_A.weight", value: valueA, isTrainable: true)
-        loraB = try Parameter(path: prefix + ".lora_B.weight", value: valueB, isTrainable: true)
+        loraA = try Parameter(
+            path: prefix + ".lora_A.weight", value: valueA, isTrainable: isTrainable)
+        loraB = try Parameter(
+            path: prefix + ".lora_B.weight", value: valueB, isTrainable: isTrainable)
     }
 
     /// Kaiming's uniform numbers with a = √5: in ±1/√fan-in, the fan-in being the columns.
@@ -103,6 +107,12 @@ public final class LoRA: LinearAdapter {
         guard let key, dropout > 0 else { return nil }
         return try DropoutMask(
             probability: dropout, shape: input.shape, key: key, path: target.path)
+    }
+
+    /// Whether every element of B is zero.
+    public func changesNothing() throws(TorchError) -> Bool {
+        let valueB = try loraB.value.detach()
+        return try valueB.isEqual(to: Tensor.zeros(valueB.shape, dtype: valueB.dtype))
     }
 
     /// The update of the weight, `s B A`: float32 `[outFeatures, inFeatures]`, without history.

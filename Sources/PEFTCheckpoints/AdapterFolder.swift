@@ -15,8 +15,14 @@ public struct AdapterFolder {
 
     /// The file names, as PEFT has them.
     static let configurationName = "adapter_config.json"
-    static let weightsName = "adapter_model.safetensors"
+    package static let weightsName = "adapter_model.safetensors"
     static let cardName = "README.md"
+
+    /// The key of the base's fingerprint under `__metadata__`; PEFT passes over it.
+    static let fingerprintKey = "swift_peft_base_fingerprint"
+
+    /// The text of the fingerprint of the base that the adapter was trained on; nil in files of PEFT.
+    public var baseFingerprint: String? { weights.metadata?[Self.fingerprintKey] }
 
     // MARK: - Reading
 
@@ -71,17 +77,19 @@ public struct AdapterFolder {
     /// - Parameters:
     ///   - configuration: the bytes of `adapter_config.json`.
     ///   - tensors: the adapter's tensors by their name in the file.
+    ///   - base: the fingerprint of the base that they were trained on; nil leaves it out.
     ///   - url: the folder; it is created if it is missing.
     /// - Throws: `CheckpointError.cannotWrite`; `TorchError`.
     public static func write(
-        configuration: Data, tensors: [String: Tensor], to url: URL
+        configuration: Data, tensors: [String: Tensor], base: BaseFingerprint? = nil, to url: URL
     ) throws {
         try FolderContents.create(url)
         let entries = tensors.sorted { $0.key < $1.key }
             .map { SafetensorsTensor(name: $0.key, $0.value) }
+        var metadata = SafetensorsWriter.metadataOfTorch
+        metadata[fingerprintKey] = base?.description
         let weights = try SafetensorsWriter.prepare(
-            entries, metadata: SafetensorsWriter.metadataOfTorch,
-            for: url.appending(path: weightsName))
+            entries, metadata: metadata, for: url.appending(path: weightsName))
         try SafetensorsWriter.verify(entries, at: weights.temporary)
         let config = try AtomicFile(replacing: url.appending(path: configurationName))
         try config.append([UInt8](configuration))

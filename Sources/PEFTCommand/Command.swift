@@ -55,7 +55,7 @@ package struct Command {
             console.err("'peft \(name.rawValue) --help' shows the options.\n")
             return Status.wrongUse
         } catch {
-            console.printError(Self.message(of: error))
+            console.printError(DiagnosisCode.message(of: error))
             return Status.failed
         }
     }
@@ -65,6 +65,7 @@ package struct Command {
     private func run(_ name: CommandName, _ arguments: [String]) throws -> Int32 {
         switch name {
         case .train: try start(name, arguments, TrainOptions.self, train)
+        case .doctor: try start(name, arguments, DoctorOptions.self, doctor)
         case .score: try start(name, arguments, ScoreOptions.self, score)
         case .generate: try start(name, arguments, GenerateOptions.self, generate)
         case .inspect: try start(name, arguments, InspectOptions.self, inspect)
@@ -94,6 +95,16 @@ package struct Command {
         defer { report.end() }
         try library.train(options.config, stop) { report.show($0) }
         return report.wasInterrupted ? Status.stopped(by: stop.signal ?? SIGINT) : Status.done
+    }
+
+    private func doctor(_ options: DoctorOptions) throws -> Int32 {
+        let report = try library.doctor(options.config)
+        console.out(
+            options.json ? report.json.line + "\n" : PreflightText.text(of: report))
+        for check in report.checks where check.outcome == .failed {
+            for finding in check.findings { console.printError(finding) }
+        }
+        return report.isReady ? Status.done : Status.failed
     }
 
     private func score(_ options: ScoreOptions) throws -> Int32 {
@@ -146,6 +157,7 @@ package struct Command {
         let text =
             switch name {
             case .train: HelpText.text(for: name, TrainOptions.self)
+            case .doctor: HelpText.text(for: name, DoctorOptions.self)
             case .score: HelpText.text(for: name, ScoreOptions.self)
             case .generate: HelpText.text(for: name, GenerateOptions.self)
             case .inspect: HelpText.text(for: name, InspectOptions.self)
@@ -160,7 +172,7 @@ package struct Command {
             console.printLine(try library.version())
             return Status.done
         } catch {
-            console.printError(Self.message(of: error))
+            console.printError(DiagnosisCode.message(of: error))
             return Status.failed
         }
     }
@@ -172,10 +184,5 @@ package struct Command {
         console.printError("unknown \(kind) '\(word)'\(nearest)")
         console.err("'peft --help' shows the commands.\n")
         return Status.wrongUse
-    }
-
-    /// What an error says: our own describe themselves, Foundation's name a file and a cause.
-    private static func message(of error: any Error) -> String {
-        SystemError.message(of: error) ?? String(describing: error)
     }
 }

@@ -1,6 +1,7 @@
 /// The commands, with what their help texts say besides their options.
 package enum CommandName: String, CaseIterable, Sendable {
     case train
+    case doctor
     case score
     case generate
     case inspect
@@ -9,7 +10,7 @@ package enum CommandName: String, CaseIterable, Sendable {
     /// Whether the command runs a model, for which the process is set up.
     package var computes: Bool {
         switch self {
-        case .train, .score, .generate: true
+        case .train, .doctor, .score, .generate: true
         case .inspect, .tokenize: false
         }
     }
@@ -18,6 +19,7 @@ package enum CommandName: String, CaseIterable, Sendable {
     package var summary: String {
         switch self {
         case .train: "fine-tune a model: quantize the base, train a LoRA adapter"
+        case .doctor: "check a training run without making it: will everything learn?"
         case .score: "measure how well a model predicts a file of rows"
         case .generate: "continue a prompt"
         case .inspect: "say what is in a model, an adapter or a checkpoint"
@@ -36,6 +38,13 @@ package enum CommandName: String, CaseIterable, Sendable {
             metrics.jsonl.
             SIGINT (Ctrl-C) and SIGTERM end the run after the current step with a checkpoint, from \
             which --resume continues exactly; a second one ends it at once.
+            """
+        case .doctor:
+            """
+            Makes every check that 'peft train' makes before its first step, and writes nothing: whether \
+            the loss reaches every trainable tensor, what of the rows is learned, whether targets \
+            match, dtypes fit, and disk and memory suffice. Failures have a stable code; \
+            docs/errors explains each.
             """
         case .score:
             """
@@ -60,6 +69,11 @@ package enum CommandName: String, CaseIterable, Sendable {
                 "peft train --config run.yaml --resume",
                 "peft train --model base --data rows.jsonl --output-dir out --quantize none \\",
                 "           --target-modules q_proj v_proj --lora-r 8 --max-steps 100",
+            ]
+        case .doctor:
+            [
+                "peft doctor run.yaml",
+                "peft doctor run.yaml --gradient-checkpointing --json",
             ]
         case .score:
             [

@@ -9,11 +9,7 @@ package enum EventText {
         case .started(let run): lines(of: run)
         case .loaded(let model): lines(of: model)
         case .datasetAudit(let rows): lines(of: rows, usesColor: usesColor)
-        case .gradientCheck(let check):
-            [
-                "check: all \(NumberFormat.count(check.numTensors)) trainable tensors are connected "
-                    + "to the loss (\(NumberFormat.loss(check.loss)))"
-            ]
+        case .preflight(let report): PreflightText.summary(of: report)
         case .step: []
         case .evaluation(let metrics):
             [
@@ -25,6 +21,7 @@ package enum EventText {
         case .interrupted(let signal, let step):
             [warning("stopped by \(signal) after step \(step); --resume continues", usesColor)]
         case .finished(let summary): lines(of: summary)
+        case .warning(let diagnosis): [warning(diagnosis.description, usesColor)]
         case .notice(let text): [warning(text, usesColor)]
         }
     }

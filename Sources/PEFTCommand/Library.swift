@@ -7,6 +7,8 @@ package struct Library {
     /// Fine-tunes, and reports as it goes.
     package var train:
         (FineTuneConfig, StopRequest, @escaping (TrainingEvent) -> Void) throws -> Void
+    /// Checks a run before its first step.
+    package var doctor: (FineTuneConfig) throws -> PreflightReport
     /// Scores rows.
     package var score: (ScoreOptions) throws -> ScoreReport
     /// Generates, and hands over the text as it comes.
@@ -22,6 +24,7 @@ package struct Library {
         train:
             @escaping (FineTuneConfig, StopRequest, @escaping (TrainingEvent) -> Void) throws ->
             Void,
+        doctor: @escaping (FineTuneConfig) throws -> PreflightReport,
         score: @escaping (ScoreOptions) throws -> ScoreReport,
         generate: @escaping (GenerateOptions, (String) -> Void) throws -> GenerationReport,
         inspect: @escaping (InspectOptions) throws -> InspectReport,
@@ -29,6 +32,7 @@ package struct Library {
     ) {
         self.version = version
         self.train = train
+        self.doctor = doctor
         self.score = score
         self.generate = generate
         self.inspect = inspect

@@ -41,6 +41,24 @@ public struct TokenBatch: Sendable, Equatable {
         self.rows = sequences.map(\.row)
     }
 
+    /// One of the segments as a batch of its own.
+    ///
+    /// - Precondition: an index of ``segmentLengths``.
+    package func segment(_ index: Int) -> TokenBatch {
+        let start = segmentLengths[..<index].reduce(0, +)
+        let range = start..<(start + segmentLengths[index])
+        return TokenBatch(
+            tokens: Array(tokens[range]), targets: Array(targets[range]),
+            segmentLengths: [segmentLengths[index]], rows: [rows[index]])
+    }
+
+    private init(tokens: [Int32], targets: [Int32], segmentLengths: [Int], rows: [Int]) {
+        self.tokens = tokens
+        self.targets = targets
+        self.segmentLengths = segmentLengths
+        self.rows = rows
+    }
+
     /// The number of positions whose prediction counts: the batch's share of the loss' normalizer.
     public var numTargetTokens: Int { targets.count { $0 != Self.ignoredTarget } }
 }

@@ -33,6 +33,20 @@ public protocol BlockExecution: AnyObject {
     ) throws(TorchError) -> Tensor
 }
 
+extension BlockExecution {
+    /// Runs a block; what happens in it is traced as the block's.
+    ///
+    /// - Throws: `TorchError` of the body.
+    public func callAsFunction(
+        _ unit: ModuleUnit, _ hiddenStates: Tensor,
+        _ body: @escaping (Tensor) throws(TorchError) -> Tensor
+    ) throws(TorchError) -> Tensor {
+        try Trace.layer(unit.path) { () throws(TorchError) in
+            try run(unit, hiddenStates, body)
+        }
+    }
+}
+
 /// Runs a block as it is: its tensors are in memory, its activations stay for backward.
 public final class ResidentExecution: BlockExecution {
     /// Makes the plain execution.

@@ -84,13 +84,13 @@ public enum CrossEntropy {
                 losses.append(try head(wide).to(.float32).crossEntropy(labels))
                 return
             }
-            let leaf = try hidden.detach()
+            let leaf = try Self.leaf(of: hidden)
             let (loss, gradients) = try withGradEnabled(true) { () throws(TorchError) in
                 try leaf.setRequiresGrad(true)
                 let wide = try leaf.to(leaf.dtype.forProducts)
                 let loss = try head(wide).to(.float32).crossEntropy(labels)
-                let gradients = try Autograd.gradients(
-                    of: [loss.sum()], withRespectTo: [leaf] + parameters, runsHooks: false)
+                let gradients = try Autograd.gradientsInsideNode(
+                    of: loss.sum(), withRespectTo: [leaf] + parameters)
                 return (loss, gradients)
             }
             losses.append(try loss.detach())
@@ -107,19 +107,28 @@ public enum CrossEntropy {
             }
         }
 
+        /// What the slice is differentiated by: float16 is widened, since its gradients are only scaled into its range later.
+        private static func leaf(of hidden: Tensor) throws(TorchError) -> Tensor {
+            let hidden = try hidden.detach()
+            return hidden.dtype == .float16 ? try hidden.to(.float32) : hidden
+        }
+
         /// Scales the gradients, which are those of the sum, by the gradient of the sum.
         func pullback(rows: Tensor, shape: [Int], dtype: DType) -> Pullback {
-            { [hiddenGradients, parameterGradients] gradients throws(TorchError) in
+            let hasTargets = !losses.isEmpty
+            return { [hiddenGradients, parameterGradients] gradients throws(TorchError) in
                 guard let scale = gradients[0] else {
                     return parameterGradients.map { _ in nil } + [nil]
                 }
-                var result: [Tensor?] = []
                 let zeros = try Tensor.zeros(shape, dtype: dtype)
-                if hiddenGradients.isEmpty {
-                    result.append(zeros)
-                } else {
-                    let selected = try Tensor.concatenated(hiddenGradients) * scale.to(dtype)
-                    result.append(try zeros.indexAdded(0, rows, selected))
+                var result: [Tensor?] = [zeros]
+                if !hiddenGradients.isEmpty {
+                    let sums = try Tensor.concatenated(hiddenGradients)
+                    let selected = try (sums * scale.to(sums.dtype)).to(dtype)
+                    result = [try zeros.indexAdded(0, rows, selected)]
+                } else if hasTargets {
+                    // The head cuts its output off: no gradient, rather than zeros, can be found.
+                    result = [nil]
                 }
                 for gradient in parameterGradients {
                     result.append(

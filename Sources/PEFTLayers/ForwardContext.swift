@@ -81,13 +81,17 @@ public struct ForwardContext {
     public let dropout: DropoutKey?
     /// Keys and values of the tokens before, in generation.
     public let cache: KeyValueCache?
+    /// Whether linears run with their adapters; without, the model is its base.
+    public let usesAdapters: Bool
 
     /// Describes a forward pass.
     public init(
-        layout: SequenceLayout, dropout: DropoutKey? = nil, cache: KeyValueCache? = nil
+        layout: SequenceLayout, dropout: DropoutKey? = nil, cache: KeyValueCache? = nil,
+        usesAdapters: Bool = true
     ) {
         self.layout = layout
         self.dropout = dropout
         self.cache = cache
+        self.usesAdapters = usesAdapters
     }
 }

@@ -28,12 +28,15 @@ public final class Linear {
     public func callAsFunction(
         _ input: Tensor, context: ForwardContext
     ) throws(TorchError) -> Tensor {
-        var output = try weight.apply(to: input)
-        if let bias {
-            output = try output + bias.value
+        try Trace.layer(path) { () throws(TorchError) in
+            var output = try weight.apply(to: input)
+            if let bias {
+                output = try output + bias.value
+            }
+            guard let adapter, context.usesAdapters else { return output }
+            return try adapter.apply(
+                to: input, baseOutput: output, weight: weight, context: context)
         }
-        guard let adapter else { return output }
-        return try adapter.apply(to: input, baseOutput: output, weight: weight, context: context)
     }
 
     /// The same layer, adapter included, with its weight made ready for many products in a row.

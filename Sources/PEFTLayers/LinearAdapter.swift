@@ -19,4 +19,12 @@ public protocol LinearAdapter: AnyObject {
     func apply(
         to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
     ) throws(TorchError) -> Tensor
+
+    /// Whether the adapted layer computes exactly what it would compute without the adapter, for every input.
+    ///
+    /// True of a LoRA as it starts; an adapter of which it is true after training has learned nothing.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Complexity: every element may be looked at; waits for the device.
+    func changesNothing() throws(TorchError) -> Bool
 }

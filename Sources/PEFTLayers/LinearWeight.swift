@@ -12,6 +12,8 @@ public protocol LinearWeight: AnyObject {
     var storageDescription: String { get }
     /// Bytes in memory, with everything that decoding needs.
     var sizeBytes: Int { get }
+    /// The floating-point tensors of the storage, which must get no gradient; none where weights are codes.
+    var parameters: [Parameter] { get }
 
     /// `y = x W^T`, differentiable with respect to x.
     ///
@@ -36,6 +38,9 @@ public protocol LinearWeight: AnyObject {
 }
 
 extension LinearWeight {
+    /// None: codes and their constants are no parameters.
+    public var parameters: [Parameter] { [] }
+
     /// The storage's decoded weight.
     public func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight {
         let value = try dequantized().to(dtype.forProducts)
@@ -58,6 +63,8 @@ public final class DenseWeight: LinearWeight {
     public var outFeatures: Int { parameter.value.shape[0] }
     /// Columns of the weight.
     public var inFeatures: Int { parameter.value.shape[1] }
+    /// The weight.
+    public var parameters: [Parameter] { [parameter] }
     /// The dtype's name.
     public var storageDescription: String { parameter.value.dtype.name }
     /// Bytes of the elements.

@@ -11,6 +11,8 @@ public final class RMSNorm {
     public let weight: Parameter
     /// Added to the mean square.
     public let epsilon: Double
+    /// The Hugging Face path of the layer: `model.norm`.
+    public let path: String
 
     /// Makes the norm at `scope.weight`.
     ///
@@ -18,15 +20,20 @@ public final class RMSNorm {
     public init(hiddenSize: Int, epsilon: Double, _ scope: Scope) throws {
         weight = try scope.parameter("weight", shape: [hiddenSize])
         self.epsilon = epsilon
+        path = scope.path
     }
 
     /// Normalizes each row.
     ///
-    /// - Parameter input: `[tokens, hidden]`, float32 or bfloat16.
+    /// - Parameter input: `[tokens, hidden]`, float32, bfloat16 or float16.
     /// - Returns: the same shape and dtype.
     /// - Throws: `TorchError` if the shapes do not fit.
     /// - Memory: saves the input, which the residual stream holds anyway, and one float32 a row.
     public func callAsFunction(_ input: Tensor) throws(TorchError) -> Tensor {
+        try Trace.layer(path) { () throws(TorchError) in try normalize(input) }
+    }
+
+    private func normalize(_ input: Tensor) throws(TorchError) -> Tensor {
         let weight = weight.value
         let outputs = try Autograd.node("RMSNorm", inputs: [input, weight]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in

@@ -21,6 +21,11 @@ public final class ModuleRegistry {
         parameters.filter(\.isTrainable) + linears.flatMap(\.trainableParameters)
     }
 
+    /// The tensors that nothing updates and that must get no gradient, tied ones once.
+    public var frozenParameters: [Parameter] {
+        parameters.filter { !$0.isTrainable } + linears.flatMap(\.weight.parameters)
+    }
+
     /// Elements of the base model, tied tensors once.
     public var numElements: Int {
         parameters.reduce(0) { $0 + $1.value.numElements }

@@ -7,6 +7,8 @@ public protocol CausalLanguageModel: AnyObject {
     var vocabularySize: Int { get }
     /// The longest sequence that the positions were trained for.
     var maxPositionEmbeddings: Int { get }
+    /// The layer that tokens enter by.
+    var inputEmbedding: Embedding { get }
     /// The decoder blocks, the units of recomputation and sharding.
     var units: [ModuleUnit] { get }
     /// The output head.
@@ -26,6 +28,19 @@ public protocol CausalLanguageModel: AnyObject {
 }
 
 extension CausalLanguageModel {
+    /// Makes the output of the input embedding require grad in every forward pass.
+    ///
+    /// For code of one's own that differentiates only through its input (reentrant checkpointing). The built-in execution
+    /// does not need it and is not changed by it but for the cost of one more gradient. Calling it twice is calling it once.
+    ///
+    /// - Source: transformers 5.23 `modeling_utils.py:enable_input_require_grads`.
+    public func enableInputRequireGrads() { inputEmbedding.outputRequiresGrad = true }
+
+    /// Takes ``enableInputRequireGrads()`` back.
+    ///
+    /// - Source: transformers 5.23 `modeling_utils.py:disable_input_require_grads`.
+    public func disableInputRequireGrads() { inputEmbedding.outputRequiresGrad = false }
+
     /// The logits of hidden states, `[n, hidden] -> [n, vocabulary]`, the input's dtype.
     ///
     /// - Parameters:

@@ -30,46 +30,35 @@ public enum FineTune {
             report(.notice("\(config.outputDir) has no checkpoint yet: starting at step 0"))
         }
 
-        let clock = ContinuousClock()
-        let start = clock.now
-        let base = try BaseModel(at: URL(filePath: config.model), options: config.baseModel)
-        let data = try readRows(config.data, base, config, report)
-        let heldOut = try config.evalData.map { try readRows($0, base, config, report) }
-        let batches = try BatchSchedule(dataset: data, options: config.batches)
+        let preflight = Preflight(
+            config, checkpoint: checkpoint, onFailure: { throw $0 }, report: report)
+        guard let prepared = try preflight.run() else {
+            preconditionFailure("a check that fails throws")
+        }
+        report(.preflight(preflight.result))
 
-        let settings = config.mathematicalSettings
-        let digest = data.digest
-        try checkpoint?.requireMatch(settings: settings, dataDigest: digest)
-        let adapted = try makeAdapted(base, config, checkpoint)
-        report(.loaded(adapted.description(loadSeconds: (clock.now - start).seconds)))
-        let ready = try ReadyModel(
-            checking: adapted, execution: config.execution,
-            sample: data.sample(maxTokens: ReadyModel.maxSampleTokens))
-        report(
-            .gradientCheck(
-                GradientCheck(numTensors: ready.trainableParameters.count, loss: ready.sampleLoss)))
-
-        let totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
-        for notice in notices(config, base, data, checkpoint, totalSteps: totalSteps) {
+        let totalSteps = config.totalSteps(stepsPerEpoch: prepared.batches.stepsPerEpoch)
+        for notice in notices(config, prepared, checkpoint, totalSteps: totalSteps) {
             report(.notice(notice))
         }
         var state =
             checkpoint?.state
             ?? RunCheckpoint.State(
-                step: 0, settings: settings, totalSteps: totalSteps, dataDigest: digest)
+                step: 0, settings: config.mathematicalSettings, totalSteps: totalSteps,
+                dataDigest: prepared.data.digest)
         state.totalSteps = totalSteps
         try output.removeEarlierRun()
         let trainer = try Trainer(
-            ready, config: config, batches: batches, heldOut: heldOut, state: state,
-            resumed: checkpoint, report: report)
-        report(.started(config.description(startStep: state.step, batches: batches)))
+            prepared.ready, config: config, batches: prepared.batches, heldOut: prepared.heldOut,
+            state: state, resumed: checkpoint, report: report)
+        report(.started(config.description(startStep: state.step, batches: prepared.batches)))
         return try trainer.run(stop: stop)
     }
 
     /// What a person should know before the first step, though it is no error.
     private static func notices(
-        _ config: FineTuneConfig, _ base: BaseModel, _ data: TokenDataset,
-        _ checkpoint: RunCheckpoint?, totalSteps: Int
+        _ config: FineTuneConfig, _ prepared: PreparedRun, _ checkpoint: RunCheckpoint?,
+        totalSteps: Int
     ) -> [String] {
         var notices: [String] = []
         if let planned = checkpoint?.state.totalSteps, planned != totalSteps {
@@ -82,34 +71,13 @@ public enum FineTune {
                 "rank, alpha, dropout and targets are those of the adapter to start from, not of "
                     + "the lora_* and *_modules settings")
         }
-        let (longest, limit) = (data.audit.longestRow, base.model.maxPositionEmbeddings)
+        let (longest, limit) = (
+            prepared.data.audit.longestRow, prepared.base.model.maxPositionEmbeddings
+        )
         if longest > limit {
             notices.append(
                 "rows of up to \(longest) tokens, but the model was trained on \(limit) positions")
         }
         return notices
-    }
-
-    /// Reads and encodes a file of rows, and reports what is learned from it.
-    private static func readRows(
-        _ path: String, _ base: BaseModel, _ config: FineTuneConfig,
-        _ report: (TrainingEvent) -> Void
-    ) throws -> TokenDataset {
-        let dataset = try TokenDataset.load(
-            URL(filePath: path), tokenizer: try base.files.makeTokenizer(),
-            options: config.encoding)
-        try dataset.requireTokens(below: base.model.vocabularySize)
-        report(.datasetAudit(dataset.summary(path: path)))
-        return dataset
-    }
-
-    /// Attaches the checkpoint's adapter, the one to start from, or a new one.
-    private static func makeAdapted(
-        _ base: BaseModel, _ config: FineTuneConfig, _ checkpoint: RunCheckpoint?
-    ) throws -> AdaptedModel {
-        guard let folder = checkpoint?.folder ?? config.adapter.map({ URL(filePath: $0) }) else {
-            return try AdaptedModel(base, adapter: config.lora, seed: UInt64(config.seed))
-        }
-        return try AdaptedModel(base, loading: folder, seed: UInt64(config.seed))
     }
 }

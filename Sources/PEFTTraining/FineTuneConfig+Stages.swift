@@ -51,16 +51,7 @@ extension FineTuneConfig {
     }
 
     /// What the run computes with, in the terms of the rules.
-    var precision: PrecisionRules.Combination {
-        let storage: PrecisionRules.Storage =
-            switch quantize {
-            case .nf4: .nf4
-            case .fp4: .fp4
-            case .none: .dense
-            }
-        return PrecisionRules.Combination(
-            storage: storage, compute: dtype.torch, lossScaling: lossScaling)
-    }
+    var precision: PrecisionRules.Combination { baseModel.precision(lossScaling) }
 
     /// The constants of the optimizer.
     var optimizer: AdamW.Configuration {
@@ -89,10 +80,10 @@ extension FineTuneConfig {
 
     /// Settings that a resumed run may change: where files are, how often something is reported or saved, how far it goes.
     private static let changeableKeys: Set<String> = [
-        "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter", "resume",
-        "threads", "logging_steps", "eval_steps", "eval_on_start", "save_steps",
-        "save_total_limit", "max_steps", "num_train_epochs", "gradient_checkpointing",
-        "per_device_eval_batch_size", "on_non_finite",
+        "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter",
+        "ignore_base_fingerprint", "resume", "threads", "logging_steps", "eval_steps",
+        "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
+        "gradient_checkpointing", "per_device_eval_batch_size", "on_non_finite",
     ]
 
     /// Every setting that changes the losses of a run, as text by key.

@@ -1,15 +1,5 @@
 /// A run that cannot start, go on or be continued.
 public enum TrainingError: Error, Equatable, Sendable {
-    /// Nothing would be trained.
-    case noTrainableParameters
-    /// The loss does not depend on these trainable tensors, of so many.
-    case unconnected([String], of: Int)
-    /// The sample's loss, or the gradients of these tensors, are infinite or NaN.
-    case notFinite([String])
-    /// The loss of a step is infinite or NaN.
-    case lossNotFinite(step: Int, loss: Double, rows: [Int])
-    /// The gradients of a step are infinite or NaN, though its loss is not.
-    case gradientNotFinite(step: Int, norm: Double, rows: [Int])
     /// The run in the output folder was made with other settings.
     case resumeMismatch(checkpoint: String, differences: [SettingDifference])
     /// A state file of a checkpoint does not read.
@@ -44,31 +34,6 @@ extension TrainingError: CustomStringConvertible {
     /// What, where, expected, found and the remedy.
     public var description: String {
         switch self {
-        case .noTrainableParameters:
-            "no tensor is trainable: the adapter has no parameters; check target_modules"
-        case .unconnected(let names, let count):
-            """
-            \(names.count) of \(count) trainable tensors are not connected to the loss, so they \
-            would learn nothing: \(Self.list(names)); was a layer detached, skipped or run without \
-            grad?
-            """
-        case .notFinite(let names):
-            """
-            the loss or its gradients are infinite or NaN before the first step\
-            \(names.isEmpty ? "" : ": " + Self.list(names)); check the base model's weights, or try \
-            dtype float32
-            """
-        case .lossNotFinite(let step, let loss, let rows):
-            """
-            step \(step): the loss is \(loss) on rows \(Self.list(rows.map(String.init))); the last \
-            checkpoint is kept; lower learning_rate, or look at these rows
-            """
-        case .gradientNotFinite(let step, let norm, let rows):
-            """
-            step \(step): the norm of the gradients is \(norm) on rows \
-            \(Self.list(rows.map(String.init))); the last checkpoint is kept; lower learning_rate, \
-            try dtype float32, or look at these rows
-            """
         case .resumeMismatch(let checkpoint, let differences):
             """
             \(checkpoint): cannot resume, these settings change the mathematics of the run: \

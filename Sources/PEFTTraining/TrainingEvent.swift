@@ -8,8 +8,8 @@ public enum TrainingEvent: Equatable, Sendable {
     case loaded(ModelDescription)
     /// A file of rows is encoded.
     case datasetAudit(DatasetSummary)
-    /// Every trainable tensor was shown to be connected to the loss.
-    case gradientCheck(GradientCheck)
+    /// All that was checked before the first step; training can begin.
+    case preflight(PreflightReport)
     /// A step is done. Sent for every step; `isLogged` steps are those in `metrics.jsonl`.
     case step(StepMetrics, isLogged: Bool)
     /// The held-out rows were scored.
@@ -20,6 +20,8 @@ public enum TrainingEvent: Equatable, Sendable {
     case interrupted(signal: String, step: Int)
     /// The run is complete: the last event.
     case finished(RunSummary)
+    /// Something is wrong with the training, though it goes on.
+    case warning(Diagnosis)
     /// Something that a person should know and that is no error.
     case notice(String)
 
@@ -29,7 +31,7 @@ public enum TrainingEvent: Equatable, Sendable {
         case .started(let run): Self.object("started", run.json)
         case .loaded(let model): Self.object("loaded", model.json)
         case .datasetAudit(let rows): Self.object("dataset_audit", rows.json)
-        case .gradientCheck(let check): Self.object("gradient_check", check.json)
+        case .preflight(let result): Self.object("preflight", result.json)
         case .step(let metrics, let isLogged):
             Self.object("step", metrics.json, ["is_logged": .bool(isLogged)])
         case .evaluation(let metrics): Self.object("evaluation", metrics.json)
@@ -38,6 +40,7 @@ public enum TrainingEvent: Equatable, Sendable {
         case .interrupted(let signal, let step):
             Self.object("interrupted", ["signal": .string(signal), "step": .int(step)])
         case .finished(let summary): Self.object("finished", summary.json)
+        case .warning(let diagnosis): Self.object("warning", diagnosis.json)
         case .notice(let text): Self.object("notice", ["text": .string(text)])
         }
     }
@@ -183,28 +186,6 @@ public struct DatasetSummary: Equatable, Sendable {
     }
 }
 
-/// The result of the check before step 0.
-public struct GradientCheck: Equatable, Sendable {
-    /// Trainable tensors, all of them connected to the loss.
-    public var numTensors: Int
-    /// The loss of the rows that the check used.
-    public var loss: Double
-
-    /// Makes a result.
-    public init(numTensors: Int, loss: Double) {
-        self.numTensors = numTensors
-        self.loss = loss
-    }
-
-    /// The values as JSON, with these names in snake_case.
-    public var json: JSONObject {
-        JSONObject([
-            ("num_tensors", .int(numTensors)),
-            ("loss", .double(loss)),
-        ])
-    }
-}
-
 /// One step: its `json.line` is a line of `metrics.jsonl`.
 public struct StepMetrics: Codable, Equatable, Sendable {
     /// The step that was done, from 1.
@@ -213,6 +194,8 @@ public struct StepMetrics: Codable, Equatable, Sendable {
     public var loss: Double
     /// The norm of the gradients, before clipping.
     public var gradNorm: Double
+    /// The factor of the loss's gradient, which the norm does not have; nil without loss scaling.
+    public var lossScale: Double?
     /// The learning rate of the update.
     public var learningRate: Double
     /// Target tokens of the step.
@@ -224,12 +207,13 @@ public struct StepMetrics: Codable, Equatable, Sendable {
 
     /// Makes the metrics of a step.
     public init(
-        step: Int, loss: Double, gradNorm: Double, learningRate: Double, numTargetTokens: Int,
-        tokensPerSecond: Double, peakMemoryBytes: Int
+        step: Int, loss: Double, gradNorm: Double, lossScale: Double? = nil, learningRate: Double,
+        numTargetTokens: Int, tokensPerSecond: Double, peakMemoryBytes: Int
     ) {
         self.step = step
         self.loss = loss
         self.gradNorm = gradNorm
+        self.lossScale = lossScale
         self.learningRate = learningRate
         self.numTargetTokens = numTargetTokens
         self.tokensPerSecond = tokensPerSecond
@@ -240,6 +224,7 @@ public struct StepMetrics: Codable, Equatable, Sendable {
         case step
         case loss
         case gradNorm = "grad_norm"
+        case lossScale = "loss_scale"
         case learningRate = "learning_rate"
         case numTargetTokens = "num_target_tokens"
         case tokensPerSecond = "tokens_per_second"
@@ -248,15 +233,17 @@ public struct StepMetrics: Codable, Equatable, Sendable {
 
     /// The values as JSON, with these names in snake_case.
     public var json: JSONObject {
-        JSONObject([
-            ("step", .int(step)),
-            ("loss", .double(loss)),
-            ("grad_norm", .double(gradNorm)),
-            ("learning_rate", .double(learningRate)),
-            ("num_target_tokens", .int(numTargetTokens)),
-            ("tokens_per_second", .double(tokensPerSecond)),
-            ("peak_memory_bytes", .int(peakMemoryBytes)),
-        ])
+        JSONObject(
+            [
+                ("step", .int(step)),
+                ("loss", .double(loss)),
+                ("grad_norm", .double(gradNorm)),
+            ] + (lossScale.map { [("loss_scale", .double($0))] } ?? []) + [
+                ("learning_rate", .double(learningRate)),
+                ("num_target_tokens", .int(numTargetTokens)),
+                ("tokens_per_second", .double(tokensPerSecond)),
+                ("peak_memory_bytes", .int(peakMemoryBytes)),
+            ])
     }
 }
 

@@ -56,7 +56,13 @@ extension Autograd {
         _ name: String, inputs: [Tensor],
         _ body: () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback)
     ) throws(TorchError) -> [Tensor] {
-        let (outputs, pullback) = try withoutGrad(body)
+        let trace = Trace.current
+        let node = trace?.makeNode()
+        var (outputs, pullback) = try withoutGrad { () throws(TorchError) in
+            guard let trace, let node else { return try body() }
+            return try trace.inside(node, isPullback: false, body)
+        }
+        if let trace, let node { pullback = trace.watching(node, name, pullback) }
         let inputHandles: [OpaquePointer?] = inputs.map(\.handle)
         let outputHandles: [OpaquePointer?] = outputs.map(\.handle)
         let status = ctorch_autograd_node(
@@ -83,6 +89,7 @@ extension Autograd {
             releaseContext, Unmanaged.passRetained(Box(pullback)).toOpaque())
         withExtendedLifetime(inputs) {}
         try check("node", inputs, status)
+        if let trace, let node { trace.note(name, inputs, outputs, as: .node(node)) }
         return outputs
     }
 
@@ -104,9 +111,9 @@ extension Autograd {
         _ body: @escaping (Tensor) throws(TorchError) -> Tensor
     ) throws(TorchError) -> Tensor {
         let inputNeedsGrad = input.requiresGrad
-        let saved = try input.detach()
         let outputs = try node("recomputed", inputs: [input] + parameters) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
+            let saved = try input.detach()
             // An alias, so that a body that returns its input does not make the node hold its own output.
             let output = try body(saved.detach())
             return (
@@ -118,14 +125,9 @@ extension Autograd {
                     return try withGradEnabled(true) { () throws(TorchError) -> [Tensor?] in
                         let leaf = try saved.detach()
                         try leaf.setRequiresGrad(inputNeedsGrad)
-                        let output = try body(leaf)
-                        guard output.requiresGrad else {  // the body cuts its output off
-                            return [nil] + parameters.map { _ in nil }
-                        }
                         let wanted = (inputNeedsGrad ? [leaf] : []) + parameters
-                        let gradients = try Autograd.gradients(
-                            of: [output], gradients: outputGradients, withRespectTo: wanted,
-                            runsHooks: false)
+                        let gradients = try Autograd.gradientsInsideNode(
+                            of: body(leaf), gradient: outputGradients[0], withRespectTo: wanted)
                         return inputNeedsGrad ? gradients : [nil] + gradients
                     }
                 }

@@ -13,7 +13,8 @@ public func withGradEnabled<Result, Failure: Error>(
 ) throws(Failure) -> Result {
     let previous = ctorch_autograd_set_enabled(isEnabled)
     defer { _ = ctorch_autograd_set_enabled(previous) }
-    return try body()
+    guard let trace = Trace.current else { return try body() }
+    return try trace.region(isEnabled: isEnabled, body)
 }
 
 /// Differentiation of recorded operations.
@@ -36,6 +37,7 @@ public enum Autograd {
         retainGraph: Bool = false, runsHooks: Bool = true
     ) throws(TorchError) -> [Tensor?] {
         try requireGraph(outputs)
+        Trace.current?.note("gradients", outputs, as: .differentiation)
         let outputHandles: [OpaquePointer?] = outputs.map(\.handle)
         let given: [Tensor?] = gradients ?? outputs.map { _ in nil }
         let gradientHandles = given.map { $0?.handle }
@@ -60,12 +62,27 @@ public enum Autograd {
         _ outputs: [Tensor], gradients: [Tensor?]? = nil, retainGraph: Bool = false
     ) throws(TorchError) {
         try requireGraph(outputs)
+        Trace.current?.note("backward", outputs, as: .differentiation)
         let outputHandles: [OpaquePointer?] = outputs.map(\.handle)
         let given: [Tensor?] = gradients ?? outputs.map { _ in nil }
         let status = ctorch_autograd_backward(
             outputHandles, given.map { $0?.handle }, Int32(outputs.count), retainGraph)
         withExtendedLifetime(given) {}
         try check("backward", outputs, status)
+    }
+
+    /// The gradients of one output that may have been cut off inside of a node: then there are none.
+    ///
+    /// For pullbacks and bodies of nodes; hooks of leaves see the whole gradient later. See ``gradients(of:gradients:withRespectTo:retainGraph:runsHooks:)``.
+    public static func gradientsInsideNode(
+        of output: Tensor, gradient: Tensor? = nil, withRespectTo inputs: [Tensor]
+    ) throws(TorchError) -> [Tensor?] {
+        guard output.requiresGrad else {
+            Trace.current?.note("gradients", [output], as: .differentiation)
+            return inputs.map { _ in nil }
+        }
+        return try gradients(
+            of: [output], gradients: [gradient], withRespectTo: inputs, runsHooks: false)
     }
 
     /// Says what is wrong in the place of libtorch's "element 0 of tensors does not require grad".
@@ -76,8 +93,9 @@ public enum Autograd {
                 message: """
                     output \(index) does not depend on any tensor that requires grad, so there is \
                     nothing to differentiate; was it computed without grad, detached, or are all \
-                    its parameters frozen?
-                    """)
+                    its parameters frozen? GradientReport finds the place
+                    """,
+                isLossWithoutGraph: true)
         }
     }
 }

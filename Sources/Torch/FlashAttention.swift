@@ -13,7 +13,7 @@ public struct FlashAttention {
     /// Computes the output; records nothing for autograd.
     ///
     /// - Parameters:
-    ///   - query: `[batch, heads, queries, headDim]`, float32 or bfloat16.
+    ///   - query: `[batch, heads, queries, headDim]`, float32, bfloat16 or float16.
     ///   - key: `[batch, heads, keys, headDim]`.
     ///   - value: as `key`.
     ///   - isCausal: query i sees keys 0...i.
@@ -31,8 +31,12 @@ public struct FlashAttention {
         withExtendedLifetime((q, k, v)) {}
         try check("attention", [query, key, value], status)
         guard let output, let logSumExp else { throw TorchError.last("attention", []) }
-        self.output = try Tensor(owning: output).to(query.dtype)
+        let exact = Tensor(owning: output)
         self.logSumExp = Tensor(owning: logSumExp)
+        if let trace = Trace.current {
+            trace.note("attention", [q, k, v], [exact, self.logSumExp])
+        }
+        self.output = try exact.to(query.dtype)
     }
 
     /// The gradients of query, key and value from the output's gradient.
@@ -58,9 +62,8 @@ public struct FlashAttention {
         guard let dq = gradients[0], let dk = gradients[1], let dv = gradients[2] else {
             throw TorchError.last("attention backward", [])
         }
-        return (
-            try Tensor(owning: dq).to(dtype), try Tensor(owning: dk).to(dtype),
-            try Tensor(owning: dv).to(dtype)
-        )
+        let exact = [dq, dk, dv].map(Tensor.init(owning:))
+        if let trace = Trace.current { trace.note("attention backward", wide + [logSumExp], exact) }
+        return (try exact[0].to(dtype), try exact[1].to(dtype), try exact[2].to(dtype))
     }
 }

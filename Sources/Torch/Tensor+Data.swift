@@ -31,12 +31,14 @@ extension Tensor {
 
     /// The elements as float32, row-major, copied to the host.
     public func floats() throws(TorchError) -> [Float] {
+        Trace.current?.note("floats", [self], as: .copyToHost)
         let tensor = try to(.float32).contiguous()
         return tensor.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
     }
 
     /// The elements as int64, row-major, copied to the host.
     public func int64s() throws(TorchError) -> [Int64] {
+        Trace.current?.note("int64s", [self], as: .copyToHost)
         let tensor = try to(.int64).contiguous()
         return tensor.withUnsafeBytes { Array($0.bindMemory(to: Int64.self)) }
     }
@@ -44,6 +46,7 @@ extension Tensor {
     /// The only element as a number; waits for the device.
     public func item() throws(TorchError) -> Double {
         var value = 0.0
+        Trace.current?.note("item", [self], as: .copyToHost)
         try check("item", [self], ctorch_tensor_item(handle, &value))
         return value
     }

@@ -106,7 +106,11 @@ extension Tensor {
         var indices: OpaquePointer?
         try check("sort", [self], ctorch_shape_sort(handle, descending, &values, &indices))
         guard let values, let indices else { throw TorchError.last("sort", [self]) }
-        return (Tensor(owning: values), Tensor(owning: indices))
+        let result = (values: Tensor(owning: values), indices: Tensor(owning: indices))
+        if let trace = Trace.current {
+            trace.note("sort", [self], [result.values, result.indices])
+        }
+        return result
     }
 
     /// The running sum along a dimension.

@@ -25,12 +25,18 @@ public final class Tensor {
         guard call(&out) == 0, let out else {
             throw TorchError.last(operation.description, operands())
         }
-        return Tensor(owning: out)
+        let result = Tensor(owning: out)
+        if let trace = Trace.current { trace.note(operation.description, operands(), [result]) }
+        return result
     }
 
     /// A new reference to the tensor behind a handle that C lends to a callback.
     static func borrowing(_ handle: OpaquePointer) throws(TorchError) -> Tensor {
-        try make("alias", []) { ctorch_tensor_alias(handle, $0) }
+        var out: OpaquePointer?
+        guard ctorch_tensor_alias(handle, &out) == 0, let out else {
+            throw TorchError.last("alias", [])
+        }
+        return Tensor(owning: out)
     }
 
     // MARK: - Properties
@@ -66,6 +72,9 @@ public final class Tensor {
 
     /// Whether operations on this tensor are recorded for backward.
     public var requiresGrad: Bool { ctorch_autograd_requires_grad(handle) }
+
+    /// Tells this tensor from others for as long as it lives.
+    package var identity: UnsafeRawPointer { UnsafeRawPointer(ctorch_tensor_identity(handle)) }
 
     /// `float32[2, 3]`: dtype and shape, for messages.
     public var summary: String { "\(dtype.name)\(shape)" }

@@ -8,12 +8,18 @@ public struct TorchError: Error, Equatable, Sendable, CustomStringConvertible {
     public let operands: [String]
     /// The reason, in libtorch's words or ours.
     public let message: String
+    /// Whether backward was called on a loss that no recorded operation made.
+    public let isLossWithoutGraph: Bool
 
     /// Makes an error of an operation that is checked on the Swift side.
-    public init(operation: String, operands: [String] = [], message: String) {
+    public init(
+        operation: String, operands: [String] = [], message: String,
+        isLossWithoutGraph: Bool = false
+    ) {
         self.operation = operation
         self.operands = operands
         self.message = message
+        self.isLossWithoutGraph = isLossWithoutGraph
     }
 
     /// `matmul(float32[2, 3], float32[2, 3]): reason`.

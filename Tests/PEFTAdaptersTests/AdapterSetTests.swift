@@ -67,6 +67,15 @@ import Torch
         #expect(Set(all.values).count == all.count)
     }
 
+    @Test func oneAdapterThatChangesSomethingIsEnough() throws {
+        let config = LoRAConfig(r: 2, targetModules: ["q_proj", "v_proj"])
+        let adapters = try config.attach(to: TinyModel().registry, seed: 1)
+        #expect(try adapters.changesNothing())
+        let last = try #require(adapters.parameters.last)
+        try withoutGrad { try last.value.fillInPlace(1) }
+        #expect(try !adapters.changesNothing())
+    }
+
     @Test func loadedTensorsAreTaken() throws {
         let config = LoRAConfig(r: 2, targetModules: ["q_proj"])
         let source = try config.attach(to: TinyModel().registry, seed: 1)

@@ -171,6 +171,27 @@ import Torch
             context: .segment(numTokens, dropout: key))
     }
 
+    @Test func changesNothingWhileBIsZero() throws {
+        let lora = try Self.makeLoRA(inFeatures: 3, outFeatures: 4)
+        #expect(try lora.changesNothing())
+        // The smallest number there is: its square is zero.
+        try withoutGrad {
+            let row = try lora.loraB.value.narrow(0, 3, 1)
+            try row.fillInPlace(Double(Float.leastNonzeroMagnitude))
+        }
+        #expect(try !lora.changesNothing())
+        #expect(
+            try !Self.makeLoRA(inFeatures: 3, outFeatures: 4, initialization: .random)
+                .changesNothing())
+    }
+
+    @Test func frozenMatricesNeedNoGradient() throws {
+        let lora = try LoRA(
+            target: LoRATarget(path: "layer", rank: 2, alpha: 4), inFeatures: 3, outFeatures: 4,
+            seed: 3, isTrainable: false)
+        #expect(lora.parameters.allSatisfy { !$0.isTrainable && !$0.value.requiresGrad })
+    }
+
     @Test func evaluationHasNoDropout() throws {
         let input = try Tensor.normal([5, 8], generator: Generator(seed: 1))
         let plain = try Self.makeLoRA(inFeatures: 8, outFeatures: 6, initialization: .random)

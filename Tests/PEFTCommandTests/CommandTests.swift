@@ -122,6 +122,28 @@ import Testing
         #expect(output.err == "peft: error: first\npeft: error: second\n")
     }
 
+    @Test func errorsWithACodeBeginWithItOnce() {
+        func message(_ error: any Error) -> String {
+            let calls = Calls()
+            calls.error = error
+            return run(["train", "--model", "m", "--data", "d", "--output-dir", "o"], calls: calls)
+                .output.err
+        }
+        #expect(
+            message(Diagnosis(.otherBase, at: "out", "why", remedy: "do this"))
+                == "peft: error: PEFT-A004: out: why; do this\n")
+        #expect(
+            message(AdapterError.alreadyAdapted(["a"])) == """
+                peft: error: PEFT-T002: An adapter is attached already:
+                peft: error: - a
+                peft: error: Attach one adapter to a model; load the model again for another one.
+
+                """)
+        #expect(
+            message(DatasetProblem.tooLong(length: 9, maxLength: 8, numRows: 1, longest: 9))
+                .hasPrefix("peft: error: PEFT-L003: 9 tokens, "))
+    }
+
     @Test func printConfigGivesAFileThatGivesTheSameConfig() throws {
         let folder = try Checkout.temporaryFolder()
         defer { try? FileManager.default.removeItem(at: folder) }

@@ -27,6 +27,8 @@ final class Calls {
     var tokenizeOptions: TokenizeOptions?
     /// What it throws, if anything.
     var error: (any Error)?
+    /// What its doctor finds.
+    var preflight = PreflightReport()
     /// The events of its training runs.
     var events: [TrainingEvent] = []
 
@@ -38,6 +40,10 @@ final class Calls {
                 self.config = config
                 if let error = self.error { throw error }
                 for event in self.events { show(event) }
+            },
+            doctor: { config in
+                self.config = config
+                return self.preflight
             },
             score: { options in
                 self.scoreOptions = options

@@ -116,11 +116,78 @@ import TrainingTestSupport
     @Test func typoInTargets() throws {
         try expectRefusal(
             """
-            The adapter configuration does not fit the model:
+            PEFT-T001: The adapter configuration does not fit the model:
             - target_modules "q_prj": matches no linear layer; the nearest name is "q_proj"
             - target_modules "upproj": matches no linear layer; the nearest name is "up_proj"
             Correct or remove each: it would be without effect, silently.
             """, ["--target-modules", "q_prj", "v_proj", "upproj"])
+    }
+
+    @Test func adapterWithOtherTensors() throws {
+        let adapter = Checkout.fixture("checkpoints/adapter").path
+        try FileManager.default.createDirectory(
+            atPath: workspace.path("adapter"), withIntermediateDirectories: false)
+        for name in ["adapter_config.json", "adapter_model.safetensors"] {
+            try FileManager.default.copyItem(
+                atPath: "\(adapter)/\(name)", toPath: workspace.path("adapter/\(name)"))
+        }
+        let file = workspace.url.appending(path: "adapter/adapter_model.safetensors")
+        let stored = try SafetensorsFile(file)
+        let prefix = "base_model.model.model.layers.0.self_attn."
+        let tensors = try stored.entries.compactMap { entry -> SafetensorsTensor? in
+            guard entry.name != prefix + "q_proj.lora_A.weight" else { return nil }
+            let tensor = try stored.tensor(entry).clone()
+            let value =
+                entry.name == prefix + "v_proj.lora_B.weight"
+                ? try Tensor.zeros([17, 4]) : tensor
+            return SafetensorsTensor(name: entry.name, value)
+        }
+        try SafetensorsWriter.write(tensors, to: file)
+        try expectRefusal(
+            """
+            PEFT-A003: \(file.path): 2 problems with the stored tensors:
+              \(prefix)q_proj.lora_A.weight: missing (expected [4, 32])
+              \(prefix)v_proj.lora_B.weight: expected [16, 4], file has [17, 4]
+            """, model: Checkout.fixture("checkpoints/llama-float32").path,
+            ["--adapter", workspace.path("adapter")])
+    }
+
+    @Test func adapterOfAnotherBase() throws {
+        let rows = workspace.path("rows.jsonl")
+        let adapter = workspace.path("adapter")
+        let trained = try RunningProgram.run([
+            "train", "--model", TinyModel.tied, "--data", rows, "--output-dir", adapter,
+            "--max-steps", "1", "--threads", "1",
+        ])
+        #expect(trained.status == 0, "\(trained.err)")
+        let score = [
+            "score", "--model", TinyModel.grouped, "--adapter", adapter, "--data", rows,
+            "--threads", "1",
+        ]
+        let refused = try RunningProgram.run(score)
+        #expect(refused.status == 1)
+        #expect(
+            refused.err.hasPrefix(
+                "peft: error: PEFT-A004: \(adapter): the adapter was trained on another base model: "
+                    + "expected "), "\(refused.err)")
+        // Without the check, the shapes tell the bases of this test apart too.
+        let forced = try RunningProgram.run(score + ["--ignore-base-fingerprint"])
+        #expect(forced.status == 1)
+        #expect(forced.err.hasPrefix("peft: error: PEFT-A003: "), "\(forced.err)")
+    }
+
+    @Test func warmUpThatNeverEnds() throws {
+        let output = workspace.path("out")
+        let result = try RunningProgram.run([
+            "train", "--model", TinyModel.tied, "--data", workspace.path("rows.jsonl"),
+            "--output-dir", output, "--max-steps", "1", "--warmup-steps", "9", "--threads", "1",
+        ])
+        #expect(result.status == 1)
+        #expect(
+            result.err.contains(
+                "\npeft: error: PEFT-A005: \(output): after 1 step the adapter still changes "),
+            "\(result.err)")
+        #expect(try RunFiles.names(in: output).contains("checkpoint-1"))
     }
 
     // MARK: - Rows
@@ -140,16 +207,24 @@ import TrainingTestSupport
     @Test func rowTooLong() throws {
         let file = workspace.path("rows.jsonl")
         try expectRefusal(
-            "\(file):2: 12 tokens, max_length is 11 (3 rows are too long, the longest has 14); raise "
-                + "max_length to 14, shorten or remove what is longer, or set truncation_mode to "
-                + "keep_start or keep_end", ["--max-length", "11"])
+            "PEFT-L003: \(file):2: 12 tokens, max_length is 11 (3 rows are too long, the longest has "
+                + "14); raise max_length to 14, shorten or remove what is longer, or set "
+                + "truncation_mode to keep_start or keep_end", ["--max-length", "11"])
+    }
+
+    @Test func rowWithoutTargets() throws {
+        let file = try workspace.write(rows: [[1, 2], [3]], as: "short.jsonl")
+        let result = try RunningProgram.run(
+            ["score", "--model", TinyModel.tied, "--data", file, "--threads", "1"])
+        #expect(result.status == 1)
+        #expect(result.err.hasPrefix("peft: error: PEFT-L001: \(file):2: "), "\(result.err)")
     }
 
     @Test func tokenOutsideOfTheVocabulary() throws {
         let file = try workspace.write(rows: [[1, 2], [3, 50]], as: "high.jsonl")
         try expectRefusal(
-            "row 2: token 50 is not in the model's vocabulary, 0..<50; was another tokenizer used?",
-            data: file)
+            "PEFT-L004: row 2: token 50 is not in the model's vocabulary, 0..<50; was another "
+                + "tokenizer used?", data: file)
     }
 
     @Test func textWithoutTokenizer() throws {

@@ -51,7 +51,9 @@ import TrainingTestSupport
         let lines = result.err.split(separator: "\n").map(String.init)
         #expect(lines[0].hasPrefix(rows), "\(lines[0])")
         let beginnings = [
-            "model: llama, ", "adapter: ", "check: all 28 trainable tensors are connected",
+            "model: llama, ", "adapter: ", "  self_attn.q_proj  LoRA  2/2 connected",
+            "  self_attn.k_proj", "  self_attn.v_proj", "  self_attn.o_proj", "  mlp.gate_proj",
+            "  mlp.up_proj", "  mlp.down_proj", "preflight: ready: all 28 trainable tensors are",
             "base: \(TinyModel.tied) (nf4, block 64, double quantized; compute float32, 1 thread)",
             "run: 3 steps, output in \(workspace.path("out"))", "step 1/3 ", "step 2/3 ",
             "step 3/3 ", "checkpoint of step 3: ", "done: 3 steps in ", "adapter: ",
@@ -172,8 +174,8 @@ import TrainingTestSupport
     }
 
     @Test func aFolderWithARunIsKeptUnlessItIsOverwritten() throws {
-        #expect(try RunningProgram.run(arguments("out", "--max-steps", "2")).status == 0)
-        let refused = try RunningProgram.run(arguments("out", "--max-steps", "1"))
+        #expect(try RunningProgram.run(arguments("out", "--max-steps", "3")).status == 0)
+        let refused = try RunningProgram.run(arguments("out", "--max-steps", "2"))
         #expect(refused.status == 1)
         #expect(
             refused.err == """
@@ -181,12 +183,12 @@ import TrainingTestSupport
                 it, --overwrite-output-dir to replace it, or another --output-dir
 
                 """)
-        #expect(steps("out") == [2])
+        #expect(steps("out") == [3])
         let replaced = try RunningProgram.run(
-            arguments("out", "--max-steps", "1", "--overwrite-output-dir"))
+            arguments("out", "--max-steps", "2", "--overwrite-output-dir"))
         #expect(replaced.status == 0, "\(replaced.err)")
-        #expect(steps("out") == [1])
-        try expectEqualsUninterrupted("out", steps: 1)
+        #expect(steps("out") == [2])
+        try expectEqualsUninterrupted("out", steps: 2)
     }
 
     // MARK: - A full disk
@@ -224,23 +226,44 @@ import TrainingTestSupport
         let disk = workspace.path("disk")
         try FileManager.default.createDirectory(
             atPath: disk, withIntermediateDirectories: false)
-        // The disk is seen by the program and by the shell around it only.
+        // The disk is seen by the program and by the shell around it only; somebody fills it while the run goes on.
         let shell = """
-            mount -t tmpfs -o size=64k tmpfs \(disk); "$0" "$@"; status=$?; ls \(disk)/out; exit $status
+            mount -t tmpfs -o size=400k tmpfs \(disk)
+            (until [ -d \(disk)/out/checkpoint-2 ]; do sleep 0.01; done; cat /dev/zero >\(disk)/filler) 2>/dev/null &
+            "$0" "$@"; status=$?; ls \(disk)/out; exit $status
             """
         let result = try RunningProgram.run(
-            arguments("disk/out", "--max-steps", "4", "--save-steps", "2"),
+            arguments(
+                "disk/out", "--max-steps", "4000", "--save-steps", "2", "--save-total-limit", "2"),
             after: "exec unshare -rm bash -c '\(shell)' \"$0\" \"$@\"")
         #expect(result.status == 1, "\(result.err)")
-        #expect(result.out == "checkpoint-2\nmetrics.jsonl\n", "the one that fitted stays")
+        let names = result.out.split(separator: "\n")
+        #expect(names.last == "metrics.jsonl")
+        #expect((2...3).contains(names.count), "the ones that fitted stay: \(result.out)")
+        #expect(!result.out.contains(".tmp-"), "\(result.out)")
         let last = try #require(result.err.split(separator: "\n").last)
-        #expect(
-            last.hasPrefix("peft: error: \(workspace.path("disk/out/checkpoint-4.tmp-"))"),
-            "\(last)")
+        #expect(last.hasPrefix("peft: error: \(workspace.path("disk/out/"))"), "\(last)")
         #expect(
             last.hasSuffix(
                 ": cannot be written: no space left on the disk; free some space or write to another "
                     + "disk"), "\(last)")
+    }
+
+    @Test(.enabled(if: canMount, "this machine lets no user mount a small disk"))
+    func diskThatIsTooSmallIsAnErrorBeforeTheFirstStep() throws {
+        let disk = workspace.path("disk")
+        try FileManager.default.createDirectory(
+            atPath: disk, withIntermediateDirectories: false)
+        let shell = "mount -t tmpfs -o size=64k tmpfs \(disk); exec \"$0\" \"$@\""
+        let result = try RunningProgram.run(
+            arguments("disk/out", "--max-steps", "4", "--save-steps", "2"),
+            after: "exec unshare -rm bash -c '\(shell)' \"$0\" \"$@\"")
+        #expect(result.status == 1, "\(result.err)")
+        #expect(
+            result.err.contains(
+                "peft: error: PEFT-R001: \(disk)/out: 2 checkpoints and the adapter take 0.1 MB, but "
+            ), "\(result.err)")
+        #expect(!result.err.contains("step 1/4"))
     }
 
     @Test func metricsThatCannotBeWrittenAreAnError() throws {

@@ -29,7 +29,7 @@ import Testing
                 DatasetSummary(
                     path: "train.jsonl", numRows: 2000, numTokens: 98_765, numTargetTokens: 43_210,
                     maxRowTokens: 312, numTruncatedRows: 2, warnings: ["no target ends a text"])),
-            .gradientCheck(GradientCheck(numTensors: 420, loss: 2.71828)),
+            .preflight(PreflightTextTests.ready),
             .notice("something to know"),
         ]
         for event in events { report.show(event) }
@@ -58,7 +58,9 @@ import Testing
                 adapter: 4,884,480 trainable parameters (3.63 %) on 210 linears
                 rows: train.jsonl: 2,000 rows, 98,765 tokens, 43,210 of them targets, longest row 312, 2 rows cut
                 note: train.jsonl: no target ends a text
-                check: all 420 trainable tensors are connected to the loss (2.7183)
+                  self_attn.q_proj  LoRA  30/30 connected
+                  mlp.up_proj       LoRA  30/30 connected
+                preflight: ready: all 120 trainable tensors are connected to the loss (2.7183)
                 note: something to know
                 step 10/60  loss 2.4000  1,346 tok/s  ETA 2:30  1.94 GB  lr 2.0e-04  grad norm 0.500
                 step 20/60  loss 2.3000  1,346 tok/s  ETA 2:00  1.94 GB  lr 2.0e-04  grad norm 0.500

@@ -7,8 +7,9 @@ import Testing
 @Suite struct ConfigOptionTests {
     /// The command line is an interface: a change here breaks scripts.
     static let trainOptions = """
-        model= data= eval_data=null output_dir= adapter=null resume=false overwrite_output_dir=false \
-        quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
+        model= data= eval_data=null output_dir= adapter=null ignore_base_fingerprint=false \
+        resume=false overwrite_output_dir=false \
+        quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 loss_scaling=none \
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
         max_length=1024 truncation_mode=error packing=false completion_only_loss=null \
@@ -16,16 +17,16 @@ import Testing
         learning_rate=0.0002 lr_scheduler_type=linear warmup_steps=0 weight_decay=0 \
         adam_beta1=0.9 adam_beta2=0.999 adam_epsilon=1e-08 max_grad_norm=1 max_steps=-1 \
         num_train_epochs=3 per_device_train_batch_size=8 per_device_eval_batch_size=8 \
-        gradient_accumulation_steps=1 gradient_checkpointing=false seed=42 threads=null \
+        gradient_accumulation_steps=1 gradient_checkpointing=false on_non_finite=stop seed=42 threads=null \
         logging_steps=10 eval_steps=0 eval_on_start=false save_steps=500 save_total_limit=null
         """
     static let scoreOptions = """
-        model= adapter=null quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
-        threads=null data= max_length=null truncation_mode=error batch_size=8 json=null logits=null
+        model= adapter=null ignore_base_fingerprint=false quantize=nf4 double_quant=true \
+        quant_block_size=64 dtype=bfloat16 threads=null data= max_length=null truncation_mode=error batch_size=8 json=null logits=null
         """
     static let generateOptions = """
-        model= adapter=null quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
-        threads=null prompt= chat=false max_new_tokens=128 temperature=0 top_p=1 seed=42 json=false
+        model= adapter=null ignore_base_fingerprint=false quantize=nf4 double_quant=true \
+        quant_block_size=64 dtype=bfloat16 threads=null prompt= chat=false max_new_tokens=128 temperature=0 top_p=1 seed=42 json=false
         """
 
     private func listed<Options: ConfigurableOptions>(_ type: Options.Type) -> String {
@@ -72,12 +73,15 @@ import Testing
         (["--eval-data", "e"], "eval_data: e"),
         (["--output-dir", "o"], "output_dir: o"),
         (["--adapter", "a"], "adapter: a"),
+        (["--ignore-base-fingerprint"], "ignore_base_fingerprint: true"),
         (["--resume"], "resume: true"),
         (["--overwrite-output-dir"], "overwrite_output_dir: true"),
         (["--quantize", "none"], "quantize: none"),
         (["--no-double-quant"], "double_quant: false"),
         (["--quant-block-size", "128"], "quant_block_size: 128"),
         (["--dtype", "float32"], "dtype: float32"),
+        (["--loss-scaling", "dynamic"], "loss_scaling: dynamic"),
+        (["--loss-scaling", "1024"], "loss_scaling: 1024"),
         (["--lora-r", "8"], "lora_r: 8"),
         (["--lora-alpha", "0.5"], "lora_alpha: 0.5"),
         (["--lora-dropout", ".1"], "lora_dropout: 0.1"),
@@ -120,6 +124,7 @@ import Testing
         (["--per-device-eval-batch-size", "3"], "per_device_eval_batch_size: 3"),
         (["--gradient-accumulation-steps", "4"], "gradient_accumulation_steps: 4"),
         (["--gradient-checkpointing"], "gradient_checkpointing: true"),
+        (["--on-non-finite", "skip"], "on_non_finite: skip"),
         (["--seed", "7"], "seed: 7"),
         (["--threads", "1"], "threads: 1"),
         (["--logging-steps", "1"], "logging_steps: 1"),

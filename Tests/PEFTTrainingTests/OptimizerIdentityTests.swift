@@ -18,8 +18,7 @@ import TrainingTestSupport
         config.r = 2
         config.targetModules = .names(targets)
         return try ReadyModel(
-            checking: try AdaptedModel(base, adapter: config, seed: 1),
-            execution: ResidentExecution(),
+            checking: ShardedModel(AdaptedModel(base, adapter: config, seed: 1)),
             sample: TokenBatch([
                 TokenSequence(
                     tokens: [3, 1, 4, 1, 5], isTarget: [Bool](repeating: true, count: 5), row: 0)

@@ -3,6 +3,7 @@ import PEFT
 import PEFTTraining
 import TestSupport
 import Testing
+import TrainingTestSupport
 
 @Suite struct PrecisionRulesTests {
     private typealias Combination = PrecisionRules.Combination
@@ -114,6 +115,55 @@ import Testing
         try PrecisionRules.check(
             adapters: [parameter("a", .float32)], packed: [("w", .uint8)],
             activations: .bfloat16, compute: .bfloat16)
+    }
+
+    /// Widens what the layer computes, as an adapter in float32 without a cast back would.
+    private final class WideningAdapter: LinearAdapter {
+        let parameters: [Parameter] = []
+
+        func apply(
+            to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
+        ) throws(TorchError) -> Tensor {
+            try baseOutput.to(.float32)
+        }
+
+        func changesNothing() -> Bool { false }
+    }
+
+    private let sample = TokenBatch([
+        TokenSequence(
+            tokens: [3, 1, 4], isTarget: [Bool](repeating: true, count: 3), row: 0)
+    ])
+
+    private func adapted(
+        _ compute: DType, widens suffix: String? = nil
+    ) throws -> AdaptedModel {
+        let base = try BaseModel(
+            at: URL(filePath: TinyModel.tied),
+            options: BaseModelOptions(
+                quantization: QuantizationConfig(quantType: .nf4), computeDType: compute))
+        if let suffix {
+            for linear in base.registry.linears where linear.path.hasSuffix(suffix) {
+                linear.attach(WideningAdapter())
+            }
+        }
+        var config = LoRAConfig()
+        config.targetModules = .names(["q_proj"])
+        return try AdaptedModel(base, adapter: config, seed: 1)
+    }
+
+    @Test(arguments: PrecisionRules.allowed.map(\.compute))
+    func modelsFollowTheRules(compute: DType) throws {
+        try PrecisionRules.check(try adapted(compute), sample: sample)
+    }
+
+    @Test func modelWhoseLayerWidensIsRefused() throws {
+        let model = try adapted(.bfloat16, widens: "layers.1.mlp.down_proj")
+        let error = #expect(throws: Diagnosis.self) {
+            try PrecisionRules.check(model, sample: sample)
+        }
+        #expect(error?.code == .dtypesDoNotFit)
+        #expect(error?.place == "hidden states")
     }
 
     @Test func adapterThatIsNotFloat32IsNamed() throws {

@@ -35,6 +35,8 @@ private final class ForgetfulAdapter: LinearAdapter {
     ) throws(TorchError) -> Tensor {
         try baseOutput + parameters[0].value
     }
+
+    func changesNothing() -> Bool { false }
 }
 
 @Suite struct ReadyModelTests {
@@ -58,15 +60,29 @@ private final class ForgetfulAdapter: LinearAdapter {
         return try AdaptedModel(base, adapter: config, seed: 1)
     }
 
+    private func ready(
+        _ model: AdaptedModel, _ execution: any BlockExecution = ResidentExecution()
+    ) throws -> ReadyModel {
+        try ReadyModel(checking: ShardedModel(model, execution: execution), sample: sample)
+    }
+
+    private func diagnosis(
+        _ model: AdaptedModel, _ execution: any BlockExecution = ResidentExecution()
+    ) throws -> Diagnosis {
+        try #require(throws: Diagnosis.self) { try ready(model, execution) }
+    }
+
     @Test(arguments: [false, true])
     func connectedModelIsReady(isRecomputed: Bool) throws {
         let execution: any BlockExecution =
             isRecomputed ? RecomputedExecution() : ResidentExecution()
-        let ready = try ReadyModel(
-            checking: adapted(base()), execution: execution, sample: sample)
+        let ready = try ready(adapted(base()), execution)
         #expect(ready.trainableParameters.count == 2 * 2 * 7)
         #expect(ready.trainableParameters.allSatisfy { $0.value.grad == nil })
-        #expect(ready.sampleLoss.isFinite)
+        #expect(ready.gradients.loss.isFinite)
+        #expect(ready.gradients.entries.allSatisfy { $0.isConnected && $0.method == "LoRA" })
+        #expect(ready.gradients.entries[0].layer == "model.layers.0.self_attn.q_proj")
+        #expect(ready.gradients.entries[27].block == "model.layers.1")
     }
 
     @Test(arguments: [false, true])
@@ -74,30 +90,29 @@ private final class ForgetfulAdapter: LinearAdapter {
         let cut = DetachingExecution(cutting: "model.layers.0")
         let execution: any BlockExecution = isRecomputed ? RecomputedExecution(cut) : cut
         let model = try adapted(base(), targets: .names(["q_proj", "up_proj"]))
-        let names = ["self_attn.q_proj.lora_A", "self_attn.q_proj.lora_B", "mlp.up_proj.lora_A"]
-            .map { "base_model.model.model.layers.0.\($0).weight" }
-        let last = "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"
-        let error = #expect(throws: TrainingError.self) {
-            try ReadyModel(checking: model, execution: execution, sample: sample)
-        }
-        #expect(error == .unconnected(names + [last], of: 8))
+        let names = [
+            "self_attn.q_proj.lora_A", "self_attn.q_proj.lora_B", "mlp.up_proj.lora_A",
+            "mlp.up_proj.lora_B",
+        ].map { "base_model.model.model.layers.0.\($0).weight" }
+        let found = try diagnosis(model, execution)
+        #expect(found.code == .detached)
+        #expect(found.place == "model.layers.0")
+        #expect(found.tensors == names)
         #expect(
-            error?.description == """
-                4 of 8 trainable tensors are not connected to the loss, so they would learn nothing: \
-                \((names + [last]).joined(separator: ", ")); was a layer detached, skipped or run \
-                without grad?
+            found.description == """
+                PEFT-G002: model.layers.0: `detach` ends the path of gradients here; without gradient: \
+                4 trainable tensors (\(names.joined(separator: ", "))); remove the detach(): what is \
+                before it is to be trained
                 """)
     }
 
     @Test func everythingIsCutOffByTheLastBlock() throws {
         let model = try adapted(base())
-        let error = #expect(throws: TrainingError.self) {
-            try ReadyModel(
-                checking: model, execution: DetachingExecution(cutting: "model.layers.1"),
-                sample: sample)
-        }
-        #expect(error == .unconnected(model.trainableParameters.map(\.path), of: 28))
-        #expect(error?.description.contains("and 20 more") == true)
+        let found = try diagnosis(model, DetachingExecution(cutting: "model.layers.1"))
+        #expect(found.code == .detached)
+        #expect(found.place == "model.layers.1")
+        #expect(found.tensors == model.trainableParameters.map(\.path))
+        #expect(found.description.contains("and 24 more"))
     }
 
     @Test func tensorThatAnAdapterForgetsIsNamed() throws {
@@ -105,11 +120,10 @@ private final class ForgetfulAdapter: LinearAdapter {
         let linear = try #require(
             base.registry.linears.first { $0.path.hasSuffix("1.mlp.up_proj") })
         linear.attach(try ForgetfulAdapter(outFeatures: linear.weight.outFeatures))
-        let model = try adapted(base, targets: .names(["q_proj"]))
-        let error = #expect(throws: TrainingError.self) {
-            try ReadyModel(checking: model, execution: ResidentExecution(), sample: sample)
-        }
-        #expect(error == .unconnected(["forgotten"], of: 6))
+        let found = try diagnosis(adapted(base, targets: .names(["q_proj"])))
+        #expect(found.code == .adapterInactive)
+        #expect(found.place == linear.path)
+        #expect(found.tensors == ["forgotten"])
     }
 
     @Test func weightsThatAreNotNumbersAreRefused() throws {
@@ -119,15 +133,41 @@ private final class ForgetfulAdapter: LinearAdapter {
             name == damaged ? try tensor * Double.nan : tensor
         }
         let model = try adapted(base(path), targets: .names(["q_proj"]))
-        let error = #expect(throws: TrainingError.self) {
-            try ReadyModel(checking: model, execution: ResidentExecution(), sample: sample)
+        let found = try diagnosis(model)
+        #expect(found.code == .notFiniteAtStart)
+        #expect(found.place == "`linear` in model.layers.1.self_attn.v_proj")
+        #expect(found.reason.hasSuffix("; what it was given was not finite already"))
+        #expect(!found.tensors.isEmpty)
+    }
+
+    @Test func rowsWithoutTargetsAreRefused() throws {
+        let masked = TokenBatch([
+            TokenSequence(tokens: [3, 1, 4], isTarget: [false, false, false], row: 0)
+        ])
+        let sharded = try ShardedModel(adapted(base()))
+        let found = try #require(throws: Diagnosis.self) {
+            try ReadyModel(checking: sharded, sample: masked)
         }
-        guard case .notFinite(let names) = error else {
-            Issue.record("found \(String(describing: error))")
-            return
-        }
-        #expect(Set(names).isSubset(of: Set(model.trainableParameters.map(\.path))))
-        #expect(!names.isEmpty)
+        #expect(found.code == .noTargets)
+    }
+
+    @Test func frozenTensorThatRequiresGradIsNamed() throws {
+        let base = try base()
+        try base.registry.frozenParameters[0].value.setRequiresGrad(true)
+        let found = try diagnosis(adapted(base))
+        #expect(found.code == .frozenGetsGradient)
+        #expect(found.place == "model.embed_tokens.weight")
+    }
+
+    @Test func tensorOfTwoLayersIsRefused() throws {
+        let base = try base()
+        let shared = try ForgetfulAdapter(outFeatures: base.registry.linears[0].weight.outFeatures)
+        base.registry.linears[0].attach(shared)
+        base.registry.linears[3].attach(shared)
+        let model = try adapted(base, targets: .names(["up_proj"]))
+        let found = try #require(throws: Diagnosis.self) { try ShardedModel(model) }
+        #expect(found.code == .tiedTwice)
+        #expect(found.place == "shift")
     }
 
     /// The check looks at what is learned: the target may lie behind a long prompt.
@@ -140,7 +180,11 @@ private final class ForgetfulAdapter: LinearAdapter {
         let events = try run.run()
         #expect(
             events.contains {
-                if case .gradientCheck(let check) = $0 { check.numTensors == 28 } else { false }
+                if case .preflight(let found) = $0 {
+                    found.gradients?.numTensors == 28
+                } else {
+                    false
+                }
             })
     }
 }

@@ -9,6 +9,30 @@ package enum TinyModel {
     /// A model of the fixtures, without tokenizer: vocabulary 61, grouped heads, odd sizes.
     package static var grouped: String { Checkout.fixture("models/grouped").path }
 
+    /// Copies a model of the fixtures with changed tensors.
+    ///
+    /// - Parameters:
+    ///   - model: the folder to copy.
+    ///   - folder: is made.
+    ///   - change: gives each tensor by its name.
+    /// - Returns: the folder's path.
+    /// - Throws: what `change` throws, or an error of the file system.
+    package static func copy(
+        of model: String, to folder: URL, change: (String, Tensor) throws -> Tensor
+    ) throws -> String {
+        try FileManager.default.createDirectory(
+            at: folder, withIntermediateDirectories: false)
+        try FileManager.default.copyItem(
+            atPath: model + "/config.json", toPath: folder.path + "/config.json")
+        let file = try SafetensorsFile(URL(filePath: model + "/model.safetensors"))
+        let tensors = try file.entries.map { entry in
+            SafetensorsTensor(
+                name: entry.name, try change(entry.name, try file.tensor(entry).clone()))
+        }
+        try SafetensorsWriter.write(tensors, to: folder.appending(path: "model.safetensors"))
+        return folder.path
+    }
+
     /// Writes a random model with a tokenizer of 400 tokens and a chat template into a folder.
     ///
     /// - Parameters:

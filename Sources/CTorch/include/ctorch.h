@@ -54,6 +54,7 @@ int64_t ctorch_tensor_numel(CTorchTensor tensor);
 int32_t ctorch_tensor_dtype(CTorchTensor tensor);
 bool ctorch_tensor_is_contiguous(CTorchTensor tensor);
 bool ctorch_tensor_is_same(CTorchTensor left, CTorchTensor right);
+const void *ctorch_tensor_identity(CTorchTensor tensor);  // the same for handles of one tensor
 int32_t ctorch_tensor_data(CTorchTensor tensor, void **out);
 int32_t ctorch_tensor_item(CTorchTensor tensor, double *out);
 
@@ -138,6 +139,10 @@ int32_t ctorch_inplace_fill(CTorchTensor target, double value);
 int32_t ctorch_inplace_lerp(CTorchTensor target, CTorchTensor end, double weight);
 int32_t ctorch_inplace_addcmul(CTorchTensor target, CTorchTensor first, CTorchTensor second, double value);
 int32_t ctorch_inplace_addcdiv(CTorchTensor target, CTorchTensor numerator, CTorchTensor denominator, double value);
+
+// MARK: tracing (this thread's slot for the recorder that Swift keeps; NULL: nothing is traced)
+void *ctorch_trace_recorder(void);
+void ctorch_trace_set_recorder(void *recorder);
 
 // MARK: autograd
 bool ctorch_autograd_is_enabled(void);

@@ -14,6 +14,9 @@ public final class LlamaModel: CausalLanguageModel {
     /// The output head, `[V, C]`, tied to the embedding or of its own.
     public let head: Linear
 
+    /// The layer that tokens enter by.
+    public var inputEmbedding: Embedding { embedTokens }
+
     private let embedTokens: Embedding
     private let layers: [LlamaDecoderLayer]
     private let norm: RMSNorm
@@ -58,7 +61,7 @@ public final class LlamaModel: CausalLanguageModel {
         var hidden = try embedTokens(tokens)  // [N, C]
         let rotation = try rotary.rotation(for: context.layout, dtype: hidden.dtype)
         for (layer, unit) in zip(layers, units) {
-            hidden = try execution.run(unit, hidden) { input throws(TorchError) in
+            hidden = try execution(unit, hidden) { input throws(TorchError) in
                 try layer(input, rotation: rotation, context: context)
             }
         }

@@ -23,7 +23,9 @@ struct LoadedModel {
                     blockSize: options.quantBlockSize, isDouble: options.doubleQuant),
                 computeDType: options.dtype.torch))
         if let adapter = options.adapter {
-            _ = try AdaptedModel(base, loading: URL(filePath: adapter))
+            _ = try AdaptedModel(
+                base, loading: URL(filePath: adapter), isTrainable: false,
+                ignoresBaseFingerprint: options.ignoreBaseFingerprint)
         }
         tokenizer = try base.files.makeTokenizer()
     }

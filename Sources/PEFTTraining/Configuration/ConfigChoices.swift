@@ -32,15 +32,15 @@ public enum LearningRateScheduler: String, Codable, CaseIterable, Hashable, Send
     case cosine
 }
 
-/// What happens to a step whose loss or gradients are infinite or NaN; nothing is updated by it either way.
+extension TruncationMode: ConfigChoice {}
+
+/// What happens to a step whose loss or gradients are infinite or NaN.
 public enum NonFinitePolicy: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
-    /// The run ends with an error.
+    /// The run ends with an error that names step, row and layer; nothing was updated.
     case stop
-    /// The run goes on with the next step, but not after too many such steps in a row.
+    /// The step is left out, and a warning says so; too many in a row end the run.
     case skip
 }
-
-extension TruncationMode: ConfigChoice {}
 
 /// Which linears an adapter goes on, by PEFT's rules for `target_modules`.
 ///

@@ -86,4 +86,11 @@ package protocol ConfigurableOptions: Sendable {
     static var options: [ConfigOption<Self>] { get }
     /// What is wrong with the values, each alone and together.
     var problems: [ConfigProblem] { get }
+    /// The config file, of a command that takes it as an argument; nil otherwise.
+    var configFile: String? { get }
+}
+
+extension ConfigurableOptions {
+    /// None: most commands take it as `--config` only.
+    package var configFile: String? { nil }
 }

@@ -20,6 +20,9 @@ extension FineTuneConfig: ConfigurableOptions {
             "adapter", \.adapter, section: "Files", placeholder: "FOLDER",
             help: "start from this adapter instead of a new one"),
         .init(
+            "ignore_base_fingerprint", \.ignoreBaseFingerprint, section: "Files",
+            help: "take an adapter that was trained on another base"),
+        .init(
             "resume", \.resume, section: "Files",
             help: "continue from the newest checkpoint in the output folder"),
         .init(
@@ -138,11 +141,11 @@ extension FineTuneConfig: ConfigurableOptions {
             "gradient_accumulation_steps", \.gradientAccumulationSteps, section: "Training",
             help: "micro-batches in a step"),
         .init(
-            "on_non_finite", \.onNonFinite, section: "Training",
-            help: "what to do with a step whose loss or gradients are infinite or NaN"),
-        .init(
             "gradient_checkpointing", \.gradientCheckpointing, section: "Training",
             help: "recompute activations in the backward pass: less memory, slower"),
+        .init(
+            "on_non_finite", \.onNonFinite, section: "Training",
+            help: "what happens to a step with infinities or NaNs"),
         .init(
             "seed", \.seed, section: "Training",
             help: "seeds the adapter, the order of rows and dropout"),

@@ -17,6 +17,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var outputDir = ""
     /// The adapter folder to start from; nil starts a new adapter.
     public var adapter: String?
+    /// Whether an adapter that was trained on another base model is taken all the same.
+    public var ignoreBaseFingerprint = false
     /// Whether to continue from the newest checkpoint in `outputDir`.
     public var resume = false
     /// Whether a run that is in `outputDir` already is replaced.
@@ -99,10 +101,10 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var perDeviceEvalBatchSize = 8
     /// Micro-batches in a step.
     public var gradientAccumulationSteps = 1
-    /// What happens to a step whose loss or gradients are infinite or NaN.
-    public var onNonFinite = NonFinitePolicy.stop
     /// Whether each block's activations are computed again in the backward pass instead of kept.
     public var gradientCheckpointing = false
+    /// What happens to a step whose loss or gradients are infinite or NaN.
+    public var onNonFinite = NonFinitePolicy.stop
     /// Seeds the new adapter, the order of rows and dropout.
     public var seed = 42
     /// CPU threads; nil leaves the choice to libtorch.

@@ -47,7 +47,7 @@ package struct Invocation<Options: ConfigurableOptions>: ConfigurableOptions {
         if first.options.help { return first.options }
         var file = ConfigFile(Options())
         var problems = first.problems
-        if let path = first.options.config {
+        if let path = first.options.config ?? first.options.options.configFile {
             do throws(ConfigError) {
                 try file.read(path)
             } catch {

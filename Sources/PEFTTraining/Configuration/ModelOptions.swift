@@ -4,6 +4,8 @@ public struct ModelOptions: Hashable, Sendable {
     public var model = ""
     /// The adapter folder; nil uses the base alone.
     public var adapter: String?
+    /// Whether an adapter that was trained on another base model is taken all the same.
+    public var ignoreBaseFingerprint = false
     /// How the frozen linears are stored.
     public var quantize = BaseQuantization.nf4
     /// Whether the quantization constants are quantized too.
@@ -28,6 +30,9 @@ extension ModelOptions: ConfigurableOptions {
         .init(
             "adapter", \.adapter, section: "Model", placeholder: "FOLDER",
             help: "the adapter; without it the base alone is used"),
+        .init(
+            "ignore_base_fingerprint", \.ignoreBaseFingerprint, section: "Model",
+            help: "take an adapter that was trained on another base"),
         .init(
             "quantize", \.quantize, section: "Model", help: "how the frozen linears are stored"),
         .init(

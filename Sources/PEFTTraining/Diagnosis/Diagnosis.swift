@@ -1,3 +1,5 @@
+public import PEFTTokenizers
+
 /// What is wrong with a set-up, where, why, and what to do about it.
 public struct Diagnosis: Error, Hashable, Sendable, CustomStringConvertible {
     /// The stable name of the failure.
@@ -23,6 +25,17 @@ public struct Diagnosis: Error, Hashable, Sendable, CustomStringConvertible {
         self.tensors = tensors
     }
 
+    /// The values as JSON, with these names in snake_case.
+    public var json: JSONObject {
+        JSONObject([
+            ("code", .string(code.rawValue)),
+            ("place", .string(place)),
+            ("reason", .string(reason)),
+            ("remedy", .string(remedy)),
+            ("tensors", .array(tensors.map { .string($0) })),
+        ])
+    }
+
     /// The most tensors that a message lists.
     private static let numListed = 4
 
@@ -35,20 +48,5 @@ public struct Diagnosis: Error, Hashable, Sendable, CustomStringConvertible {
             tensors.isEmpty
             ? "" : "; without gradient: \(tensors.count) trainable tensors (\(listed)\(more))"
         return "\(code.rawValue): \(place): \(reason)\(effect); \(remedy)"
-    }
-}
-
-/// The code of any error, where it has one.
-extension DiagnosisCode {
-    /// Finds the code under which an error of this package is documented.
-    ///
-    /// - Parameter error: any error.
-    /// - Returns: nil for errors that are not about learning, such as a file that is not there.
-    public static func of(_ error: any Error) -> DiagnosisCode? {
-        switch error {
-        case let diagnosis as Diagnosis: diagnosis.code
-        case let error as ConfigError: error.problems.lazy.compactMap(\.code).first
-        default: nil
-        }
     }
 }

@@ -81,6 +81,9 @@ public enum DiagnosisCode: String, CaseIterable, Codable, Sendable {
     /// The loss is that of the base without adapter.
     case lossOfTheBase = "PEFT-S003"
 
+    /// Whether it is about one step's numbers, so that a run can go on without that step.
+    var isOfOneStep: Bool { self == .lossNotFinite || self == .gradientNotFinite }
+
     /// What is wrong, in a few words: the title of the code's page.
     public var title: String {
         switch self {

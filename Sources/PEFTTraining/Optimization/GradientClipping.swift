@@ -13,25 +13,30 @@ package enum GradientClipping {
     /// - Parameters:
     ///   - parameters: the trainable set.
     ///   - maxNorm: the largest norm that stays; 0 turns clipping off.
-    /// - Returns: the norm before clipping, which waits for the device.
+    /// - Returns: the norm of all gradients before clipping, and that of each parameter's, zero without one; waits for the
+    ///   device.
     /// - Throws: `TorchError` if libtorch fails.
     package static func clip(_ parameters: [Parameter], maxNorm: Double) throws(TorchError)
-        -> Double
+        -> (total: Double, each: [Float])
     {
-        let gradients = parameters.compactMap(\.value.grad)
-        guard !gradients.isEmpty else { return 0 }
+        let all = parameters.map(\.value.grad)
+        let gradients = all.compactMap { $0 }
+        guard !gradients.isEmpty else { return (0, all.map { _ in 0 }) }
         var norms: [Tensor] = []
         for gradient in gradients {
             norms.append(try gradient.norm())
         }
-        let norm = try Tensor.stacked(norms).norm().item()
+        let stacked = try Tensor.stacked(norms)
+        let norm = try stacked.norm().item()
+        var found = try stacked.floats()[...]
+        let each = all.map { $0 == nil ? 0 : found.removeFirst() }
         let factor = maxNorm / (norm + epsilon)
-        guard maxNorm > 0, factor < 1 else { return norm }
+        guard maxNorm > 0, factor < 1 else { return (norm, each) }
         try withoutGrad { () throws(TorchError) in
             for gradient in gradients {
                 try gradient.multiplyInPlace(factor)
             }
         }
-        return norm
+        return (norm, each)
     }
 }

@@ -1,5 +1,4 @@
 import Foundation
-import PEFTAdapters
 import PEFTCheckpoints
 import Torch
 
@@ -15,8 +14,10 @@ struct RunCheckpoint {
     struct State: Codable, Equatable {
         /// The version of this layout.
         var format = 1
-        /// Updates done.
+        /// Steps done.
         var step: Int
+        /// Updates done: steps less those that were left out.
+        var numUpdates = 0
         /// Every setting that changes the mathematics of the run, as text.
         var settings: [String: String]
         /// The step at which the run was to end, which a resumed run may change.
@@ -29,6 +30,8 @@ struct RunCheckpoint {
         var lastEvaluation: EvaluationMetrics?
         /// The loss of the last step.
         var lastLoss: Double?
+        /// The loss scale of the next step; nil without loss scaling.
+        var lossScale: LossScaler.State?
     }
 
     /// Where the run was.
@@ -40,12 +43,13 @@ struct RunCheckpoint {
 
     /// Writes a checkpoint atomically and removes the oldest ones over the limit.
     ///
-    /// - Throws: `CheckpointError.cannotWrite`; what was there before stays.
+    /// - Throws: `CheckpointError.cannotWrite`, or ``Diagnosis`` with ``DiagnosisCode/savedDiffers``; what was there before
+    ///   stays.
     static func write(
-        _ state: State, adapter: AdapterSet, optimizer: AdamW, in directory: URL, limit: Int?
+        _ state: State, adapted: AdaptedModel, optimizer: AdamW, in directory: URL, limit: Int?
     ) throws -> URL {
         let written = try CheckpointFolder.write(step: state.step, in: directory) { folder in
-            try adapter.write(to: folder)
+            try AdapterWriter(adapted: adapted).write(to: folder)
             try SafetensorsWriter.write(
                 optimizer.state.map { SafetensorsTensor(name: $0.name, $0.tensor) },
                 to: folder.appending(path: optimizerName))
@@ -107,7 +111,7 @@ struct RunCheckpoint {
         let file = try SafetensorsFile(folder.appending(path: Self.optimizerName))
         let tensors = try file.tensors(expected: optimizer.stateShapes)
         try withoutGrad {
-            try optimizer.restore(tensors, step: state.step)
+            try optimizer.restore(tensors, step: state.numUpdates)
         }
     }
 }

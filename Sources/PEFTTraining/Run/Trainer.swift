@@ -2,6 +2,7 @@ import Foundation
 import PEFTAdapters
 import PEFTData
 import PEFTModels
+import PEFTTokenizers
 import Torch
 
 /// Runs the steps of a checked model: logging, evaluation, checkpoints, interruption.
@@ -18,6 +19,11 @@ public final class Trainer {
     private let outputFolder: URL
     private let report: (TrainingEvent) -> Void
     private var state: RunCheckpoint.State
+    private var monitor: TrainingMonitor
+    private var numSkippedInARow = 0
+
+    /// Steps in a row that may be left out for infinities or NaNs before the run ends.
+    private static let maxSkippedInARow = 10
 
     /// Prepares a run, from a checkpoint or from the start.
     init(
@@ -35,12 +41,15 @@ public final class Trainer {
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
         optimizer = try AdamW(ready, configuration: config.optimizer)
         try resumed?.restore(optimizer)
+        monitor = TrainingMonitor(ready)
         trainStep = try TrainStep(
             ready, optimizer: optimizer,
             schedule: LearningRateSchedule(
                 peak: config.learningRate, kind: config.lrSchedulerType,
                 warmupSteps: config.warmupSteps, totalSteps: totalSteps),
-            maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed))
+            maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed),
+            lossScaling: config.lossScaling)
+        if let scale = state.lossScale { trainStep.scaler?.restore(scale) }
     }
 
     /// Trains to the last step, or until the stop request; writes the adapter at the end.
@@ -58,13 +67,12 @@ public final class Trainer {
         var meter = ThroughputMeter(clock: clock)
         var numTokens = 0
         while state.step < totalSteps {
-            let result = try trainStep(
-                step: state.step, microBatches: batches.microBatches(step: state.step))
-            state.step += 1
-            state.lastLoss = result.loss
-            numTokens += result.numTokens
-            meter.add(tokens: result.numTokens)
-            try afterStep(result, meter: &meter, log)
+            if let result = try step(log) {
+                numTokens += result.numTokens
+                meter.add(tokens: result.numTokens)
+                try noteMetrics(result, meter: &meter, log)
+            }
+            try afterStep(meter: &meter, log)
             if let signal = stop.signal {
                 try writeCheckpoint()
                 report(.interrupted(signal: Self.name(ofSignal: signal), step: state.step))
@@ -75,21 +83,63 @@ public final class Trainer {
             log, trainSeconds: (clock.now - start).seconds, numTokens: numTokens)
     }
 
-    private func afterStep(
+    /// Takes the next step, or leaves it out if it is not finite and the run is to go on.
+    private func step(_ log: MetricsLog) throws -> TrainStep.Result? {
+        let microBatches = batches.microBatches(step: state.step)
+        do {
+            let result = try trainStep(step: state.step, microBatches: microBatches)
+            state.step += 1
+            state.lastLoss = result.loss
+            numSkippedInARow = 0
+            for warning in monitor.add(result) { report(.warning(warning)) }
+            return result
+        } catch let overflow as LossScaleOverflow {
+            try skip(overflow.diagnosis, log, lossScale: overflow.scale)
+            return nil
+        } catch let diagnosis as Diagnosis
+            where diagnosis.code.isOfOneStep && config.onNonFinite == .skip
+            && trainStep.scaler?.isExhausted != true
+        {
+            numSkippedInARow += 1
+            guard numSkippedInARow < Self.maxSkippedInARow else { throw diagnosis }
+            try skip(diagnosis, log)
+            return nil
+        }
+    }
+
+    /// Leaves the step out, and says so.
+    private func skip(
+        _ diagnosis: Diagnosis, _ log: MetricsLog, lossScale: Double? = nil
+    ) throws {
+        state.step += 1
+        try log.append(
+            JSONObject(
+                [
+                    ("step", .int(state.step)),
+                    ("skipped", .string(diagnosis.code.rawValue)),
+                ] + (lossScale.map { [("loss_scale", .double($0))] } ?? [])))
+        report(.warning(diagnosis))
+    }
+
+    private func noteMetrics(
         _ result: TrainStep.Result, meter: inout ThroughputMeter, _ log: MetricsLog
     ) throws {
         let step = state.step
         let isLogged = step.isMultiple(of: max(1, config.loggingSteps)) || step == totalSteps
         let metrics = StepMetrics(
             step: step, loss: result.loss, gradNorm: result.gradNorm,
-            learningRate: result.learningRate, numTargetTokens: result.numTargetTokens,
-            tokensPerSecond: meter.tokensPerSecond,
+            lossScale: result.lossScale, learningRate: result.learningRate,
+            numTargetTokens: result.numTargetTokens, tokensPerSecond: meter.tokensPerSecond,
             peakMemoryBytes: MemoryStatistics.current().peakResidentBytes)
         if isLogged {
             try log.append(metrics.json)
             meter.restart()
         }
         report(.step(metrics, isLogged: isLogged))
+    }
+
+    private func afterStep(meter: inout ThroughputMeter, _ log: MetricsLog) throws {
+        let step = state.step
         if config.evalSteps > 0, step.isMultiple(of: config.evalSteps), step < totalSteps {
             _ = try evaluate(log)
             meter.restart()
@@ -105,7 +155,9 @@ public final class Trainer {
     ) throws -> RunSummary {
         if state.lastEvaluation?.step != state.step { _ = try evaluate(log) }
         try writeCheckpoint()
-        try ready.adapted.adapter.write(to: outputFolder)
+        let writer = AdapterWriter(adapted: ready.adapted)
+        try writer.write(to: outputFolder)
+        try writer.requireChange(in: outputFolder, numSteps: state.step)
         let summary = RunSummary(
             step: state.step, trainSeconds: trainSeconds,
             tokensPerSecond: Double(numTokens) / max(trainSeconds, .leastNonzeroMagnitude),
@@ -139,8 +191,11 @@ public final class Trainer {
     }
 
     private func writeCheckpoint() throws {
+        for warning in try monitor.look() { report(.warning(warning)) }
+        state.numUpdates = optimizer.step
+        state.lossScale = trainStep.scaler?.state
         let url = try RunCheckpoint.write(
-            state, adapter: ready.adapted.adapter, optimizer: optimizer, in: outputFolder,
+            state, adapted: ready.adapted, optimizer: optimizer, in: outputFolder,
             limit: config.saveTotalLimit)
         report(.checkpointSaved(path: url.path, step: state.step))
     }

@@ -10,6 +10,8 @@ public final class AdaptedModel {
     public let base: BaseModel
     /// The attached adapter.
     public let adapter: AdapterSet
+    /// Whether the adapter is trained; a frozen one serves inference.
+    public let isTrainable: Bool
 
     /// Attaches a new adapter.
     ///
@@ -20,21 +22,35 @@ public final class AdaptedModel {
     /// - Throws: `AdapterError` naming every pattern that matches nothing.
     public init(_ base: BaseModel, adapter config: any AdapterConfig, seed: UInt64) throws {
         self.base = base
+        isTrainable = true
         adapter = try config.attach(to: base.registry, seed: seed)
     }
 
-    /// Attaches the adapter of a folder.
+    /// Attaches the adapter of a folder; it is trained unless `isTrainable` says otherwise.
+    ///
+    /// PEFT's default is the other way round: `PeftModel.from_pretrained` without `is_trainable=True` gives a model that
+    /// nothing can train, and whose training then fails or does nothing.
     ///
     /// - Parameters:
-    ///   - base: a base model without adapter.
+    ///   - base: a base model without adapter, the one that the adapter was trained on.
     ///   - folder: as PEFT or ``FineTune`` writes it.
     ///   - seed: of what the folder's tensors then replace.
-    /// - Throws: `CheckpointError` or `AdapterError` naming everything that does not fit.
-    public init(_ base: BaseModel, loading folder: URL, seed: UInt64 = 0) throws {
+    ///   - isTrainable: false freezes the adapter, for inference.
+    ///   - ignoresBaseFingerprint: whether an adapter that was trained on another base is taken all the same.
+    /// - Throws: ``Diagnosis`` with ``DiagnosisCode/otherBase``; `CheckpointError` or `AdapterError` naming everything that
+    ///   does not fit.
+    public init(
+        _ base: BaseModel, loading folder: URL, seed: UInt64 = 0, isTrainable: Bool = true,
+        ignoresBaseFingerprint: Bool = false
+    ) throws {
         self.base = base
+        self.isTrainable = isTrainable
         let files = try AdapterFolder.read(folder)
         let config = try AdapterMethods.readConfig(adapterConfigJSON: files.configuration)
-        adapter = try config.attach(to: base.registry, seed: seed)
+        if !ignoresBaseFingerprint {
+            try files.requireBase(base, name: config.baseModelNameOrPath)
+        }
+        adapter = try config.attach(to: base.registry, seed: seed, isTrainable: isTrainable)
         try adapter.read(from: files)
     }
 

@@ -1,20 +1,18 @@
-import Foundation
 import PEFTAdapters
 import PEFTCheckpoints
 import PEFTLayers
 import Torch
 
 extension AdapterSet {
-    /// Writes the adapter as a folder of PEFT.
+    /// The adapter's tensors by their names in the file, without history.
     ///
-    /// - Throws: `CheckpointError.cannotWrite`; an adapter that was there stays.
-    func write(to folder: URL) throws {
+    /// - Throws: `TorchError` if libtorch cannot make a view.
+    func detachedTensors() throws(TorchError) -> [String: Tensor] {
         var tensors: [String: Tensor] = [:]
         for parameter in parameters {
             tensors[parameter.path] = try parameter.value.detach()
         }
-        try AdapterFolder.write(
-            configuration: config.adapterConfigJSON(), tensors: tensors, to: folder)
+        return tensors
     }
 
     /// Takes over the tensors of a folder.

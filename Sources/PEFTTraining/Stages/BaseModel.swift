@@ -17,6 +17,18 @@ public struct BaseModelOptions: Sendable, Hashable {
         self.quantization = quantization
         self.computeDType = computeDType
     }
+
+    /// What a model that was read so trains with, in the terms of the rules.
+    func precision(_ lossScaling: LossScaling) -> PrecisionRules.Combination {
+        let storage: PrecisionRules.Storage =
+            switch quantization?.quantType {
+            case .nf4: .nf4
+            case .fp4: .fp4
+            case nil: .dense
+            }
+        return PrecisionRules.Combination(
+            storage: storage, compute: computeDType, lossScaling: lossScaling)
+    }
 }
 
 /// The first stage: a frozen base model in memory, quantized while it was read.
@@ -34,6 +46,8 @@ public final class BaseModel {
 
     /// The family, as `config.json` names it: `llama`.
     public let architecture: String
+    /// What tells this base from others, by the numbers of its files; see ``BaseFingerprint``.
+    public let fingerprint: BaseFingerprint
 
     /// Reads a model folder or GGUF file.
     ///
@@ -53,10 +67,11 @@ public final class BaseModel {
             config: files.configuration, Scope(registry: ModuleRegistry(), source: shapes))
         try files.source.validate(expected: shapes.shapes)
 
-        let dense = CastingSource(files.source, dtype: options.computeDType)
+        let stored = FingerprintingSource(files.source)
+        let dense = CastingSource(stored, dtype: options.computeDType)
         let source: any ParameterSource =
             if let config = options.quantization {
-                try QuantizingSource(files.source, dense: dense, config: config)
+                try QuantizingSource(stored, dense: dense, config: config)
             } else {
                 dense
             }
@@ -64,5 +79,6 @@ public final class BaseModel {
         model = try ModelRegistry.makeModel(
             config: files.configuration, Scope(registry: registry, source: source))
         try files.source.verifyAllConsumed()
+        fingerprint = stored.fingerprint
     }
 }

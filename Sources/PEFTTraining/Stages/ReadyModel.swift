@@ -5,8 +5,8 @@ import Torch
 
 /// The last stage before training: a model whose loss was shown to reach every trainable tensor.
 ///
-/// Only ``init(checking:execution:sample:)`` makes one, and the optimizer takes its parameters from one: a model that
-/// cannot learn does not get to step 0.
+/// Only ``init(checking:sample:)`` makes one, and the optimizer takes its parameters from one: a model that cannot learn
+/// does not get to step 0.
 public final class ReadyModel {
     /// The network with its adapter.
     public let adapted: AdaptedModel
@@ -14,60 +14,81 @@ public final class ReadyModel {
     public let execution: any BlockExecution
     /// The tensors that the optimizer updates.
     public let trainableParameters: [Parameter]
-    /// The mean loss of the tokens that were used for the check.
-    public let sampleLoss: Double
+    /// What was proved, tensor by tensor.
+    public let gradients: GradientReport
+    /// The rows that it was proved on.
+    public let sample: TokenBatch
+    /// The block of each trainable tensor; nil around the blocks.
+    let blocks: [String?]
 
     /// Tokens of the sample that the check uses; connectivity does not depend on more.
     static let maxSampleTokens = 32
 
     /// Proves on real tokens that the loss depends on every trainable tensor and that all gradients are finite.
     ///
-    /// Connectivity is what counts, not magnitude: the gradient of `lora_A` is rightly zero while B is.
+    /// Forward and backward are those of training, recomputation included.
     ///
     /// - Parameters:
-    ///   - adapted: the model.
-    ///   - execution: how its blocks will be run in training.
+    ///   - sharded: the model.
     ///   - sample: rows of the training data with at least one target.
-    /// - Throws: ``TrainingError/noTrainableParameters``, ``TrainingError/unconnected(_:of:)``,
-    ///   ``TrainingError/notFinite(_:)``.
-    /// - Complexity: one small forward and backward pass.
-    public init(
-        checking adapted: AdaptedModel, execution: any BlockExecution, sample: TokenBatch
-    ) throws {
-        self.adapted = adapted
-        self.execution = execution
-        trainableParameters = adapted.trainableParameters
-        guard !trainableParameters.isEmpty else { throw TrainingError.noTrainableParameters }
-        sampleLoss = try Self.check(adapted, execution, trainableParameters, sample)
+    /// - Throws: ``Diagnosis`` naming where the path from the loss is cut, or why nothing is trained.
+    /// - Complexity: one small forward and backward pass; two more to find out what is wrong.
+    public convenience init(checking sharded: ShardedModel, sample: TokenBatch) throws {
+        try self.init(
+            sharded, proof: Self.report(on: sharded, sample: sample), sample: sample)
     }
 
-    private static func check(
-        _ adapted: AdaptedModel, _ execution: any BlockExecution, _ parameters: [Parameter],
-        _ sample: TokenBatch
-    ) throws -> Double {
+    /// Takes a report on the model as the proof.
+    ///
+    /// - Throws: the report's first ``Diagnosis``.
+    init(
+        _ sharded: ShardedModel, proof report: GradientReport, sample: TokenBatch
+    ) throws(Diagnosis) {
+        try report.verify()
+        self.sample = sample
+        blocks = report.entries.map(\.block)
+        adapted = sharded.adapted
+        execution = sharded.execution
+        trainableParameters = sharded.trainableParameters
+        gradients = report
+    }
+
+    /// What the check finds, be it good or bad.
+    ///
+    /// - Throws: ``Diagnosis`` if nothing is trainable or learned; what the model throws.
+    package static func report(
+        on sharded: ShardedModel, sample: TokenBatch
+    ) throws -> GradientReport {
+        guard !sharded.trainableParameters.isEmpty else {
+            throw nothingTrainable(sharded.adapted)
+        }
+        guard sample.numTargetTokens > 0 else {
+            throw Diagnosis(
+                .noTargets, at: "the rows", "no token of them is a target, so the loss is empty",
+                remedy: "unset completion_only_loss or assistant_only_loss, or mask fewer labels")
+        }
         let context = ForwardContext(
             layout: SequenceLayout(segmentLengths: sample.segmentLengths))
-        let loss = try adapted.base.model.losses(
-            tokens: sample.tokens, targets: sample.targets, context: context, execution: execution)
-        guard loss.sum.requiresGrad else {
-            throw TrainingError.unconnected(parameters.map(\.path), of: parameters.count)
+        let share = 1 / Double(sample.numTargetTokens)
+        return try GradientReport(
+            of: sharded.subjects, frozen: sharded.adapted.base.registry.frozenParameters
+        ) {
+            let losses = try sharded.adapted.base.model.losses(
+                tokens: sample.tokens, targets: sample.targets, context: context,
+                execution: sharded.execution)
+            return try losses.sum * share
         }
-        let gradients = try Autograd.gradients(
-            of: [loss.sum], withRespectTo: parameters.map(\.value))
-        var unconnected: [String] = []
-        var notFinite: [String] = []
-        for (parameter, gradient) in zip(parameters, gradients) {
-            guard let gradient else {
-                unconnected.append(parameter.path)
-                continue
-            }
-            if try !gradient.allFinite() { notFinite.append(parameter.path) }
+    }
+
+    private static func nothingTrainable(_ adapted: AdaptedModel) -> Diagnosis {
+        guard adapted.isTrainable else {
+            return Diagnosis(
+                .adapterIsFrozen, at: "the adapter",
+                "it was loaded for inference, so none of its tensors is trainable",
+                remedy: "load it with AdaptedModel(base, loading: folder, isTrainable: true)")
         }
-        guard unconnected.isEmpty else {
-            throw TrainingError.unconnected(unconnected, of: parameters.count)
-        }
-        let mean = try loss.sum.detach().item() / Double(max(1, sample.numTargetTokens))
-        guard notFinite.isEmpty, mean.isFinite else { throw TrainingError.notFinite(notFinite) }
-        return mean
+        return Diagnosis(
+            .nothingTrainable, at: "the model", "no tensor of it is trainable",
+            remedy: "attach an adapter whose target_modules match layers")
     }
 }

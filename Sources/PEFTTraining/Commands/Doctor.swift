@@ -1,0 +1,22 @@
+import Foundation
+import Torch
+
+/// Checks a run without making it: what `peft doctor` does.
+public enum Doctor {
+    /// Makes every check that `train` makes before its first step, as far as they go, and writes nothing.
+    ///
+    /// - Parameter config: what the run would be told; validated first.
+    /// - Returns: all findings and the verdict.
+    /// - Throws: `ConfigError` if the config itself is wrong; `TorchError` for a libtorch of another version.
+    public static func run(_ config: FineTuneConfig) throws -> PreflightReport {
+        try config.validate()
+        try TorchRuntime.checkVersion()
+        if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
+        let checkpoint =
+            config.resume ? try RunCheckpoint.newest(in: URL(filePath: config.outputDir)) : nil
+        let preflight = Preflight(
+            config, checkpoint: checkpoint, onFailure: { _ in }, report: { _ in })
+        _ = try preflight.run()
+        return preflight.result
+    }
+}

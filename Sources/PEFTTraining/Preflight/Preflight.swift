@@ -1,0 +1,224 @@
+import Foundation
+import PEFTAdapters
+import PEFTCheckpoints
+import PEFTData
+import PEFTLayers
+import PEFTModels
+import PEFTQuantization
+import PEFTTokenizers
+import Torch
+
+/// Everything that a run needs before its first step, all of it checked.
+struct PreparedRun {
+    let base: BaseModel
+    let data: TokenDataset
+    let heldOut: TokenDataset?
+    let batches: BatchSchedule
+    let ready: ReadyModel
+}
+
+/// Goes through the stages up to step 0 and notes what is found: for `train`, which ends at the first failure, and for `doctor`,
+/// which goes on as far as it can.
+final class Preflight {
+    /// What was found so far.
+    private(set) var result = PreflightReport()
+
+    /// What a check found wrong besides what it threw.
+    private var furtherFailures: [String] = []
+
+    private let config: FineTuneConfig
+    private let checkpoint: RunCheckpoint?
+    private let onFailure: (any Error) throws -> Void
+    private let report: (TrainingEvent) -> Void
+
+    /// Prepares the checks of a run.
+    ///
+    /// - Parameters:
+    ///   - config: what the run is told; valid.
+    ///   - checkpoint: where it continues, if it does.
+    ///   - onFailure: throws to end at a failure, returns to go on.
+    ///   - report: called with the events of loading.
+    init(
+        _ config: FineTuneConfig, checkpoint: RunCheckpoint?,
+        onFailure: @escaping (any Error) throws -> Void, report: @escaping (TrainingEvent) -> Void
+    ) {
+        self.config = config
+        self.checkpoint = checkpoint
+        self.onFailure = onFailure
+        self.report = report
+    }
+
+    /// Makes every check.
+    ///
+    /// - Returns: what the run needs; nil if a check failed and `onFailure` went on.
+    /// - Throws: what `onFailure` throws.
+    func run() throws -> PreparedRun? {
+        let clock = ContinuousClock()
+        let start = clock.now
+        let base = try check("base model", loadBase)
+        let data = try check("rows", after: base) { try read(config.data, $0) }
+        let heldOut = try config.evalData.flatMap { path in
+            try check("held-out rows", after: base) { try read(path, $0) }
+        }
+        let batches = try check("batches", after: data) { data in
+            let batches = try BatchSchedule(dataset: data, options: config.batches)
+            try checkpoint?.requireMatch(
+                settings: config.mathematicalSettings, dataDigest: data.digest)
+            return Found(batches, ["\(batches.stepsPerEpoch) steps an epoch"])
+        }
+        let adapted = try check("adapter", after: base, attach)
+        if let adapted {
+            report(.loaded(adapted.description(loadSeconds: (clock.now - start).seconds)))
+        }
+        let sharded = try check("trainable set", after: adapted, divide)
+        if let sharded, let batches {
+            _ = try check("resources", after: sharded) { try requireResources($0, batches) }
+        }
+        let both = sharded.flatMap { sharded in data.map { (sharded, $0) } }
+        let ready = try check("gradients", after: both) { try prove($0, $1) }
+        guard let base, let data, let batches, let ready else { return nil }
+        if config.evalData != nil, heldOut == nil { return nil }
+        return PreparedRun(base: base, data: data, heldOut: heldOut, batches: batches, ready: ready)
+    }
+
+    // MARK: - Checks
+
+    private func loadBase() throws -> Found<BaseModel> {
+        let base = try BaseModel(at: URL(filePath: config.model), options: config.baseModel)
+        let storage = base.options.quantization?.description ?? "dense"
+        return Found(
+            base, ["\(base.architecture), \(base.registry.numElements) parameters, \(storage)"])
+    }
+
+    private func read(_ path: String, _ base: BaseModel) throws -> Found<TokenDataset> {
+        let tokenizer = try base.files.makeTokenizer()
+        let rows = try TokenDataset.load(
+            URL(filePath: path), tokenizer: tokenizer, options: config.encoding)
+        try rows.requireTokens(below: base.model.vocabularySize)
+        let summary = rows.summary(path: path)
+        report(.datasetAudit(summary))
+        if result.sample == nil, let first = rows.sequences.first {
+            result.sample = try MaskedSample(first, tokenizer: tokenizer)
+        }
+        return Found(rows, ["\(path): \(rows.audit)"], warnings: summary.warnings)
+    }
+
+    /// Attaches the checkpoint's adapter, the one to start from, or a new one.
+    private func attach(_ base: BaseModel) throws -> Found<AdaptedModel> {
+        let seed = UInt64(config.seed)
+        let folder = checkpoint?.folder ?? config.adapter.map { URL(filePath: $0) }
+        let adapted =
+            if let folder {
+                try AdaptedModel(
+                    base, loading: folder, seed: seed,
+                    ignoresBaseFingerprint: config.ignoreBaseFingerprint)
+            } else {
+                try AdaptedModel(base, adapter: config.lora, seed: seed)
+            }
+        let origin = folder.map { "from \($0.path)" } ?? "new"
+        let matches = adapted.adapter.matches.map {
+            "\($0.option) \($0.pattern): \($0.numMatches) layers"
+        }
+        return Found(adapted, ["\(origin), on \(adapted.adapter.adapters.count) layers"] + matches)
+    }
+
+    private func divide(_ adapted: AdaptedModel) throws -> Found<ShardedModel> {
+        let sharded = try ShardedModel(adapted, execution: config.execution)
+        let count = sharded.trainableParameters.count
+        return Found(sharded, ["\(count) tensors, each in one place, float32"])
+    }
+
+    private func requireResources(
+        _ sharded: ShardedModel, _ batches: BatchSchedule
+    ) throws -> Found<RunResources> {
+        let steps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
+        let saved = config.saveSteps > 0 ? (steps + config.saveSteps - 1) / config.saveSteps : 1
+        let numTokens = (0..<min(steps, 8)).flatMap { batches.microBatches(step: $0) }
+            .map(\.tokens.count).max()
+        let needed = RunResources(
+            sharded, elementBytes: config.dtype.torch.sizeBytes,
+            isRecomputed: config.gradientCheckpointing, numTokens: numTokens ?? 0,
+            numCheckpoints: min(max(1, saved), config.saveTotalLimit ?? .max))
+        var findings: [String] = []
+        if let free = RunResources.freeDiskBytes(at: config.outputDir) {
+            try needed.require(disk: free, of: config.outputDir)
+            findings.append(
+                "disk: \(needed.diskBytes.megabytes) for \(needed.numCheckpoints) checkpoints and "
+                    + "the adapter, \(free.megabytes) free")
+        }
+        if let free = RunResources.availableMemoryBytes() {
+            try needed.require(memory: free)
+            findings.append(
+                "memory: at least \(needed.memoryBytes.megabytes) for a step, "
+                    + "\(free.megabytes) available")
+        }
+        return Found(needed, findings)
+    }
+
+    private func prove(
+        _ sharded: ShardedModel, _ data: TokenDataset
+    ) throws -> Found<ReadyModel> {
+        let sample = data.sample(maxTokens: ReadyModel.maxSampleTokens)
+        let gradients = try ReadyModel.report(on: sharded, sample: sample)
+        result.gradients = GradientTable(gradients)
+        result.loss = gradients.loss
+        furtherFailures = gradients.problems.dropFirst().map(\.description)
+        let ready = try ReadyModel(sharded, proof: gradients, sample: sample)
+        return Found(
+            ready,
+            [
+                "\(gradients.entries.count) of \(gradients.entries.count) trainable tensors are "
+                    + "connected to the loss, all gradients finite, no frozen tensor has one"
+            ])
+    }
+}
+
+// MARK: - Noting
+
+extension Preflight {
+    /// What a check gave.
+    private struct Found<Value> {
+        let value: Value
+        let findings: [String]
+        let warnings: [String]
+
+        init(_ value: Value, _ findings: [String], warnings: [String] = []) {
+            self.value = value
+            self.findings = findings
+            self.warnings = warnings
+        }
+    }
+
+    private func check<Value>(
+        _ topic: String, _ body: () throws -> Found<Value>
+    ) throws -> Value? {
+        do {
+            let found = try body()
+            note(
+                topic, found.warnings.isEmpty ? .passed : .warning,
+                found.findings + found.warnings)
+            return found.value
+        } catch {
+            note(topic, .failed, [DiagnosisCode.message(of: error)] + furtherFailures)
+            try onFailure(error)
+            return nil
+        }
+    }
+
+    private func check<Input, Value>(
+        _ topic: String, after input: Input?, _ body: (Input) throws -> Found<Value>
+    ) throws -> Value? {
+        guard let input else {
+            note(topic, .skipped, [])
+            return nil
+        }
+        return try check(topic) { try body(input) }
+    }
+
+    private func note(
+        _ topic: String, _ outcome: PreflightReport.Outcome, _ findings: [String]
+    ) {
+        result.checks.append(
+            PreflightReport.Check(topic: topic, outcome: outcome, findings: findings))
+    }
+}

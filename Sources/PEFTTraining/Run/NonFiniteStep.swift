@@ -1,0 +1,121 @@
+import PEFTData
+import PEFTLayers
+import Torch
+
+/// Finds out which row, layer and operation made a step infinite or NaN.
+///
+/// It runs the step's micro-batches again, with the same dropout, and looks at every result: only after a step has failed.
+struct NonFiniteStep {
+    /// Updates done before the step.
+    let step: Int
+    /// The micro-batches of the step.
+    let microBatches: [TokenBatch]
+    /// The tensors that are trained; their gradients are overwritten.
+    let parameters: [Parameter]
+    /// The gradient of each micro-batch's sum of losses, scale included.
+    let share: Tensor
+    /// The loss scale that is in ``share``; nil without loss scaling.
+    let lossScale: Double?
+    /// Runs forward on rows of the micro-batch of this number, as the step does.
+    let losses: (TokenBatch, Int) throws(TorchError) -> TokenLosses
+
+    /// Where the loss of a micro-batch goes wrong.
+    ///
+    /// - Throws: `TorchError` of the model.
+    func diagnosis(loss: Double, microBatch index: Int) throws -> Diagnosis {
+        var perTarget: [Float] = []
+        let search = try NonFiniteSearch.run {
+            perTarget = try withoutGrad { () throws(TorchError) in
+                try losses(microBatches[index], index).perTarget.floats()
+            }
+        }
+        let row = row(of: search, in: index) ?? row(ofTargets: perTarget, in: index)
+        return Diagnosis(
+            .lossNotFinite, at: place(row, search), "the loss is \(loss), and nothing was updated",
+            remedy: remedy(row))
+    }
+
+    /// Where the gradients of the step go wrong.
+    ///
+    /// - Throws: `TorchError` of the model.
+    func diagnosis(norm: Double, each: [Float]) throws -> Diagnosis {
+        var row: Int?
+        var found: NonFiniteSearch?
+        for (index, batch) in microBatches.enumerated() where found == nil {
+            let search = try NonFiniteSearch.run {
+                try losses(batch, index).sum.backward(gradient: share)
+            }
+            guard search.operation != nil else { continue }
+            found = search
+            row = self.row(of: search, in: index)
+        }
+        // What libtorch differentiates by itself is not seen; the row is found all the same.
+        if row == nil { row = try rowWithBadGradient() }
+        return Diagnosis(
+            .gradientNotFinite, at: place(row, found),
+            "the norm of the gradients is \(norm)\(scaleText), and nothing was updated",
+            remedy: remedy(row),
+            tensors: zip(parameters, each).filter { !$0.1.isFinite }.map(\.0.path))
+    }
+
+    /// The file's row whose gradients alone are not finite.
+    private func rowWithBadGradient() throws -> Int? {
+        for (index, batch) in microBatches.enumerated() {
+            for segment in batch.rows.indices {
+                for parameter in parameters { try parameter.value.setGrad(nil) }
+                try losses(batch.segment(segment), index).sum.backward(gradient: share)
+                let isBad = try parameters.contains { parameter in
+                    try parameter.value.grad.map { try !$0.allFinite() } ?? false
+                }
+                if isBad { return batch.rows[segment] }
+            }
+        }
+        return nil
+    }
+
+    // MARK: - In words
+
+    private func place(_ row: Int?, _ search: NonFiniteSearch?) -> String {
+        var parts = ["step \(step + 1)"]
+        if let row { parts.append("row \(row + 1)") }
+        if let place = search?.place { parts.append(place) }
+        return parts.joined(separator: ", ")
+    }
+
+    private var scaleText: String { lossScale.map { " at loss scale \($0)" } ?? "" }
+
+    private func remedy(_ row: Int?) -> String {
+        "lower --learning-rate, compute in --dtype float32, "
+            + (row == nil ? "" : "look at this row, ")
+            + "or leave such steps out with --on-non-finite skip"
+    }
+
+    // MARK: - Rows
+
+    /// The file's row of the first token whose result is not finite, where the result is by token.
+    private func row(of search: NonFiniteSearch, in index: Int) -> Int? {
+        let batch = microBatches[index]
+        if batch.rows.count == 1 { return batch.rows[0] }
+        guard let token = search.firstIndex, search.extent == batch.tokens.count else { return nil }
+        return row(ofToken: token, in: batch)
+    }
+
+    /// The file's row of the first target whose loss is not finite.
+    private func row(ofTargets losses: [Float], in index: Int) -> Int? {
+        let batch = microBatches[index]
+        let tokens = batch.targets.indices.filter {
+            batch.targets[$0] != TokenBatch.ignoredTarget
+        }
+        guard let target = losses.firstIndex(where: { !$0.isFinite }) else { return nil }
+        return row(ofToken: tokens[target], in: batch)
+    }
+
+    private func row(ofToken token: Int, in batch: TokenBatch) -> Int? {
+        var end = 0
+        for (length, row) in zip(batch.segmentLengths, batch.rows) {
+            end += length
+            if token < end { return row }
+        }
+        return nil
+    }
+}
