@@ -68,16 +68,28 @@ def measure_peer(arguments, dtype, folder, work):
     return Measurement(f"peer, {dtype}", result["tokens_per_second"], result["first_step_seconds"], peak), command
 
 
-def measure_ours(arguments, model, data, work):
-    """One run of the built command; the first step is done when its line stands in metrics.jsonl."""
-    out = work / "ours"
-    shutil.rmtree(out, ignore_errors=True)
-    command = [
-        str(ROOT / ".build/release/peft"), "train", "--model", str(model), "--data", str(data), "--output-dir", str(out),
+def our_command(name, arguments, model, data, out):
+    """The command line of a run, for `train` to make or `doctor` to check."""
+    return [
+        str(ROOT / ".build/release/peft"), name, "--model", str(model), "--data", str(data), "--output-dir", str(out),
         "--quantize", "nf4", "--dtype", "bfloat16", "--lora-r", "16", "--lora-alpha", "32", "--target-modules", "all-linear",
         "--learning-rate", "2e-4", "--lr-scheduler-type", "constant", "--max-grad-norm", "0", "--no-shuffle",
         "--max-length", str(arguments.length), "--per-device-train-batch-size", str(arguments.batch),
         "--max-steps", str(arguments.steps), "--logging-steps", "1", "--threads", str(arguments.threads)]
+
+
+def measure_doctor(arguments, model, data, work):
+    """A line on `peft doctor` for the same run: all that is checked before the first step, and nothing else."""
+    start = time.perf_counter()
+    peak = run_measured(our_command("doctor", arguments, model, data, work / "none"), work / "doctor.log")
+    return f"{time.perf_counter() - start:.1f} s from start to end, peak memory {peak / 1e9:.2f} GB"
+
+
+def measure_ours(arguments, model, data, work):
+    """One run of the built command; the first step is done when its line stands in metrics.jsonl."""
+    out = work / "ours"
+    shutil.rmtree(out, ignore_errors=True)
+    command = our_command("train", arguments, model, data, out)
     start = time.perf_counter()
     first_step = []
 
@@ -101,7 +113,7 @@ def machine():
     return cpu, f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {' '.join(features)}"
 
 
-def report(arguments, measurements, commands):
+def report(arguments, measurements, commands, doctor):
     """The text of the result file."""
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", "transformers", "peft", "bitsandbytes"))
     version = subprocess.run([ROOT / ".build/release/peft", "--version"], capture_output=True, text=True, check=True).stdout
@@ -120,7 +132,8 @@ def report(arguments, measurements, commands):
         f"# QLoRA training step, SmolLM2-135M, batch {arguments.batch} x {arguments.length}", "",
         f"- Machine: {machine()[1]}; load average at the start {arguments.load:.2f}",
         f"- Ours: {', '.join(version.split(chr(10))).strip(', ')}, revision {revision.strip()}",
-        f"- Peer: {versions}", f"- {arguments.steps} steps a run, speeds are medians of the steps after the second", "",
+        f"- Peer: {versions}", f"- {arguments.steps} steps a run, speeds are medians of the steps after the second",
+        f"- `peft doctor` on the same run, reading the model included: {doctor}", "",
         "| run, in this order | tokens/s | first step done, s after start | peak memory, GB |", "|---|---|---|---|", *table, "",
         f"Ours / {best}: **{speed:.2f}** times the tokens/s, {memory:.2f} times the memory.", "", "```", shown, "```", ""])
 
@@ -152,7 +165,8 @@ def main():
     slug = re.sub(r"\W+", "-", re.sub(r"\(\w+\)", "", machine()[0]).lower()).strip("-")
     path = ROOT / "Benchmarks" / "Results" / f"{datetime.date.today()}-{slug}.md"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(report(arguments, measurements, commands))
+    doctor = measure_doctor(arguments, model, data, work)
+    path.write_text(report(arguments, measurements, commands, doctor))
     print(path.read_text())
     print(f"written to {path.relative_to(ROOT)}")
 

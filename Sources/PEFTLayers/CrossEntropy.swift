@@ -84,7 +84,7 @@ public enum CrossEntropy {
                 losses.append(try head(wide).to(.float32).crossEntropy(labels))
                 return
             }
-            let leaf = try hidden.detach()
+            let leaf = try Self.leaf(of: hidden)
             let (loss, gradients) = try withGradEnabled(true) { () throws(TorchError) in
                 try leaf.setRequiresGrad(true)
                 let wide = try leaf.to(leaf.dtype.forProducts)
@@ -107,6 +107,12 @@ public enum CrossEntropy {
             }
         }
 
+        /// What the slice is differentiated by: float16 is widened, since its gradients are only scaled into its range later.
+        private static func leaf(of hidden: Tensor) throws(TorchError) -> Tensor {
+            let hidden = try hidden.detach()
+            return hidden.dtype == .float16 ? try hidden.to(.float32) : hidden
+        }
+
         /// Scales the gradients, which are those of the sum, by the gradient of the sum.
         func pullback(rows: Tensor, shape: [Int], dtype: DType) -> Pullback {
             let hasTargets = !losses.isEmpty
@@ -117,7 +123,8 @@ public enum CrossEntropy {
                 let zeros = try Tensor.zeros(shape, dtype: dtype)
                 var result: [Tensor?] = [zeros]
                 if !hiddenGradients.isEmpty {
-                    let selected = try Tensor.concatenated(hiddenGradients) * scale.to(dtype)
+                    let sums = try Tensor.concatenated(hiddenGradients)
+                    let selected = try (sums * scale.to(sums.dtype)).to(dtype)
                     result = [try zeros.indexAdded(0, rows, selected)]
                 } else if hasTargets {
                     // The head cuts its output off: no gradient, rather than zeros, can be found.

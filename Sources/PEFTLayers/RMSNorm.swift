@@ -25,7 +25,7 @@ public final class RMSNorm {
 
     /// Normalizes each row.
     ///
-    /// - Parameter input: `[tokens, hidden]`, float32 or bfloat16.
+    /// - Parameter input: `[tokens, hidden]`, float32, bfloat16 or float16.
     /// - Returns: the same shape and dtype.
     /// - Throws: `TorchError` if the shapes do not fit.
     /// - Memory: saves the input, which the residual stream holds anyway, and one float32 a row.

@@ -50,6 +50,9 @@ extension FineTuneConfig {
         gradientCheckpointing ? RecomputedExecution() : ResidentExecution()
     }
 
+    /// What the run computes with, in the terms of the rules.
+    var precision: PrecisionRules.Combination { baseModel.precision(lossScaling) }
+
     /// The constants of the optimizer.
     var optimizer: AdamW.Configuration {
         var optimizer = AdamW.Configuration()
@@ -113,6 +116,7 @@ extension ComputeDType {
         switch self {
         case .bfloat16: .bfloat16
         case .float32: .float32
+        case .float16: .float16
         }
     }
 }

@@ -194,6 +194,8 @@ public struct StepMetrics: Codable, Equatable, Sendable {
     public var loss: Double
     /// The norm of the gradients, before clipping.
     public var gradNorm: Double
+    /// The factor of the loss's gradient, which the norm does not have; nil without loss scaling.
+    public var lossScale: Double?
     /// The learning rate of the update.
     public var learningRate: Double
     /// Target tokens of the step.
@@ -205,12 +207,13 @@ public struct StepMetrics: Codable, Equatable, Sendable {
 
     /// Makes the metrics of a step.
     public init(
-        step: Int, loss: Double, gradNorm: Double, learningRate: Double, numTargetTokens: Int,
-        tokensPerSecond: Double, peakMemoryBytes: Int
+        step: Int, loss: Double, gradNorm: Double, lossScale: Double? = nil, learningRate: Double,
+        numTargetTokens: Int, tokensPerSecond: Double, peakMemoryBytes: Int
     ) {
         self.step = step
         self.loss = loss
         self.gradNorm = gradNorm
+        self.lossScale = lossScale
         self.learningRate = learningRate
         self.numTargetTokens = numTargetTokens
         self.tokensPerSecond = tokensPerSecond
@@ -221,6 +224,7 @@ public struct StepMetrics: Codable, Equatable, Sendable {
         case step
         case loss
         case gradNorm = "grad_norm"
+        case lossScale = "loss_scale"
         case learningRate = "learning_rate"
         case numTargetTokens = "num_target_tokens"
         case tokensPerSecond = "tokens_per_second"
@@ -229,15 +233,17 @@ public struct StepMetrics: Codable, Equatable, Sendable {
 
     /// The values as JSON, with these names in snake_case.
     public var json: JSONObject {
-        JSONObject([
-            ("step", .int(step)),
-            ("loss", .double(loss)),
-            ("grad_norm", .double(gradNorm)),
-            ("learning_rate", .double(learningRate)),
-            ("num_target_tokens", .int(numTargetTokens)),
-            ("tokens_per_second", .double(tokensPerSecond)),
-            ("peak_memory_bytes", .int(peakMemoryBytes)),
-        ])
+        JSONObject(
+            [
+                ("step", .int(step)),
+                ("loss", .double(loss)),
+                ("grad_norm", .double(gradNorm)),
+            ] + (lossScale.map { [("loss_scale", .double($0))] } ?? []) + [
+                ("learning_rate", .double(learningRate)),
+                ("num_target_tokens", .int(numTargetTokens)),
+                ("tokens_per_second", .double(tokensPerSecond)),
+                ("peak_memory_bytes", .int(peakMemoryBytes)),
+            ])
     }
 }
 

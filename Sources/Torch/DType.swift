@@ -42,9 +42,13 @@ public enum DType: Int32, Sendable, CaseIterable, Hashable {
 
     /// The dtype that matrix products of this dtype are computed in.
     ///
-    /// float32 for bfloat16 on a processor without bfloat16 products: libtorch emulates them there, four times slower than
-    /// float32 (docs/decisions/0004). Everywhere else the dtype itself.
+    /// float32 for float16, and for bfloat16 on a processor without bfloat16 products: libtorch emulates them there, many times
+    /// slower than float32 (docs/decisions/0004). Everywhere else the dtype itself.
     public var forProducts: DType {
-        self == .bfloat16 && !ctorch_runtime_has_bfloat16_products() ? .float32 : self
+        switch self {
+        case .float16: .float32
+        case .bfloat16: ctorch_runtime_has_bfloat16_products() ? .bfloat16 : .float32
+        default: self
+        }
     }
 }

@@ -13,7 +13,7 @@ public struct FlashAttention {
     /// Computes the output; records nothing for autograd.
     ///
     /// - Parameters:
-    ///   - query: `[batch, heads, queries, headDim]`, float32 or bfloat16.
+    ///   - query: `[batch, heads, queries, headDim]`, float32, bfloat16 or float16.
     ///   - key: `[batch, heads, keys, headDim]`.
     ///   - value: as `key`.
     ///   - isCausal: query i sees keys 0...i.

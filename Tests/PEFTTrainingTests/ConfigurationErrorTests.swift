@@ -88,7 +88,12 @@ import Testing
                     + "found 'q_proj:4'"
             ),
             (
-                ["--dtype", "fp16"], "--dtype: expected one of bfloat16, float32, found 'fp16'"
+                ["--dtype", "fp16"],
+                "--dtype: expected one of bfloat16, float32, float16, found 'fp16'"
+            ),
+            (
+                ["--loss-scaling", "on"],
+                "--loss-scaling: expected none, dynamic or a number, found 'on'"
             ),
         ])
     func wrongFlagsAreNamed(flags: [String], message: String) {

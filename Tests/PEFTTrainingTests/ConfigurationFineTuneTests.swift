@@ -16,6 +16,13 @@ import Testing
         #expect(error?.problems.compactMap(\.key) == ["model", "data", "output_dir"])
     }
 
+    @Test func problemOfDTypesHasACode() {
+        var config = Self.good
+        config.dtype = .float16
+        let error = #expect(throws: ConfigError.self) { try config.validate() }
+        #expect(error.flatMap(DiagnosisCode.of) == .float16WithoutScaling)
+    }
+
     static let bad: [(change: @Sendable (inout FineTuneConfig) -> Void, message: String)] = [
         ({ $0.loraR = 0 }, "lora_r: expected at least 1, found 0"),
         ({ $0.loraAlpha = 0 }, "lora_alpha: expected a number above 0, found 0"),
@@ -64,6 +71,17 @@ import Testing
             },
             "overwrite_output_dir: contradicts resume, which continues the run that is there: "
                 + "give one of them"
+        ),
+        (
+            { $0.dtype = .float16 },
+            "dtype: PEFT-D001: dtype float16: gradients below 6e-8 become zero in it; "
+                + "give --loss-scaling dynamic, or --dtype bfloat16"
+        ),
+        (
+            { $0.lossScaling = .dynamic },
+            "loss_scaling: PEFT-D002: loss scaling with dtype bfloat16: its exponents reach as far "
+                + "as float32's, so scaling has no effect but rounding; give --loss-scaling none, "
+                + "or --dtype float16"
         ),
         ({ $0.maxLength = 1 }, "max_length: expected at least 2, found 1"),
         ({ $0.learningRate = 0 }, "learning_rate: expected a number above 0, found 0"),

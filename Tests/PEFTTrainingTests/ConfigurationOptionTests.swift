@@ -9,7 +9,7 @@ import Testing
     static let trainOptions = """
         model= data= eval_data=null output_dir= adapter=null ignore_base_fingerprint=false \
         resume=false overwrite_output_dir=false \
-        quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 \
+        quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 loss_scaling=none \
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
         max_length=1024 truncation_mode=error packing=false completion_only_loss=null \
@@ -80,6 +80,8 @@ import Testing
         (["--no-double-quant"], "double_quant: false"),
         (["--quant-block-size", "128"], "quant_block_size: 128"),
         (["--dtype", "float32"], "dtype: float32"),
+        (["--loss-scaling", "dynamic"], "loss_scaling: dynamic"),
+        (["--loss-scaling", "1024"], "loss_scaling: 1024"),
         (["--lora-r", "8"], "lora_r: 8"),
         (["--lora-alpha", "0.5"], "lora_alpha: 0.5"),
         (["--lora-dropout", ".1"], "lora_dropout: 0.1"),

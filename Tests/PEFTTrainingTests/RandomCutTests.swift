@@ -87,7 +87,7 @@ private struct CutModel {
     /// Builds the case of a number.
     init(_ number: Int) throws {
         var random = SplitMix(UInt64(number))
-        let model = random.pick([TinyModel.tied, TinyModel.grouped])
+        let model = random.pick([TinyModel.tied, TinyModel.grouped, TinyModel.biased])
         let base = try BaseModel(
             at: URL(filePath: model),
             options: BaseModelOptions(

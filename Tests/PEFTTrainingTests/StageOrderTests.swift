@@ -20,9 +20,8 @@ import TrainingTestSupport
             let adapted = try AdaptedModel(base, adapter: lora, seed: 1)
             let sharded = try ShardedModel(adapted, execution: ResidentExecution())
             let ready = try ReadyModel(checking: sharded, sample: sample)
-            let optimizer = try AdamW(
-                ready.trainableParameters, configuration: AdamW.Configuration())
-            let step = TrainStep(
+            let optimizer = try AdamW(ready, configuration: AdamW.Configuration())
+            let step = try TrainStep(
                 ready, optimizer: optimizer, schedule: schedule, maxGradNorm: 1, seed: 1)
             _ = try step(step: 0, microBatches: [sample])
         }
@@ -74,14 +73,17 @@ import TrainingTestSupport
             "a check before the units", "checking: sharded", "checking: adapted",
             Mistake.conversion(from: "AdaptedModel", to: "ShardedModel")),
         Mistake(
-            "an optimizer of a base model", "ready.trainableParameters", "base",
-            Mistake.conversion(from: "BaseModel", to: "[Parameter]")),
+            "an optimizer of a base model", "AdamW(ready,", "AdamW(base,",
+            Mistake.conversion(from: "BaseModel", to: "ReadyModel")),
         Mistake(
-            "an optimizer before the check", "ready.trainableParameters", "adapted",
-            Mistake.conversion(from: "AdaptedModel", to: "[Parameter]")),
+            "an optimizer before the check", "AdamW(ready,", "AdamW(adapted,",
+            Mistake.conversion(from: "AdaptedModel", to: "ReadyModel")),
         Mistake(
-            "an optimizer of units", "ready.trainableParameters", "sharded",
-            Mistake.conversion(from: "ShardedModel", to: "[Parameter]")),
+            "an optimizer of units", "AdamW(ready,", "AdamW(sharded,",
+            Mistake.conversion(from: "ShardedModel", to: "ReadyModel")),
+        Mistake(
+            "an optimizer of some tensors", "AdamW(ready,", "AdamW(ready.trainableParameters,",
+            Mistake.conversion(from: "[Parameter]", to: "ReadyModel")),
         Mistake(
             "a step without adapter", "ready, optimizer: optimizer", "base, optimizer: optimizer",
             Mistake.conversion(from: "BaseModel", to: "ReadyModel")),

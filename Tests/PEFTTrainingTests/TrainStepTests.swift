@@ -23,7 +23,8 @@ private final class TreacherousAdapter: LinearAdapter {
         to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
     ) throws(TorchError) -> Tensor {
         let shift = parameters[0].value
-        return try baseOutput + (context.dropout == nil ? shift : inTraining(shift))
+        let used = try context.dropout == nil ? shift : inTraining(shift)
+        return try baseOutput + used.to(baseOutput.dtype)
     }
 
     func changesNothing() -> Bool { false }
@@ -37,11 +38,12 @@ private final class TreacherousAdapter: LinearAdapter {
 
     /// A step of a model with a shift on one linear and LoRA on others.
     private func makeStep(
+        computeDType: DType = .float32, lossScaling: LossScaling = .none,
         _ inTraining: @escaping (Tensor) throws(TorchError) -> Tensor
     ) throws -> (step: TrainStep, parameters: [Parameter]) {
         let base = try BaseModel(
             at: URL(filePath: TinyModel.tied),
-            options: BaseModelOptions(quantization: nil, computeDType: .float32))
+            options: BaseModelOptions(quantization: nil, computeDType: computeDType))
         let linear = try #require(base.registry.linears.first { $0.path.hasSuffix("up_proj") })
         linear.attach(
             try TreacherousAdapter(
@@ -51,12 +53,11 @@ private final class TreacherousAdapter: LinearAdapter {
         config.targetModules = .names(["q_proj"])
         let ready = try ReadyModel(
             checking: ShardedModel(AdaptedModel(base, adapter: config, seed: 1)), sample: batch)
-        let step = TrainStep(
-            ready,
-            optimizer: try AdamW(
-                ready.trainableParameters, configuration: AdamW.Configuration()),
+        let step = try TrainStep(
+            ready, optimizer: try AdamW(ready, configuration: AdamW.Configuration()),
             schedule: LearningRateSchedule(
-                peak: 0.1, kind: .constant, warmupSteps: 0, totalSteps: 9), maxGradNorm: 1, seed: 1)
+                peak: 0.1, kind: .constant, warmupSteps: 0, totalSteps: 9), maxGradNorm: 1, seed: 1,
+            lossScaling: lossScaling)
         return (step, ready.trainableParameters)
     }
 
@@ -85,6 +86,43 @@ private final class TreacherousAdapter: LinearAdapter {
         #expect(error.code == .gradientNotFinite)
         #expect(error.place.hasPrefix("step 4, row 8"))
         #expect(error.tensors.contains("shift"))
+        #expect(try values(parameters) == before)
+        #expect(parameters.allSatisfy { $0.value.grad == nil })
+    }
+
+    @Test func float16WithoutLossScalingIsRefused() throws {
+        let error = #expect(throws: Diagnosis.self) {
+            try makeStep(computeDType: .float16) { $0 }
+        }
+        #expect(error?.code == .float16WithoutScaling)
+    }
+
+    /// Each overflow halves the scale; once it is below 1, the gradient itself is at fault.
+    @Test func gradientThatOverflowsAtEveryLossScaleStops() throws {
+        let (step, parameters) = try makeStep(
+            computeDType: .float16, lossScaling: .dynamic
+        ) { shift throws(TorchError) in try shift.sqrt() }
+        let before = try values(parameters)
+        var scale = 65536.0
+        while scale >= 2 {
+            let overflow = try #require(throws: LossScaleOverflow.self) {
+                try step(step: 3, microBatches: [batch])
+            }
+            #expect(overflow.scale == scale)
+            #expect(overflow.nextScale == scale / 2)
+            #expect(
+                overflow.diagnosis.description == """
+                    PEFT-N003: step 4: gradients overflow at loss scale \(scale), so nothing was \
+                    updated; nothing, unless it goes on: the next steps use \(scale / 2)
+                    """)
+            scale /= 2
+        }
+        let error = try #require(throws: Diagnosis.self) {
+            try step(step: 3, microBatches: [batch])
+        }
+        #expect(error.code == .gradientNotFinite)
+        #expect(error.place.hasPrefix("step 4, row 8"))
+        #expect(error.reason.hasSuffix(" at loss scale 1.0, and nothing was updated"))
         #expect(try values(parameters) == before)
         #expect(parameters.allSatisfy { $0.value.grad == nil })
     }
@@ -126,10 +164,8 @@ private final class TreacherousAdapter: LinearAdapter {
         config.targetModules = .names(["q_proj"])
         let adapted = try AdaptedModel(base, adapter: config, seed: 1)
         let ready = try ReadyModel(checking: ShardedModel(adapted), sample: batch)
-        let step = TrainStep(
-            ready,
-            optimizer: try AdamW(
-                ready.trainableParameters, configuration: AdamW.Configuration()),
+        let step = try TrainStep(
+            ready, optimizer: try AdamW(ready, configuration: AdamW.Configuration()),
             schedule: LearningRateSchedule(
                 peak: 0.1, kind: .constant, warmupSteps: 0, totalSteps: 9), maxGradNorm: 1, seed: 1)
         let rows = [[3, 1, 4], [1, 5, 9, 2], [6, 5, 3, 5]].enumerated().map { row, tokens in

@@ -52,10 +52,8 @@ private final class FadingAdapter: LinearAdapter {
         let adapted = try AdaptedModel(base, adapter: config, seed: 1)
         let ready = try ReadyModel(checking: ShardedModel(adapted), sample: batch)
         var monitor = TrainingMonitor(ready)
-        let step = TrainStep(
-            ready,
-            optimizer: try AdamW(
-                ready.trainableParameters, configuration: AdamW.Configuration()),
+        let step = try TrainStep(
+            ready, optimizer: try AdamW(ready, configuration: AdamW.Configuration()),
             schedule: LearningRateSchedule(
                 peak: learningRate, kind: .constant, warmupSteps: 0, totalSteps: 9),
             maxGradNorm: 1, seed: 1)

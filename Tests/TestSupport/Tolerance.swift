@@ -8,6 +8,8 @@ package enum Tolerance {
     package static let float32 = 2e-6
     /// One bfloat16 computation against float32, relative to the norm.
     package static let bfloat16 = 1e-2
+    /// The loss of a step in float16 against float32, relative.
+    package static let float16 = 2e-3
     /// What a process may grow by in 10,000 steps that keep nothing: pages that the allocator splits anew.
     package static let memoryGrowthBytes = 4 << 20
     /// The loss of a training step computed in another order in float32, relative.

@@ -9,6 +9,9 @@ package enum TinyModel {
     /// A model of the fixtures, without tokenizer: vocabulary 61, grouped heads, odd sizes.
     package static var grouped: String { Checkout.fixture("models/grouped").path }
 
+    /// A model of the fixtures, without tokenizer: vocabulary 33, three blocks, biases.
+    package static var biased: String { Checkout.fixture("models/biased").path }
+
     /// Copies a model of the fixtures with changed tensors.
     ///
     /// - Parameters:

@@ -14,6 +14,8 @@ public enum BaseQuantization: String, Codable, CaseIterable, Hashable, Sendable,
 public enum ComputeDType: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
     case bfloat16
     case float32
+    /// Trains only with loss scaling: see ``PrecisionRules``.
+    case float16
 }
 
 /// How the learning rate goes after warm-up, named as transformers' `SchedulerType`.

@@ -46,6 +46,7 @@ public struct ConfigProblem: Equatable, Sendable, CustomStringConvertible {
         case invalidValue(key: String, expected: String, found: String)
         case missing(key: String, meaning: String, remedy: String)
         case conflict(key: String, explanation: String)
+        case rule(key: String, Diagnosis)
     }
 
     /// The file and line or the flag at fault; nil for a value that was set in code or not at all.
@@ -62,11 +63,18 @@ public struct ConfigProblem: Equatable, Sendable, CustomStringConvertible {
     /// The configuration key that the problem is about, in snake_case.
     public var key: String? {
         switch reason {
-        case .invalidValue(let key, _, _), .missing(let key, _, _), .conflict(let key, _): key
+        case .invalidValue(let key, _, _), .missing(let key, _, _), .conflict(let key, _),
+            .rule(let key, _):
+            key
         case .unknownKey(let key, _), .duplicateKey(let key, _): key
         case .missingValue(let flag, _): String(flag.drop { $0 == "-" }).snakeCased
         default: nil
         }
+    }
+
+    /// The code under which the problem is documented, where it has one.
+    public var code: DiagnosisCode? {
+        if case .rule(_, let diagnosis) = reason { diagnosis.code } else { nil }
     }
 
     /// The problem in one line: where, what, expected, found, and the remedy if there is one.
@@ -98,6 +106,7 @@ public struct ConfigProblem: Equatable, Sendable, CustomStringConvertible {
         case .missing(let key, let meaning, let remedy):
             "\(key) is required (\(meaning)): \(remedy)"
         case .conflict(_, let explanation): "\(subject): \(explanation)"
+        case .rule(_, let diagnosis): "\(subject): \(diagnosis)"
         }
     }
 }

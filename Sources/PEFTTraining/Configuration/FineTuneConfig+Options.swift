@@ -43,6 +43,9 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "dtype", \.dtype, section: "Base model",
             help: "the dtype of the computation"),
+        .init(
+            "loss_scaling", \.lossScaling, section: "Base model",
+            help: "scale gradients in float16, which needs it"),
     ]
 
     private static let adapter: [ConfigOption<FineTuneConfig>] = [

@@ -2,7 +2,7 @@ extension FineTuneConfig {
     /// What is wrong with the values, each alone and together; empty when nothing is.
     package var problems: [ConfigProblem] {
         fileProblems + BaseModelChecks.problems(quantBlockSize: quantBlockSize, threads: threads)
-            + adapterProblems + trainingProblems + reportProblems
+            + precisionProblems + adapterProblems + trainingProblems + reportProblems
     }
 
     private var fileProblems: [ConfigProblem] {
@@ -19,6 +19,16 @@ extension FineTuneConfig {
             checks.forbid("eval_on_start", if: evalOnStart, explanation)
         }
         return checks.problems
+    }
+
+    private var precisionProblems: [ConfigProblem] {
+        do throws(Diagnosis) {
+            try PrecisionRules.validate(precision)
+            return []
+        } catch {
+            let key = lossScaling == .none ? "dtype" : "loss_scaling"
+            return [ConfigProblem(.rule(key: key, error))]
+        }
     }
 
     private var adapterProblems: [ConfigProblem] {

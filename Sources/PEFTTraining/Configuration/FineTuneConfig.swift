@@ -34,6 +34,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var quantBlockSize = 64
     /// The dtype of the computation.
     public var dtype = ComputeDType.bfloat16
+    /// By what gradients are scaled while they are in the compute dtype; float16 needs it, no other dtype takes it.
+    public var lossScaling = LossScaling.none
 
     // MARK: Adapter
 

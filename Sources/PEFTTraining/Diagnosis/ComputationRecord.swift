@@ -38,15 +38,21 @@ final class ComputationRecord {
 
     private var producers: [[Int]] = []
     private var values: [UnsafeRawPointer: Int] = [:]
+    private var firstValues: [UnsafeRawPointer: Int] = [:]
     private var retained: [Tensor] = []
 
     /// Takes in an event.
     func add(_ event: TraceEvent) {
         let inputs = event.inputs.map { use($0, isNew: false) }
-        // A node gives its body's outputs a history: the values stay the same.
+        // A node gives its body's outputs a history, and a conversion to the same dtype gives its input back: the values stay
+        // the same. An operation in place, whose name ends so, makes a new value in the same tensor.
         var isNode = false
         if case .node = event.kind { isNode = true }
-        let outputs = event.outputs.map { use($0, isNew: !isNode) }
+        let given = Set(event.inputs.map(\.identity))
+        let isInPlace = event.name.hasSuffix("_")
+        let outputs = event.outputs.map { output in
+            use(output, isNew: !isNode && (isInPlace || !given.contains(output.identity)))
+        }
         let index = events.count
         for output in outputs { producers[output.value].append(index) }
         switch event.kind {
@@ -62,8 +68,11 @@ final class ComputationRecord {
                 outputs: outputs))
     }
 
+    /// The value that a tensor had when it was first seen; nil if no event saw it.
+    func firstValue(of tensor: Tensor) -> Int? { firstValues[tensor.identity] }
+
     /// The value that a tensor has at the end of the record; nil if no event saw it.
-    func value(of tensor: Tensor) -> Int? { values[tensor.identity] }
+    func lastValue(of tensor: Tensor) -> Int? { values[tensor.identity] }
 
     /// Every value that the loss, or the result of a computation repeated in backward for it, was computed from.
     ///
@@ -116,6 +125,7 @@ final class ComputationRecord {
         if known == nil {
             producers.append([])
             values[operand.identity] = value
+            firstValues[operand.identity] = firstValues[operand.identity] ?? value
             retained.append(operand.tensor)
         }
         return Use(

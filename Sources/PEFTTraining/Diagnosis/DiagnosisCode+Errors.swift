@@ -13,6 +13,7 @@ extension DiagnosisCode {
     public static func of(_ error: any Error) -> DiagnosisCode? {
         switch error {
         case let diagnosis as Diagnosis: diagnosis.code
+        case let error as ConfigError: error.problems.lazy.compactMap(\.code).first
         case let error as TorchError: error.isLossWithoutGraph ? .lossWithoutGraph : nil
         case let error as AdapterError: of(error)
         case let error as CheckpointError: of(error)

@@ -24,7 +24,7 @@ struct GradientPath {
     ///   - loss: the tensor that was differentiated, or could not be.
     init(_ record: ComputationRecord, loss: Tensor) {
         self.record = record
-        reachesLoss = record.value(of: loss).map(record.ancestors) ?? []
+        reachesLoss = record.lastValue(of: loss).map(record.ancestors) ?? []
         captures = Dictionary(
             uniqueKeysWithValues: record.nodeEvents.keys.map { ($0, record.captures(of: $0)) })
     }
@@ -36,7 +36,7 @@ struct GradientPath {
     ///   - layer: the layer that it belongs to, if it is known.
     /// - Returns: the cut nearest to the loss.
     func cut(of parameter: Parameter, in layer: String?) -> Cut {
-        guard let value = record.value(of: parameter.value) else {
+        guard let value = record.firstValue(of: parameter.value) else {
             return unused(parameter, in: layer)
         }
         let depends = record.descendants(of: value)

@@ -1,5 +1,5 @@
 import Foundation
-public import PEFTLayers
+package import PEFTLayers
 public import Torch
 
 /// Adam with decoupled weight decay; state and update in float32.
@@ -31,20 +31,33 @@ public final class AdamW {
         let second: Tensor
     }
 
-    private let parameters: [Parameter]
+    /// The tensors that it updates.
+    package let parameters: [Parameter]
     private let moments: [Moments]
     private let configuration: Configuration
     /// Updates done so far.
     public private(set) var step = 0
 
-    /// Makes zero moments for every parameter.
+    /// Makes zero moments for every trainable tensor of a ready model.
+    ///
+    /// - Parameters:
+    ///   - ready: the model whose tensors are updated.
+    ///   - configuration: the constants.
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Memory: eight bytes an element.
+    public convenience init(
+        _ ready: ReadyModel, configuration: Configuration
+    ) throws(TorchError) {
+        try self.init(ready.trainableParameters, configuration: configuration)
+    }
+
+    /// Makes zero moments for tensors that belong to no ready model.
     ///
     /// - Parameters:
     ///   - parameters: the whole trainable set, float32.
     ///   - configuration: the constants.
     /// - Throws: `TorchError` if memory does not suffice.
-    /// - Memory: eight bytes an element.
-    public init(_ parameters: [Parameter], configuration: Configuration) throws(TorchError) {
+    package init(_ parameters: [Parameter], configuration: Configuration) throws(TorchError) {
         self.parameters = parameters
         self.configuration = configuration
         var moments: [Moments] = []
@@ -127,5 +140,44 @@ extension AdamW {
             try tensor.copyInPlace(from: saved)
         }
         self.step = step
+    }
+}
+
+// MARK: - Whose tensors they are
+
+extension AdamW {
+    /// Refuses an optimizer that updates other tensors than those that are trained.
+    ///
+    /// Tensors are compared by identity: a copy has its own memory, so updating it trains nothing.
+    ///
+    /// - Parameter trainable: the trainable tensors of the ready model.
+    /// - Throws: `Diagnosis` of ``DiagnosisCode/optimizerHoldsOthers`` that names the first difference.
+    package func requireHolds(exactly trainable: [Parameter]) throws(Diagnosis) {
+        for parameter in trainable
+        where !parameters.contains(where: { $0.value.isSame(as: parameter.value) }) {
+            let hasCopy = parameters.contains { $0.path == parameter.path }
+            throw Self.difference(
+                at: parameter.path,
+                hasCopy
+                    ? "the optimizer holds another tensor of this name, such as a stale copy"
+                    : "the optimizer does not hold this trainable tensor")
+        }
+        for (index, parameter) in parameters.enumerated() {
+            guard trainable.contains(where: { $0.value.isSame(as: parameter.value) }) else {
+                throw Self.difference(
+                    at: parameter.path, "the optimizer holds it, but it is not trained")
+            }
+            guard !parameters[..<index].contains(where: { $0.value.isSame(as: parameter.value) })
+            else {
+                throw Self.difference(at: parameter.path, "the optimizer holds it twice")
+            }
+        }
+    }
+
+    private static func difference(at path: String, _ reason: String) -> Diagnosis {
+        Diagnosis(
+            .optimizerHoldsOthers, at: path, reason,
+            remedy: "make the optimizer from the model that is trained: "
+                + "AdamW(ready, configuration:)")
     }
 }

@@ -12,6 +12,10 @@ struct NonFiniteStep {
     let microBatches: [TokenBatch]
     /// The tensors that are trained; their gradients are overwritten.
     let parameters: [Parameter]
+    /// The gradient of each micro-batch's sum of losses, scale included.
+    let share: Tensor
+    /// The loss scale that is in ``share``; nil without loss scaling.
+    let lossScale: Double?
     /// Runs forward on rows of the micro-batch of this number, as the step does.
     let losses: (TokenBatch, Int) throws(TorchError) -> TokenLosses
 
@@ -40,7 +44,9 @@ struct NonFiniteStep {
         var row: Int?
         var found: NonFiniteSearch?
         for (index, batch) in microBatches.enumerated() where found == nil {
-            let search = try NonFiniteSearch.run { try losses(batch, index).sum.backward() }
+            let search = try NonFiniteSearch.run {
+                try losses(batch, index).sum.backward(gradient: share)
+            }
             guard search.operation != nil else { continue }
             found = search
             row = self.row(of: search, in: index)
@@ -49,7 +55,8 @@ struct NonFiniteStep {
         if row == nil { row = try rowWithBadGradient() }
         return Diagnosis(
             .gradientNotFinite, at: place(row, found),
-            "the norm of the gradients is \(norm), and nothing was updated", remedy: remedy(row),
+            "the norm of the gradients is \(norm)\(scaleText), and nothing was updated",
+            remedy: remedy(row),
             tensors: zip(parameters, each).filter { !$0.1.isFinite }.map(\.0.path))
     }
 
@@ -58,7 +65,7 @@ struct NonFiniteStep {
         for (index, batch) in microBatches.enumerated() {
             for segment in batch.rows.indices {
                 for parameter in parameters { try parameter.value.setGrad(nil) }
-                try losses(batch.segment(segment), index).sum.backward()
+                try losses(batch.segment(segment), index).sum.backward(gradient: share)
                 let isBad = try parameters.contains { parameter in
                     try parameter.value.grad.map { try !$0.allFinite() } ?? false
                 }
@@ -76,6 +83,8 @@ struct NonFiniteStep {
         if let place = search?.place { parts.append(place) }
         return parts.joined(separator: ", ")
     }
+
+    private var scaleText: String { lossScale.map { " at loss scale \($0)" } ?? "" }
 
     private func remedy(_ row: Int?) -> String {
         "lower --learning-rate, compute in --dtype float32, "

@@ -30,6 +30,8 @@ struct RunCheckpoint {
         var lastEvaluation: EvaluationMetrics?
         /// The loss of the last step.
         var lastLoss: Double?
+        /// The loss scale of the next step; nil without loss scaling.
+        var lossScale: LossScaler.State?
     }
 
     /// Where the run was.

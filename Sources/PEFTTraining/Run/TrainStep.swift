@@ -16,6 +16,8 @@ public struct TrainStep {
         public let gradNorm: Double
         /// The norm of each trainable tensor's gradient, before clipping, in the ready model's order.
         public let gradNorms: [Float]
+        /// The factor of the loss's gradient, which the norms do not have; nil without loss scaling.
+        public let lossScale: Double?
         /// The learning rate of the update.
         public let learningRate: Double
         /// Target tokens of the step.
@@ -34,17 +36,25 @@ public struct TrainStep {
     let maxGradNorm: Double
     /// Seeds dropout.
     let seed: UInt64
+    /// Keeps gradients in the range of the compute dtype, where that is needed.
+    let scaler: LossScaler?
 
     /// Makes the step of a run; the optimizer's state decides what comes next.
+    ///
+    /// - Throws: ``Diagnosis`` of ``DiagnosisCode/optimizerHoldsOthers`` unless the optimizer was made from this very model, or of
+    ///   a dtype that does not train so: see ``PrecisionRules``.
     public init(
         _ ready: ReadyModel, optimizer: AdamW, schedule: LearningRateSchedule, maxGradNorm: Double,
-        seed: UInt64
-    ) {
+        seed: UInt64, lossScaling: LossScaling = .none
+    ) throws(Diagnosis) {
+        try PrecisionRules.validate(ready.adapted.base.options.precision(lossScaling))
+        try optimizer.requireHolds(exactly: ready.trainableParameters)
         self.ready = ready
         self.optimizer = optimizer
         self.schedule = schedule
         self.maxGradNorm = maxGradNorm
         self.seed = seed
+        scaler = LossScaler(lossScaling)
     }
 
     /// Trains on the micro-batches of a step.
@@ -54,15 +64,17 @@ public struct TrainStep {
     ///   - microBatches: at least one target among them.
     /// - Returns: loss, norm and counts.
     /// - Throws: ``Diagnosis`` with ``DiagnosisCode/lossNotFinite`` or ``DiagnosisCode/gradientNotFinite`` before anything is
-    ///   updated; `TorchError`.
+    ///   updated; ``LossScaleOverflow`` if a smaller loss scale is to be tried; `TorchError`.
     public func callAsFunction(
         step: Int, microBatches: [TokenBatch]
     ) throws -> Result {
         let numTargetTokens = microBatches.reduce(0) { $0 + $1.numTargetTokens }
-        let share = try Tensor.full([], 1 / Double(max(1, numTargetTokens)))
+        let scale = scaler?.scale
+        let share = try Tensor.full([], (scale ?? 1) / Double(max(1, numTargetTokens)))
         var lossSum = 0.0
         let failure = NonFiniteStep(
-            step: step, microBatches: microBatches, parameters: ready.trainableParameters
+            step: step, microBatches: microBatches, parameters: ready.trainableParameters,
+            share: share, lossScale: scale
         ) { batch, index throws(TorchError) in
             try losses(of: batch, step: step, index: index)
         }
@@ -76,9 +88,11 @@ public struct TrainStep {
             }
             lossSum += sum
         }
+        try scaler?.unscale(ready.trainableParameters)
         let norm = try GradientClipping.clip(ready.trainableParameters, maxNorm: maxGradNorm)
         guard norm.total.isFinite else {
             try optimizer.clearGradients()
+            if let overflow = overflow(step: step) { throw overflow }
             let found = try failure.diagnosis(
                 norm: norm.total, each: norm.each)
             try optimizer.clearGradients()
@@ -86,11 +100,22 @@ public struct TrainStep {
         }
         let learningRate = schedule.learningRate(updatesDone: step)
         try optimizer.update(learningRate: learningRate)
+        scaler?.update(hasOverflowed: false)
         try optimizer.clearGradients()
         return Result(
             loss: lossSum / Double(max(1, numTargetTokens)), gradNorm: norm.total,
-            gradNorms: norm.each, learningRate: learningRate, numTargetTokens: numTargetTokens,
+            gradNorms: norm.each, lossScale: scale, learningRate: learningRate,
+            numTargetTokens: numTargetTokens,
             numTokens: microBatches.reduce(0) { $0 + $1.tokens.count })
+    }
+
+    /// Lowers a dynamic loss scale; nil if there is none, or none that is left to try.
+    private func overflow(step: Int) -> LossScaleOverflow? {
+        guard let scaler, scaler.isDynamic else { return nil }
+        let scale = scaler.scale
+        scaler.update(hasOverflowed: true)
+        guard !scaler.isExhausted else { return nil }
+        return LossScaleOverflow(step: step + 1, scale: scale, nextScale: scaler.scale)
     }
 
     private func losses(

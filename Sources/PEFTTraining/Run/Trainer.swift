@@ -39,15 +39,17 @@ public final class Trainer {
         self.state = state
         outputFolder = URL(filePath: config.outputDir)
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
-        optimizer = try AdamW(ready.trainableParameters, configuration: config.optimizer)
+        optimizer = try AdamW(ready, configuration: config.optimizer)
         try resumed?.restore(optimizer)
         monitor = TrainingMonitor(ready)
-        trainStep = TrainStep(
+        trainStep = try TrainStep(
             ready, optimizer: optimizer,
             schedule: LearningRateSchedule(
                 peak: config.learningRate, kind: config.lrSchedulerType,
                 warmupSteps: config.warmupSteps, totalSteps: totalSteps),
-            maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed))
+            maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed),
+            lossScaling: config.lossScaling)
+        if let scale = state.lossScale { trainStep.scaler?.restore(scale) }
     }
 
     /// Trains to the last step, or until the stop request; writes the adapter at the end.
@@ -91,18 +93,32 @@ public final class Trainer {
             numSkippedInARow = 0
             for warning in monitor.add(result) { report(.warning(warning)) }
             return result
+        } catch let overflow as LossScaleOverflow {
+            try skip(overflow.diagnosis, log, lossScale: overflow.scale)
+            return nil
         } catch let diagnosis as Diagnosis
             where diagnosis.code.isOfOneStep && config.onNonFinite == .skip
+            && trainStep.scaler?.isExhausted != true
         {
             numSkippedInARow += 1
             guard numSkippedInARow < Self.maxSkippedInARow else { throw diagnosis }
-            state.step += 1
-            try log.append([
-                "step": .int(state.step), "skipped": .string(diagnosis.code.rawValue),
-            ])
-            report(.warning(diagnosis))
+            try skip(diagnosis, log)
             return nil
         }
+    }
+
+    /// Leaves the step out, and says so.
+    private func skip(
+        _ diagnosis: Diagnosis, _ log: MetricsLog, lossScale: Double? = nil
+    ) throws {
+        state.step += 1
+        try log.append(
+            JSONObject(
+                [
+                    ("step", .int(state.step)),
+                    ("skipped", .string(diagnosis.code.rawValue)),
+                ] + (lossScale.map { [("loss_scale", .double($0))] } ?? [])))
+        report(.warning(diagnosis))
     }
 
     private func noteMetrics(
@@ -112,8 +128,8 @@ public final class Trainer {
         let isLogged = step.isMultiple(of: max(1, config.loggingSteps)) || step == totalSteps
         let metrics = StepMetrics(
             step: step, loss: result.loss, gradNorm: result.gradNorm,
-            learningRate: result.learningRate, numTargetTokens: result.numTargetTokens,
-            tokensPerSecond: meter.tokensPerSecond,
+            lossScale: result.lossScale, learningRate: result.learningRate,
+            numTargetTokens: result.numTargetTokens, tokensPerSecond: meter.tokensPerSecond,
             peakMemoryBytes: MemoryStatistics.current().peakResidentBytes)
         if isLogged {
             try log.append(metrics.json)
@@ -177,6 +193,7 @@ public final class Trainer {
     private func writeCheckpoint() throws {
         for warning in try monitor.look() { report(.warning(warning)) }
         state.numUpdates = optimizer.step
+        state.lossScale = trainStep.scaler?.state
         let url = try RunCheckpoint.write(
             state, adapted: ready.adapted, optimizer: optimizer, in: outputFolder,
             limit: config.saveTotalLimit)

@@ -17,6 +17,18 @@ public struct BaseModelOptions: Sendable, Hashable {
         self.quantization = quantization
         self.computeDType = computeDType
     }
+
+    /// What a model that was read so trains with, in the terms of the rules.
+    func precision(_ lossScaling: LossScaling) -> PrecisionRules.Combination {
+        let storage: PrecisionRules.Storage =
+            switch quantization?.quantType {
+            case .nf4: .nf4
+            case .fp4: .fp4
+            case nil: .dense
+            }
+        return PrecisionRules.Combination(
+            storage: storage, compute: computeDType, lossScaling: lossScaling)
+    }
 }
 
 /// The first stage: a frozen base model in memory, quantized while it was read.

@@ -1,0 +1,32 @@
+public import PEFTData
+import PEFTLayers
+import PEFTModels
+import PEFTQuantization
+import Torch
+
+extension PrecisionRules {
+    /// Compares the tensors of a model, and the hidden states that it computes, with the rules.
+    ///
+    /// - Parameters:
+    ///   - adapted: the model with its adapter.
+    ///   - sample: a few tokens.
+    /// - Throws: ``Diagnosis`` of ``DiagnosisCode/dtypesDoNotFit`` naming the first tensor that breaks a rule; `TorchError` of
+    ///   the model.
+    /// - Complexity: one forward pass of the sample.
+    public static func check(_ adapted: AdaptedModel, sample: TokenBatch) throws {
+        let base = adapted.base
+        let packed = base.registry.linears.compactMap { linear in
+            (linear.weight as? FourBitWeight).map { (linear.path, $0.tensor.packed.dtype) }
+        }
+        let hidden = try withoutGrad { () throws(TorchError) in
+            try base.model.hiddenStates(
+                Tensor(sample.tokens, shape: [sample.tokens.count]).to(.int64),
+                context: ForwardContext(
+                    layout: SequenceLayout(segmentLengths: sample.segmentLengths)),
+                execution: ResidentExecution())
+        }
+        try check(
+            adapters: adapted.trainableParameters, packed: packed, activations: hidden.dtype,
+            compute: base.options.computeDType)
+    }
+}
