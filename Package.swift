@@ -69,7 +69,7 @@ let targets: [Target] = [
         swiftSettings: strict),
     .executableTarget(
         name: "Mistakes", dependencies: ["PEFT"], path: "Examples/Mistakes",
-        exclude: ["StaleOptimizer.swift"], swiftSettings: strict),
+        swiftSettings: strict),
 
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     .target(

@@ -33,9 +33,9 @@ func rootInTraining(_ model: URL) throws {
     linear.attach(try RootShift(on: linear))
     let adapted = try attachLoRA(to: base, targets: .names(["down_proj"]))
     let ready = try ReadyModel(checking: ShardedModel(adapted), sample: makeRows())
-    let step = TrainStep(
+    let step = try TrainStep(
         ready,
-        optimizer: try AdamW(ready.trainableParameters, configuration: AdamW.Configuration()),
+        optimizer: AdamW(ready, configuration: AdamW.Configuration()),
         schedule: LearningRateSchedule(
             peak: 1e-3, kind: .constant, warmupSteps: 0, totalSteps: 1),
         maxGradNorm: 1, seed: 1)

@@ -21,6 +21,7 @@ let mistakes: [String: (_ model: URL, _ folder: URL) throws -> Void] = [
     "RoundedOutput": { model, _ in try roundedOutput(model) },
     "SharedAdapter": { model, _ in try sharedAdapter(model) },
     "SkippedBlock": { model, _ in try skippedBlock(model) },
+    "StaleOptimizer": { model, _ in try staleOptimizer(model) },
     "UnfrozenNorms": { model, _ in try unfrozenNorms(model) },
 ]
 
