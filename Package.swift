@@ -22,6 +22,15 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
         name: name, dependencies: dependencies + ["TestSupport"], swiftSettings: strict)
 }
 
+/// What a target that imports `PEFT` depends on.
+///
+/// The modules behind it are named too: when only one of them changes, the package manager would not compile such a target again
+/// for the sake of `PEFT` alone, whose own module stays the same, and the program would crash on values of another layout.
+let umbrella: [Target.Dependency] = [
+    "PEFT", "PEFTTraining", "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels",
+    "PEFTLayers", "PEFTData", "PEFTTokenizers", "Torch",
+]
+
 let targets: [Target] = [
     .target(
         name: "CTorch",
@@ -57,15 +66,10 @@ let targets: [Target] = [
             "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers",
             "PEFTData", "PEFTTokenizers", "Torch", "CYAML",
         ]),
-    library(
-        "PEFT",
-        [
-            "PEFTTraining", "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels",
-            "PEFTLayers", "PEFTData", "PEFTTokenizers", "Torch",
-        ]),
-    .executableTarget(name: "PEFTCommand", dependencies: ["PEFT"], swiftSettings: strict),
+    library("PEFT", Array(umbrella.dropFirst())),
+    .executableTarget(name: "PEFTCommand", dependencies: umbrella, swiftSettings: strict),
     .executableTarget(
-        name: "FineTuneModel", dependencies: ["PEFT"], path: "Examples/FineTuneModel",
+        name: "FineTuneModel", dependencies: umbrella, path: "Examples/FineTuneModel",
         swiftSettings: strict),
     .executableTarget(
         name: "Mistakes", dependencies: ["PEFT"], path: "Examples/Mistakes",
@@ -73,7 +77,7 @@ let targets: [Target] = [
 
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     .target(
-        name: "TrainingTestSupport", dependencies: ["PEFT", "TestSupport"],
+        name: "TrainingTestSupport", dependencies: umbrella + ["TestSupport"],
         path: "Tests/TrainingTestSupport", swiftSettings: strict),
     tests("TorchTests", ["Torch"]),
     tests("PEFTLayersTests", ["PEFTLayers", "Torch"]),
@@ -93,8 +97,8 @@ let targets: [Target] = [
         ]),
     tests("PEFTTokenizersTests", ["PEFTTokenizers"]),
     tests("PEFTDataTests", ["PEFTData", "PEFTTokenizers"]),
-    tests("PEFTTrainingTests", ["PEFT", "TrainingTestSupport"]),
-    tests("PEFTCommandTests", ["PEFTCommand", "PEFT", "TrainingTestSupport"]),
+    tests("PEFTTrainingTests", umbrella + ["TrainingTestSupport"]),
+    tests("PEFTCommandTests", umbrella + ["PEFTCommand", "TrainingTestSupport"]),
 ]
 
 let package = Package(

@@ -25,8 +25,12 @@ import TrainingTestSupport
         #expect(report.isReady)
         #expect(
             report.checks.map(\.topic) == [
-                "base model", "rows", "batches", "adapter", "trainable set", "resources",
-                "gradients",
+                "base model", "rows", "batches", "adapter", "trainable set", "dtypes",
+                "resources", "gradients",
+            ])
+        #expect(
+            report.checks.first { $0.topic == "dtypes" }?.findings == [
+                "storage dense, compute float32, adapters float32, loss scaling none"
             ])
         let gradients = try #require(report.gradients)
         #expect(gradients.numTensors == 28)
@@ -46,7 +50,7 @@ import TrainingTestSupport
         #expect(!report.isReady)
         let codes = failures(report).map { String($0.prefix(9)) }
         #expect(codes == ["PEFT-L003", "PEFT-T001"])
-        #expect(report.checks.filter { $0.outcome == .skipped }.count == 3)
+        #expect(report.checks.filter { $0.outcome == .skipped }.count == 4)
     }
 
     @Test func diskThatIsTooSmallIsFound() throws {

@@ -142,6 +142,18 @@ import TrainingTestSupport
         #expect(error.place.hasPrefix("step 10, row "))
     }
 
+    /// Ten in a row are ten in a row, whether the run was resumed among them or not.
+    @Test func resumedRunGoesOnCountingSkippedSteps() throws {
+        var run = try makeRun(lossScaling: .fixed(1e9), steps: 5)
+        run.config.onNonFinite = .skip
+        let ended = try #require(throws: Diagnosis.self) { try run.run() }
+        #expect(ended.code == .adapterIsZero)
+        run.config.resume = true
+        run.config.maxSteps = 20
+        let error = try #require(throws: Diagnosis.self) { try run.run() }
+        #expect(error.place.hasPrefix("step 10, row "))
+    }
+
     @Test func stoppedRunGoesOnBitExactly() throws {
         let whole = try makeRun(steps: 7)
         try whole.run()

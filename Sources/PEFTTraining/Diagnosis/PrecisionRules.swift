@@ -144,6 +144,14 @@ public enum PrecisionRules {
     }
 }
 
+extension PrecisionRules.Combination: CustomStringConvertible {
+    /// `storage nf4, compute bfloat16, adapters float32, loss scaling none`.
+    public var description: String {
+        "storage \(storage.rawValue), compute \(compute.name), adapters \(adapter.name), "
+            + "loss scaling " + YAMLWriter.text(of: lossScaling.optionValue)
+    }
+}
+
 // MARK: - Tensors of a model
 
 extension PrecisionRules {

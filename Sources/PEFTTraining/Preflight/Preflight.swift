@@ -71,10 +71,11 @@ final class Preflight {
             report(.loaded(adapted.description(loadSeconds: (clock.now - start).seconds)))
         }
         let sharded = try check("trainable set", after: adapted, divide)
+        let both = sharded.flatMap { sharded in data.map { (sharded, $0) } }
+        _ = try check("dtypes", after: both) { try requireDTypes($0, $1) }
         if let sharded, let batches {
             _ = try check("resources", after: sharded) { try requireResources($0, batches) }
         }
-        let both = sharded.flatMap { sharded in data.map { (sharded, $0) } }
         let ready = try check("gradients", after: both) { try prove($0, $1) }
         guard let base, let data, let batches, let ready else { return nil }
         if config.evalData != nil, heldOut == nil { return nil }
@@ -126,6 +127,17 @@ final class Preflight {
         let sharded = try ShardedModel(adapted, execution: config.execution)
         let count = sharded.trainableParameters.count
         return Found(sharded, ["\(count) tensors, each in one place, float32"])
+    }
+
+    /// The combination was checked with the configuration; here it is that the model holds it.
+    private func requireDTypes(
+        _ sharded: ShardedModel, _ data: TokenDataset
+    ) throws -> Found<PrecisionRules.Combination> {
+        let precision = config.precision
+        try PrecisionRules.validate(precision)
+        try PrecisionRules.check(
+            sharded.adapted, sample: data.sample(maxTokens: ReadyModel.maxSampleTokens))
+        return Found(precision, [precision.description])
     }
 
     private func requireResources(

@@ -18,6 +18,8 @@ struct RunCheckpoint {
         var step: Int
         /// Updates done: steps less those that were left out.
         var numUpdates = 0
+        /// Steps that were left out since the last update, but for those that a dynamic loss scale left out.
+        var numSkippedInARow = 0
         /// Every setting that changes the mathematics of the run, as text.
         var settings: [String: String]
         /// The step at which the run was to end, which a resumed run may change.

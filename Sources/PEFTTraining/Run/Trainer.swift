@@ -20,7 +20,6 @@ public final class Trainer {
     private let report: (TrainingEvent) -> Void
     private var state: RunCheckpoint.State
     private var monitor: TrainingMonitor
-    private var numSkippedInARow = 0
 
     /// Steps in a row that may be left out for infinities or NaNs before the run ends.
     private static let maxSkippedInARow = 10
@@ -90,7 +89,7 @@ public final class Trainer {
             let result = try trainStep(step: state.step, microBatches: microBatches)
             state.step += 1
             state.lastLoss = result.loss
-            numSkippedInARow = 0
+            state.numSkippedInARow = 0
             for warning in monitor.add(result) { report(.warning(warning)) }
             return result
         } catch let overflow as LossScaleOverflow {
@@ -100,8 +99,8 @@ public final class Trainer {
             where diagnosis.code.isOfOneStep && config.onNonFinite == .skip
             && trainStep.scaler?.isExhausted != true
         {
-            numSkippedInARow += 1
-            guard numSkippedInARow < Self.maxSkippedInARow else { throw diagnosis }
+            state.numSkippedInARow += 1
+            guard state.numSkippedInARow < Self.maxSkippedInARow else { throw diagnosis }
             try skip(diagnosis, log)
             return nil
         }
