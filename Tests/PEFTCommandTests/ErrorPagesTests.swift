@@ -50,11 +50,8 @@ import TrainingTestSupport
         .noEndOfText, .tensorStandsStill, .gradientVanishes, .lossOfTheBase,
     ]
 
-    /// How a provocation of a code ends: flags that do not go together are wrong use.
-    private static func status(of code: DiagnosisCode) -> Int32 {
-        if notes.contains(code) { return 0 }
-        return [.float16WithoutScaling, .dtypesDoNotFit].contains(code) ? 2 : 1
-    }
+    /// How a provocation of a code ends.
+    private static func status(of code: DiagnosisCode) -> Int32 { notes.contains(code) ? 0 : 1 }
 
     // MARK: - Pages
 

@@ -229,8 +229,8 @@ import TrainingTestSupport
         // The disk is seen by the program and by the shell around it only; somebody fills it while the run goes on.
         let shell = """
             mount -t tmpfs -o size=400k tmpfs \(disk)
-            (until [ -d \(disk)/out/checkpoint-2 ]; do sleep 0.01; done; cat /dev/zero >\(disk)/filler) 2>/dev/null &
-            "$0" "$@"; status=$?; ls \(disk)/out; exit $status
+            (until ls \(disk)/out | grep -q "^checkpoint-[0-9]*$"; do sleep 0.01; done; exec cat /dev/zero >\(disk)/filler) 2>/dev/null &
+            "$0" "$@"; status=$?; kill $! 2>/dev/null; ls \(disk)/out; exit $status
             """
         let result = try RunningProgram.run(
             arguments(

@@ -74,12 +74,12 @@ import Testing
         ),
         (
             { $0.dtype = .float16 },
-            "dtype: PEFT-D001: dtype float16: gradients below 6e-8 become zero in it; "
+            "PEFT-D001: dtype float16: gradients below 6e-8 become zero in it; "
                 + "give --loss-scaling dynamic, or --dtype bfloat16"
         ),
         (
             { $0.lossScaling = .dynamic },
-            "loss_scaling: PEFT-D002: loss scaling with dtype bfloat16: its exponents reach as far "
+            "PEFT-D002: loss scaling with dtype bfloat16: its exponents reach as far "
                 + "as float32's, so scaling has no effect but rounding; give --loss-scaling none, "
                 + "or --dtype float16"
         ),

@@ -15,12 +15,14 @@ public struct ConfigError: Error, Equatable, Sendable, CustomStringConvertible {
         problems.map(\.description).joined(separator: "\n")
     }
 
-    /// Whether it is only about how the command was called: no file is at fault.
+    /// Whether it is only about how the command was called: no file is at fault, and no rule of what can learn.
     package var isUsageError: Bool {
         problems.allSatisfy { problem in
             if case .file = problem.place { return false }
-            if case .unreadableFile = problem.reason { return false }
-            return true
+            switch problem.reason {
+            case .unreadableFile, .rule: return false
+            default: return true
+            }
         }
     }
 }
@@ -79,10 +81,13 @@ public struct ConfigProblem: Equatable, Sendable, CustomStringConvertible {
 
     /// The problem in one line: where, what, expected, found, and the remedy if there is one.
     public var description: String {
-        switch place {
-        case .file(let path, let line): "\(path):\(line): \(message(subject: key ?? ""))"
-        case .flag(let flag): message(subject: flag)
-        case nil: message(subject: key ?? "")
+        switch (reason, place) {
+        // The code comes first, as in every message about what cannot learn.
+        case (.rule(_, let rule), .file(let path, let line)): "\(rule) (\(path):\(line))"
+        case (.rule(_, let rule), _): rule.description
+        case (_, .file(let path, let line)): "\(path):\(line): \(message(subject: key ?? ""))"
+        case (_, .flag(let flag)): message(subject: flag)
+        case (_, nil): message(subject: key ?? "")
         }
     }
 
@@ -106,7 +111,7 @@ public struct ConfigProblem: Equatable, Sendable, CustomStringConvertible {
         case .missing(let key, let meaning, let remedy):
             "\(key) is required (\(meaning)): \(remedy)"
         case .conflict(_, let explanation): "\(subject): \(explanation)"
-        case .rule(_, let diagnosis): "\(subject): \(diagnosis)"
+        case .rule(_, let diagnosis): diagnosis.description
         }
     }
 }
