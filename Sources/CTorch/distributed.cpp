@@ -209,7 +209,7 @@ extern "C" {
 
 int32_t ctorch_distributed_gloo(CTorchStore base, int32_t rank, int32_t size, const char *address,
                                 double timeoutSeconds, CTorchGroup *out) {
-  CTORCH_TRY(using c10d::ProcessGroupGloo; const auto timeout = milliseconds(timeoutSeconds);
+  CTORCH_TRY(using c10d::ProcessGroupGloo; const PipeSignalBlock block; const auto timeout = milliseconds(timeoutSeconds);
              auto options = address ? ProcessGroupGloo::Options::create(timeout)
                                     : ProcessGroupGloo::Options::create_default(timeout);
              if (address) options->devices.push_back(ProcessGroupGloo::createDeviceForHostname(address));

@@ -22,7 +22,7 @@ extern "C" {
 
 int32_t ctorch_distributed_tcp_store(const char *host, uint16_t port, bool isServer, double timeoutSeconds,
                                      CTorchStore *out) {
-  CTORCH_TRY(c10d::TCPStoreOptions options; options.port = port; options.isServer = isServer;
+  CTORCH_TRY(const PipeSignalBlock block; c10d::TCPStoreOptions options; options.port = port; options.isServer = isServer;
              options.waitWorkers = false; options.timeout = milliseconds(timeoutSeconds);
              *out = makeStoreHandle(c10::make_intrusive<c10d::TCPStore>(std::string(host), options)));
 }

@@ -21,8 +21,6 @@ package final class ProcessGroup {
     private var numCalls = 0
     private var failure: CollectiveError?
 
-    /// How long a rank that has failed looks for what the others have to say, at most.
-    private static let graceSeconds = 3.0
     private static let pollMicroseconds: UInt32 = 10_000
 
     /// Connects this process with all others of the group over TCP (Gloo), for tensors in host memory.
@@ -38,6 +36,23 @@ package final class ProcessGroup {
     package init(
         store: Store, rank: Int, size: Int, timeoutSeconds: Double, address: String? = nil
     ) throws(CollectiveError) {
+        handle = try Self.connect(
+            store, rank: rank, size: size, timeoutSeconds: timeoutSeconds, address: address)
+        self.store = store
+        self.rank = rank
+        self.size = size
+        self.timeoutSeconds = timeoutSeconds
+    }
+
+    deinit {
+        ctorch_distributed_group_free(handle)
+    }
+
+    // MARK: - Connecting
+
+    private static func connect(
+        _ store: Store, rank: Int, size: Int, timeoutSeconds: Double, address: String?
+    ) throws(CollectiveError) -> OpaquePointer {
         func failed(
             _ reason: CollectiveError.Reason, silent: [Int] = [], _ message: String = ""
         ) -> CollectiveError {
@@ -67,20 +82,25 @@ package final class ProcessGroup {
         var out: OpaquePointer?
         let status = ctorch_distributed_gloo(
             store.handle, Int32(rank), Int32(size), address, timeoutSeconds, &out)
-        guard status == 0, let out else {
-            let message = String(cString: ctorch_last_error())
-            let silent = (0..<size).filter { (try? store.has("joined/\($0)")) == false }
-            throw failed(.notConnected, silent: silent, message)
-        }
-        handle = out
-        self.store = store
-        self.rank = rank
-        self.size = size
-        self.timeoutSeconds = timeoutSeconds
+        if status == 0, let out { return out }
+        let message = String(cString: ctorch_last_error())
+        throw failed(
+            .notConnected,
+            silent: absentRanks(store, rank: rank, size: size, timeoutSeconds: timeoutSeconds),
+            message)
     }
 
-    deinit {
-        ctorch_distributed_group_free(handle)
+    /// The ranks that have not joined. Waits a little for the others to look too, since this process may host the store.
+    private static func absentRanks(
+        _ store: Store, rank: Int, size: Int, timeoutSeconds: Double
+    ) -> [Int] {
+        let absent = (0..<size).filter { (try? store.has("joined/\($0)")) == false }
+        if (try? store.set("read/\(rank)", to: "")) != nil {
+            let others = (0..<size).filter { $0 != rank && !absent.contains($0) }
+            _ = waitForNotes(
+                "read", of: others, in: store, for: grace(timeoutSeconds: timeoutSeconds))
+        }
+        return absent
     }
 
     // MARK: - Calls
@@ -148,10 +168,10 @@ package final class ProcessGroup {
     /// A rank that fails closes its connections, so the failure reaches every rank in a call within moments; who tells
     /// nothing is the rank to look at. Ranks that have read wait for each other, since one of them may host the store.
     private func notesOfPeers() -> [CollectiveError.Peer] {
-        let grace = Duration.seconds(min(Self.graceSeconds, timeoutSeconds))
-        let notes = waitForNotes("failed", of: peerRanks, for: grace)
+        let grace = Self.grace(timeoutSeconds: timeoutSeconds)
+        let notes = Self.waitForNotes("failed", of: peerRanks, in: store, for: grace)
         if (try? store.set("read/\(rank)", to: "")) != nil {
-            _ = waitForNotes("read", of: notes.keys.sorted(), for: grace)
+            _ = Self.waitForNotes("read", of: notes.keys.sorted(), in: store, for: grace)
         }
         return peerRanks.map { peer in
             guard let note = notes[peer] else { return .init(rank: peer) }
@@ -161,8 +181,8 @@ package final class ProcessGroup {
     }
 
     /// Polls the store until all the ranks have left a note or the time is up; returns the notes there are.
-    private func waitForNotes(
-        _ name: String, of ranks: [Int], for duration: Duration
+    private static func waitForNotes(
+        _ name: String, of ranks: [Int], in store: Store, for duration: Duration
     ) -> [Int: String] {
         let deadline = ContinuousClock.now + duration
         var notes: [Int: String] = [:]
@@ -175,9 +195,14 @@ package final class ProcessGroup {
                 if isSet { notes[peer] = try? store.text(key, timeoutSeconds: 1) }
             }
             guard notes.count < ranks.count, ContinuousClock.now < deadline else { break }
-            usleep(Self.pollMicroseconds)
+            usleep(pollMicroseconds)
         }
         return notes
+    }
+
+    /// How long a rank that has failed waits for what the others have to say: 3 s, at most the timeout.
+    private static func grace(timeoutSeconds: Double) -> Duration {
+        .seconds(min(3, timeoutSeconds))
     }
 
     private var peerRanks: [Int] { (0..<size).filter { $0 != rank } }
