@@ -90,7 +90,9 @@ package final class ProcessGroup {
             message)
     }
 
-    /// The ranks that have not joined. Waits a little for the others to look too, since this process may host the store.
+    /// The ranks that have not joined.
+    ///
+    /// Waits a little for the others to look too, since this process may host the store.
     private static func absentRanks(
         _ store: Store, rank: Int, size: Int, timeoutSeconds: Double
     ) -> [Int] {
