@@ -35,10 +35,11 @@ let targets: [Target] = [
     .target(
         name: "CTorch",
         cxxSettings: [
+            .headerSearchPath("gloo_declarations"),
             .unsafeFlags([
                 "-O2", "-isystem", libtorch + "/include",
                 "-isystem", libtorch + "/include/torch/csrc/api/include",
-            ])
+            ]),
         ],
         linkerSettings: [
             .unsafeFlags([
@@ -55,6 +56,7 @@ let targets: [Target] = [
     library("PEFTQuantization", ["PEFTLayers", "Torch", "CKernels"]),
     library("PEFTAdapters", ["PEFTLayers", "Torch"]),
     library("PEFTModels", ["PEFTLayers", "Torch"]),
+    library("PEFTSharding", ["PEFTLayers", "Torch"]),
     library(
         "PEFTCheckpoints",
         ["PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers", "Torch"]),
@@ -79,10 +81,14 @@ let targets: [Target] = [
     .target(
         name: "TrainingTestSupport", dependencies: umbrella + ["TestSupport"],
         path: "Tests/TrainingTestSupport", swiftSettings: strict),
-    tests("TorchTests", ["Torch"]),
+    .executableTarget(
+        name: "CollectiveRank", dependencies: ["PEFTSharding", "Torch"],
+        path: "Tests/CollectiveRank", swiftSettings: strict),
+    tests("TorchTests", ["Torch", "CollectiveRank"]),
     tests("PEFTLayersTests", ["PEFTLayers", "Torch"]),
     tests("PEFTQuantizationTests", ["PEFTQuantization", "PEFTLayers", "Torch", "CKernels"]),
     tests("PEFTAdaptersTests", ["PEFTAdapters", "PEFTLayers", "Torch"]),
+    tests("PEFTShardingTests", ["PEFTSharding", "Torch"]),
     tests(
         "PEFTModelsTests",
         [

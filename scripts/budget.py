@@ -22,6 +22,7 @@ ALLOWED_IMPORTS = {
     "PEFTQuantization": CORE + ["CKernels"],
     "PEFTAdapters": CORE,
     "PEFTModels": CORE,
+    "PEFTSharding": CORE,
     "PEFTCheckpoints": MIDDLE + CORE,
     "PEFTTokenizers": ["COniguruma"],
     "PEFTData": ["PEFTTokenizers"],

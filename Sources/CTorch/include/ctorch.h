@@ -21,6 +21,9 @@ extern "C" {
 
 typedef struct CTorchTensorHandle *CTorchTensor;
 typedef struct CTorchGeneratorHandle *CTorchGenerator;
+typedef struct CTorchStoreHandle *CTorchStore;
+typedef struct CTorchGroupHandle *CTorchGroup;
+typedef struct CTorchWorkHandle *CTorchWork;
 typedef void (*CTorchRelease)(void *context);
 
 // MARK: errors and runtime
@@ -173,6 +176,44 @@ int32_t ctorch_autograd_remove_hook(CTorchTensor tensor, uint32_t position);
 typedef int32_t (*CTorchAccumulateHook)(void *context, CTorchTensor parameter);
 int32_t ctorch_autograd_set_accumulate_hook(CTorchTensor tensor, CTorchAccumulateHook hook, CTorchRelease release,
                                             void *context);
+
+// MARK: distributed stores (+1 to `out`; freed once with `ctorch_distributed_store_free`)
+int32_t ctorch_distributed_tcp_store(const char *host, uint16_t port, bool isServer, double timeoutSeconds,
+                                     CTorchStore *out);
+int32_t ctorch_distributed_file_store(const char *path, int32_t numRanks, double timeoutSeconds, CTorchStore *out);
+int32_t ctorch_distributed_memory_store(CTorchStore *out);
+int32_t ctorch_distributed_prefix_store(const char *prefix, CTorchStore store, CTorchStore *out);
+void ctorch_distributed_store_free(CTorchStore store);
+int32_t ctorch_distributed_store_set(CTorchStore store, const char *key, const uint8_t *value, size_t count);
+int32_t ctorch_distributed_store_add(CTorchStore store, const char *key, int64_t amount, int64_t *out);
+int32_t ctorch_distributed_store_check(CTorchStore store, const char *key, bool *out);
+// The value stays valid until the next call on this thread.
+int32_t ctorch_distributed_store_get(CTorchStore store, const char *key, double timeoutSeconds, const uint8_t **out,
+                                     size_t *count);
+
+// MARK: distributed groups. Every collective returns at once with work (+1). `call` says in words what this rank does;
+// the ranks compare it before any data moves. Reductions: 0 sum, 1 average, 2 maximum. Tensors must be contiguous.
+int32_t ctorch_distributed_gloo(CTorchStore store, int32_t rank, int32_t size, const char *address,
+                                double timeoutSeconds, CTorchGroup *out);  // address NULL: the host's own name
+void ctorch_distributed_group_free(CTorchGroup group);  // after what was started has ended
+int32_t ctorch_distributed_all_reduce(CTorchGroup group, const char *call, CTorchTensor tensor, int32_t reduction,
+                                      CTorchWork *out);
+int32_t ctorch_distributed_broadcast(CTorchGroup group, const char *call, CTorchTensor tensor, int32_t root,
+                                     CTorchWork *out);
+int32_t ctorch_distributed_all_gather(CTorchGroup group, const char *call, CTorchTensor input, CTorchTensor output,
+                                      CTorchWork *out);
+int32_t ctorch_distributed_reduce_scatter(CTorchGroup group, const char *call, CTorchTensor input, CTorchTensor output,
+                                          int32_t reduction, CTorchWork *out);
+int32_t ctorch_distributed_barrier(CTorchGroup group, const char *call, CTorchWork *out);
+bool ctorch_distributed_work_wait(CTorchWork work);  // false: the group has failed
+bool ctorch_distributed_work_is_finished(CTorchWork work);
+void ctorch_distributed_work_free(CTorchWork work);
+// The first failure, which is the group's end: texts live as long as the group, NULL while it is well.
+bool ctorch_distributed_group_has_failed(CTorchGroup group);
+const char *ctorch_distributed_failure_call(CTorchGroup group);
+const char *ctorch_distributed_failure_message(CTorchGroup group);
+double ctorch_distributed_failure_elapsed_seconds(CTorchGroup group);
+const char *ctorch_distributed_failure_call_of(CTorchGroup group, int32_t rank);  // NULL: all ranks called the same
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,29 @@
+package import Torch
+
+extension LaunchEnvironment {
+    /// A store at one of these means that all ranks are on one machine.
+    private static let loopbackHosts: Set<String> = ["localhost", "127.0.0.1"]
+
+    /// Connects this process with the others of its run.
+    ///
+    /// The keys carry the restart count, so a restarted run does not read what the last attempt left in a store that its
+    /// launcher keeps. One process gets a group of one, without a network.
+    ///
+    /// - Parameter timeoutSeconds: how long to wait for the other ranks, here and in every call.
+    /// - Returns: this process's end of the group.
+    /// - Throws: `TorchError` if the store cannot be reached; `CollectiveError` naming the ranks that did not come.
+    package func makeProcessGroup(timeoutSeconds: Double) throws -> ProcessGroup {
+        guard let rendezvous else {
+            return try ProcessGroup(
+                store: .inMemory(), rank: 0, size: 1, timeoutSeconds: timeoutSeconds,
+                address: "127.0.0.1")
+        }
+        let store = try Store.tcp(
+            host: rendezvous.host, port: rendezvous.port,
+            isServer: rank == 0 && !rendezvous.isHostedByLauncher, timeoutSeconds: timeoutSeconds)
+        return try ProcessGroup(
+            store: store.prefixed(by: "swift-peft/\(restartCount)"), rank: rank, size: numRanks,
+            timeoutSeconds: timeoutSeconds,
+            address: Self.loopbackHosts.contains(rendezvous.host) ? "127.0.0.1" : nil)
+    }
+}
