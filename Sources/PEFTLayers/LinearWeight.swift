@@ -14,6 +14,8 @@ public protocol LinearWeight: AnyObject {
     var sizeBytes: Int { get }
     /// The floating-point tensors of the storage, which must get no gradient; none where weights are codes.
     var parameters: [Parameter] { get }
+    /// The integer tensors of the storage, packed codes; none where weights are numbers.
+    var codes: [Tensor] { get }
 
     /// `y = x W^T`, differentiable with respect to x.
     ///
@@ -40,6 +42,9 @@ public protocol LinearWeight: AnyObject {
 extension LinearWeight {
     /// None: codes and their constants are no parameters.
     public var parameters: [Parameter] { [] }
+
+    /// None: the weight is numbers.
+    public var codes: [Tensor] { [] }
 
     /// The storage's decoded weight.
     public func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight {

@@ -26,6 +26,8 @@ public final class FourBitWeight: LinearWeight {
     public var inFeatures: Int { tensor.shape[1] }
     /// Codebook, block size and double quantization.
     public var storageDescription: String { tensor.storageDescription }
+    /// The packed codes.
+    public var codes: [Tensor] { [tensor.packed] }
     /// Bytes of codes and scales.
     public var sizeBytes: Int { tensor.sizeBytes }
 

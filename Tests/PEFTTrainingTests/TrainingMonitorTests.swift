@@ -134,14 +134,7 @@ private final class FadingAdapter: LinearAdapter {
         var rows = TinyRows.make(24)
         rows[5][2] = 40
         var run = try TinyRun(rows: rows, steps: 6)
-        run.config.model = try TinyModel.copy(
-            of: TinyModel.grouped, to: run.workspace.url.appending(path: "model")
-        ) { name, tensor in
-            if name == "model.embed_tokens.weight" {
-                try withoutGrad { try tensor.narrow(0, 40, 1).fillInPlace(.nan) }
-            }
-            return tensor
-        }
+        run.config.model = try TinyModel.grouped(damagedAt: 40, in: run.workspace)
         run.config.shuffle = false
         let stopped = try #require(throws: Diagnosis.self) { try run.run() }
         #expect(stopped.code == .lossNotFinite)
@@ -171,14 +164,7 @@ private final class FadingAdapter: LinearAdapter {
         var rows = TinyRows.make(60)
         for row in 4..<60 { rows[row][1] = 40 }
         var run = try TinyRun(rows: rows, steps: 14)
-        run.config.model = try TinyModel.copy(
-            of: TinyModel.grouped, to: run.workspace.url.appending(path: "model")
-        ) { name, tensor in
-            if name == "model.embed_tokens.weight" {
-                try withoutGrad { try tensor.narrow(0, 40, 1).fillInPlace(.nan) }
-            }
-            return tensor
-        }
+        run.config.model = try TinyModel.grouped(damagedAt: 40, in: run.workspace)
         run.config.shuffle = false
         run.config.onNonFinite = .skip
         let stopped = try #require(throws: Diagnosis.self) { try run.run() }

@@ -36,6 +36,16 @@ package enum TinyModel {
         return folder.path
     }
 
+    /// A copy of ``grouped`` whose embedding of one token is NaN.
+    package static func grouped(damagedAt token: Int, in workspace: Workspace) throws -> String {
+        try copy(of: grouped, to: workspace.url.appending(path: "model")) { name, tensor in
+            if name == "model.embed_tokens.weight" {
+                try withoutGrad { try tensor.narrow(0, token, 1).fillInPlace(.nan) }
+            }
+            return tensor
+        }
+    }
+
     /// Writes a random model with a tokenizer of 400 tokens and a chat template into a folder.
     ///
     /// - Parameters:

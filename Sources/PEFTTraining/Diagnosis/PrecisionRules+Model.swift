@@ -1,7 +1,6 @@
 public import PEFTData
 import PEFTLayers
 import PEFTModels
-import PEFTQuantization
 import Torch
 
 extension PrecisionRules {
@@ -15,8 +14,8 @@ extension PrecisionRules {
     /// - Complexity: one forward pass of the sample.
     public static func check(_ adapted: AdaptedModel, sample: TokenBatch) throws {
         let base = adapted.base
-        let packed = base.registry.linears.compactMap { linear in
-            (linear.weight as? FourBitWeight).map { (linear.path, $0.tensor.packed.dtype) }
+        let packed = base.registry.linears.flatMap { linear in
+            linear.weight.codes.map { (linear.path, $0.dtype) }
         }
         let hidden = try withoutGrad { () throws(TorchError) in
             try base.model.hiddenStates(

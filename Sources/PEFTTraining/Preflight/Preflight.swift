@@ -126,7 +126,7 @@ final class Preflight {
     private func divide(_ adapted: AdaptedModel) throws -> Found<ShardedModel> {
         let sharded = try ShardedModel(adapted, execution: config.execution)
         let count = sharded.trainableParameters.count
-        return Found(sharded, ["\(count) tensors, each in one place, float32"])
+        return Found(sharded, ["\(count) tensors, each in one place"])
     }
 
     /// The combination was checked with the configuration; here it is that the model holds it.
