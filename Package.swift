@@ -27,8 +27,8 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 /// The modules behind it are named too: when only one of them changes, the package manager would not compile such a target again
 /// for the sake of `PEFT` alone, whose own module stays the same, and the program would crash on values of another layout.
 let umbrella: [Target.Dependency] = [
-    "PEFT", "PEFTTraining", "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels",
-    "PEFTLayers", "PEFTData", "PEFTTokenizers", "Torch",
+    "PEFT", "PEFTTraining", "PEFTCheckpoints", "PEFTSharding", "PEFTAdapters", "PEFTQuantization",
+    "PEFTModels", "PEFTLayers", "PEFTData", "PEFTTokenizers", "Torch",
 ]
 
 let targets: [Target] = [
@@ -65,8 +65,8 @@ let targets: [Target] = [
     library(
         "PEFTTraining",
         [
-            "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers",
-            "PEFTData", "PEFTTokenizers", "Torch", "CYAML",
+            "PEFTCheckpoints", "PEFTSharding", "PEFTAdapters", "PEFTQuantization", "PEFTModels",
+            "PEFTLayers", "PEFTData", "PEFTTokenizers", "Torch", "CYAML",
         ]),
     library("PEFT", Array(umbrella.dropFirst())),
     .executableTarget(name: "PEFTCommand", dependencies: umbrella, swiftSettings: strict),
@@ -74,7 +74,7 @@ let targets: [Target] = [
         name: "FineTuneModel", dependencies: umbrella, path: "Examples/FineTuneModel",
         swiftSettings: strict),
     .executableTarget(
-        name: "Mistakes", dependencies: ["PEFT"], path: "Examples/Mistakes",
+        name: "Mistakes", dependencies: umbrella, path: "Examples/Mistakes",
         swiftSettings: strict),
 
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
@@ -88,7 +88,9 @@ let targets: [Target] = [
     tests("PEFTLayersTests", ["PEFTLayers", "Torch"]),
     tests("PEFTQuantizationTests", ["PEFTQuantization", "PEFTLayers", "Torch", "CKernels"]),
     tests("PEFTAdaptersTests", ["PEFTAdapters", "PEFTLayers", "Torch"]),
-    tests("PEFTShardingTests", ["PEFTSharding", "Torch"]),
+    tests(
+        "PEFTShardingTests",
+        ["PEFTSharding", "PEFTQuantization", "PEFTModels", "PEFTLayers", "Torch"]),
     tests(
         "PEFTModelsTests",
         [

@@ -26,8 +26,8 @@ ALLOWED_IMPORTS = {
     "PEFTCheckpoints": MIDDLE + CORE,
     "PEFTTokenizers": ["COniguruma"],
     "PEFTData": ["PEFTTokenizers"],
-    "PEFTTraining": ["PEFTCheckpoints", "CYAML"] + MIDDLE + CORE + TEXT,
-    "PEFT": ["PEFTTraining", "PEFTCheckpoints"] + MIDDLE + CORE + TEXT,
+    "PEFTTraining": ["PEFTCheckpoints", "PEFTSharding", "CYAML"] + MIDDLE + CORE + TEXT,
+    "PEFT": ["PEFTTraining", "PEFTCheckpoints", "PEFTSharding"] + MIDDLE + CORE + TEXT,
     "PEFTCommand": ["PEFT"],
 }
 C_MODULES = {"CTorch", "CKernels", "COniguruma", "CYAML"}

@@ -76,16 +76,16 @@ public struct AdapterFolder {
     ///
     /// - Parameters:
     ///   - configuration: the bytes of `adapter_config.json`.
-    ///   - tensors: the adapter's tensors by their name in the file.
+    ///   - tensors: the adapter's tensors under their names in the file, in any order; each is asked for when it is written and again
+    ///     when it is compared.
     ///   - base: the fingerprint of the base that they were trained on; nil leaves it out.
     ///   - url: the folder; it is created if it is missing.
     /// - Throws: `CheckpointError.cannotWrite`; `TorchError`.
     public static func write(
-        configuration: Data, tensors: [String: Tensor], base: BaseFingerprint? = nil, to url: URL
+        configuration: Data, tensors: [SafetensorsTensor], base: BaseFingerprint? = nil, to url: URL
     ) throws {
         try FolderContents.create(url)
-        let entries = tensors.sorted { $0.key < $1.key }
-            .map { SafetensorsTensor(name: $0.key, $0.value) }
+        let entries = tensors.sorted { $0.name < $1.name }
         var metadata = SafetensorsWriter.metadataOfTorch
         metadata[fingerprintKey] = base?.description
         let weights = try SafetensorsWriter.prepare(
@@ -101,6 +101,15 @@ public struct AdapterFolder {
         try weights.commit()
         try config.commit()
         try SafetensorsWriter.verify(entries, at: weights.url)
+    }
+
+    /// Writes an adapter whose tensors are in memory; see ``write(configuration:tensors:base:to:)-(_,[SafetensorsTensor],_,_)``.
+    public static func write(
+        configuration: Data, tensors: [String: Tensor], base: BaseFingerprint? = nil, to url: URL
+    ) throws {
+        try write(
+            configuration: configuration,
+            tensors: tensors.map { SafetensorsTensor(name: $0.key, $0.value) }, base: base, to: url)
     }
 
     /// The `README.md` that model hubs expect: the base model and the method, from the configuration.

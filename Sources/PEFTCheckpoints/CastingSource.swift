@@ -17,7 +17,15 @@ public final class CastingSource: ParameterSource {
 
     /// The tensor of `base` in this source's element type; the same tensor if it has it already.
     public func tensor(at path: String, shape: [Int]) throws -> Tensor {
-        let tensor = try base.tensor(at: path, shape: shape)
+        try cast(base.tensor(at: path, shape: shape))
+    }
+
+    /// Elements of `base` in this source's element type.
+    public func elements(_ range: Range<Int>, at path: String, shape: [Int]) throws -> Tensor {
+        try cast(base.elements(range, at: path, shape: shape))
+    }
+
+    private func cast(_ tensor: Tensor) throws(TorchError) -> Tensor {
         guard tensor.dtype.isFloatingPoint, tensor.dtype != dtype else { return tensor }
         return try tensor.to(dtype)
     }

@@ -9,6 +9,8 @@ public import Torch
 public final class CheckpointSource: ParameterSource {
     private let store: any TensorStore
     private var consumed: Set<String> = []
+    /// Elements that were read so far.
+    public private(set) var numElementsRead = 0
 
     /// A source over stored tensors.
     init(_ store: any TensorStore) {
@@ -29,11 +31,19 @@ public final class CheckpointSource: ParameterSource {
     /// - Returns: the tensor; over the mapped file where the file has plain elements, so nothing may write to it.
     /// - Throws: `CheckpointError.tensors` if it is missing or has another shape or no floating-point elements.
     public func tensor(at path: String, shape: [Int]) throws -> Tensor {
+        try elements(0..<shape.reduce(1, *), at: path, shape: shape).reshape(shape)
+    }
+
+    /// Reads some elements of the tensor at `path`, and no more of the file than they take.
+    ///
+    /// - Throws: as ``tensor(at:shape:)``.
+    public func elements(_ range: Range<Int>, at path: String, shape: [Int]) throws -> Tensor {
         if let problem = problem(at: path, expected: shape) {
             throw CheckpointError.tensors(path: store.path, problems: [problem])
         }
         consumed.insert(path)
-        return try store.load(path)
+        numElementsRead += range.count
+        return try store.load(range, of: path)
     }
 
     /// Compares what a model needs with what is stored, reading no data.

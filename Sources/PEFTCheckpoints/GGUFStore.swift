@@ -29,16 +29,15 @@ final class GGUFStore: TensorStore {
 
     func isFloatingPoint(_ name: String) -> Bool { infos[name] != nil }
 
-    func load(_ name: String) throws -> Tensor {
+    func load(_ range: Range<Int>, of name: String) throws -> Tensor {
         guard let info = infos[name] else {
             throw CheckpointError.tensors(
                 path: path, problems: [.missing(name: name, expected: [])])
         }
-        let tensor = try decode(info)
         guard let numHeads = try architecture.numInterleavedHeads(info.name, file) else {
-            return tensor
+            return try decode(range, of: info)
         }
-        return try deinterleaved(tensor, numHeads: numHeads, name: info.name)
+        return try deinterleaved(range, of: info, numHeads: numHeads)
     }
 
     /// Rotary frequencies follow from the configuration; `init` has checked that their factors are 1.
@@ -49,7 +48,8 @@ final class GGUFStore: TensorStore {
     /// Refuses factors on the rotary frequencies, which change every attention score.
     private func checkFrequencyFactors() throws {
         guard infos["rope_freqs.weight"] != nil else { return }
-        let factors = try load("rope_freqs.weight").floats()
+        let numFactors = shapes["rope_freqs.weight"]?.reduce(1, *) ?? 0
+        let factors = try load(0..<numFactors, of: "rope_freqs.weight").floats()
         guard factors.allSatisfy({ $0 == 1 }) else {
             throw CheckpointError.unsupported(
                 path: path,
@@ -58,40 +58,57 @@ final class GGUFStore: TensorStore {
         }
     }
 
-    private func decode(_ info: GGUFTensorInfo) throws -> Tensor {
+    /// Decodes the blocks that hold the elements of a range.
+    private func decode(_ range: Range<Int>, of info: GGUFTensorInfo) throws -> Tensor {
         if let dtype = Self.plainTypes[info.type.name] {
-            return try file.file.tensor(info.byteRange, shape: info.shape, dtype: dtype)
+            return try file.file.tensor(info.byteRange, elements: range, dtype: dtype)
         }
         guard let format = GGUFBlockFormat(rawValue: info.type.id) else {
             throw Self.unsupportedTypes([info], path: path)
         }
-        let tensor = try Tensor.paged(info.shape, dtype: .float32)
-        MappedRange(file.file, info.byteRange).withBytes { bytes in
+        guard !range.isEmpty else { return try Tensor.empty([0]) }
+        let (perBlock, sizeBytes) = (info.type.elementsPerBlock, info.type.bytesPerBlock)
+        let blocks = range.lowerBound / perBlock..<(range.upperBound + perBlock - 1) / perBlock
+        let start = info.byteRange.lowerBound + blocks.lowerBound * sizeBytes
+        let tensor = try Tensor.paged([blocks.count * perBlock], dtype: .float32)
+        MappedRange(file.file, start..<(start + blocks.count * sizeBytes)).withBytes { bytes in
             tensor.withUnsafeMutableBytes { format.decode(bytes, into: $0) }
         }
-        return tensor
+        return try tensor.narrow(0, range.lowerBound - blocks.lowerBound * perBlock, range.count)
     }
 
     /// Puts the rows of each head back in the order of Hugging Face.
     ///
     /// llama.cpp rotates neighbouring rows (0, 1), (2, 3), ...; Hugging Face rotates row i of the first half with
-    /// row i of the second. `[H, D/2, 2, C] -> [H, 2, D/2, C]`
+    /// row i of the second: its row `half * D/2 + i` of a head is the file's row `2 i + half`.
     ///
     /// - Source: llama.cpp convert_hf_to_gguf.py:LlamaModel.permute, inverted.
-    private func deinterleaved(_ tensor: Tensor, numHeads: Int, name: String) throws -> Tensor {
-        let shape = tensor.shape
+    private func deinterleaved(
+        _ range: Range<Int>, of info: GGUFTensorInfo, numHeads: Int
+    ) throws -> Tensor {
+        let shape = info.shape
         guard let numRows = shape.first, numHeads > 0, numRows % (2 * numHeads) == 0 else {
             throw CheckpointError.malformed(
                 path: path,
-                reason: "tensor \(name) of shape \(shape) does not divide into \(numHeads) heads "
+                reason: "tensor \(info.name) of shape \(shape) does not divide into \(numHeads) heads "
                     + "of even size",
                 remedy: "the head counts in the metadata are wrong: convert the model again")
         }
-        let split = [numHeads, numRows / numHeads / 2, 2] + shape.dropFirst()
-        let halves = try tensor.reshape(split).transposed(1, 2)
-        let result = try Tensor.paged(halves.shape, dtype: tensor.dtype)
-        try result.copyInPlace(from: halves)
-        return try result.reshape(shape)
+        let (headSize, rowSize) = (numRows / numHeads, shape.dropFirst().reduce(1, *))
+        let dtype = Self.plainTypes[info.type.name] ?? .float32
+        let result = try Tensor.paged([range.count], dtype: dtype)
+        var element = range.lowerBound
+        while element < range.upperBound {
+            let (row, column) = element.quotientAndRemainder(dividingBy: rowSize)
+            let (head, inHead) = row.quotientAndRemainder(dividingBy: headSize)
+            let (half, index) = inHead.quotientAndRemainder(dividingBy: headSize / 2)
+            let count = min(rowSize - column, range.upperBound - element)
+            let start = (head * headSize + 2 * index + half) * rowSize + column
+            try result.narrow(0, element - range.lowerBound, count).copyInPlace(
+                from: decode(start..<(start + count), of: info))
+            element += count
+        }
+        return result
     }
 
     // MARK: - Types

@@ -25,12 +25,12 @@ final class HuggingFaceStore: TensorStore {
         weights.entry(name)?.dtype.dtype?.isFloatingPoint ?? false
     }
 
-    func load(_ name: String) throws -> Tensor {
+    func load(_ range: Range<Int>, of name: String) throws -> Tensor {
         guard let (file, entry) = weights.location(name) else {
             throw CheckpointError.tensors(
                 path: path, problems: [.missing(name: name, expected: [])])
         }
-        return try file.tensor(entry)
+        return try file.tensor(entry, elements: range)
     }
 
     /// Two kinds of tensors that old or tied checkpoints store and no model reads.

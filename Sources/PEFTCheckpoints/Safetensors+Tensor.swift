@@ -44,17 +44,32 @@ extension SafetensorsFile {
     /// - Throws: `CheckpointError.unsupported` for an element type that tensors do not have; `TorchError`.
     /// - Memory: none, unless the file places the data off the element's alignment: then a copy.
     public func tensor(_ entry: SafetensorsEntry) throws -> Tensor {
+        try tensor(entry, elements: 0..<entry.shape.reduce(1, *)).reshape(entry.shape)
+    }
+
+    /// Elements of `entry`, `[elements.count]`; see ``tensor(_:)``.
+    func tensor(_ entry: SafetensorsEntry, elements: Range<Int>) throws -> Tensor {
         guard let dtype = entry.dtype.dtype else {
             throw CheckpointError.unsupported(
                 path: file.url.path,
                 reason: "tensor \(entry.name) has the element type \(entry.dtype.rawValue)",
                 remedy: "convert it to F32, F16 or BF16")
         }
-        return try file.tensor(entry.byteRange, shape: entry.shape, dtype: dtype)
+        return try file.tensor(entry.byteRange, elements: elements, dtype: dtype)
     }
 }
 
 extension MappedFile {
+    /// Elements of the data in `range`, `[elements.count]`.
+    func tensor(
+        _ range: Range<Int>, elements: Range<Int>, dtype: DType
+    ) throws(TorchError) -> Tensor {
+        let start = range.lowerBound + elements.lowerBound * dtype.sizeBytes
+        return try tensor(
+            start..<(start + elements.count * dtype.sizeBytes), shape: [elements.count],
+            dtype: dtype)
+    }
+
     /// A tensor over `range`, or a copy of it where the data is not aligned.
     func tensor(_ range: Range<Int>, shape: [Int], dtype: DType) throws(TorchError) -> Tensor {
         guard !range.isEmpty else { return try Tensor.empty(shape, dtype: dtype) }

@@ -13,8 +13,9 @@ protocol TensorStore: AnyObject {
     /// Whether the tensor called `name` is made of floating-point numbers.
     func isFloatingPoint(_ name: String) -> Bool
 
-    /// Reads the tensor called `name`: zero-copy where the file has plain elements, else decoded to float32.
-    func load(_ name: String) throws -> Tensor
+    /// Reads elements of the tensor called `name`, as `[range.count]`: zero-copy where the file has plain elements, else decoded
+    /// to float32.
+    func load(_ range: Range<Int>, of name: String) throws -> Tensor
 
     /// Whether the tensor called `name` may stay unread: leaving it out changes no result.
     func isHarmless(_ name: String) throws -> Bool

@@ -20,6 +20,8 @@ public struct BatchSchedule: Sendable {
         public var packing: Bool
         /// The most tokens in a bin, at least 1; needed by `packing` and not used without it.
         public var maxLength: Int?
+        /// Processes that share a step, each with micro-batches of its own.
+        public var numRanks = 1
 
         /// Makes options; the defaults are those of TRL's `SFTConfig`, `maxLength` aside.
         public init(
@@ -75,19 +77,62 @@ public struct BatchSchedule: Sendable {
         return step / stepsPerEpoch
     }
 
-    /// The micro-batches of a step, counted from 0 over all epochs: one or more, none empty.
-    ///
-    /// - Precondition: `step >= 0`.
-    /// - Complexity: O(elements) when shuffled, for the epoch's order; else O(tokens of the step).
-    public func microBatches(step: Int) -> [TokenBatch] {
-        microBatchElements(step: step).map { elements in
-            let indices = elements.flatMap { bins?[$0] ?? [$0] }
-            return TokenBatch(indices.map { sequences[$0] })
+    /// What one process trains on in a step.
+    public struct Share: Sendable {
+        /// Its micro-batches: as many as every other process has, the last ones perhaps placeholders without a target.
+        public let microBatches: [TokenBatch]
+        /// The number of the first of them among those of all processes.
+        public let firstIndex: Int
+        /// Target tokens of the step in all processes: the loss' normalizer.
+        public let numTargetTokens: Int
+        /// Tokens of the step in all processes.
+        public let numTokens: Int
+
+        /// Makes a share of its parts.
+        public init(
+            microBatches: [TokenBatch], firstIndex: Int, numTargetTokens: Int, numTokens: Int
+        ) {
+            self.microBatches = microBatches
+            self.firstIndex = firstIndex
+            self.numTargetTokens = numTargetTokens
+            self.numTokens = numTokens
         }
     }
 
-    /// The elements of each micro-batch of a step.
-    package func microBatchElements(step: Int) -> [[Int]] {
+    /// The share of a process in a step, counted from 0 over all epochs.
+    ///
+    /// The elements of a step are cut into one contiguous slice a process, of equal size but for the last ones.
+    ///
+    /// - Precondition: `step >= 0`, and a rank below the number of ranks.
+    /// - Complexity: O(elements) when shuffled, for the epoch's order; else O(tokens of the step).
+    public func share(ofRank rank: Int, step: Int) -> Share {
+        let all = microBatchElements(step: step)
+        let perRank = all.map(\.count).max() ?? 0
+        var own = all[rank].map(batch)
+        while own.count < perRank { own.append(.placeholder) }
+        let rows = all.joined().joined().flatMap(rows)
+        return Share(
+            microBatches: own, firstIndex: rank * perRank,
+            numTargetTokens: rows.reduce(0) { $0 + sequences[$1].numTargetTokens },
+            numTokens: rows.reduce(0) { $0 + sequences[$1].tokens.count })
+    }
+
+    /// The micro-batches of a step in the first process: one or more, none empty.
+    ///
+    /// - Precondition: `step >= 0`.
+    /// - Complexity: as ``share(ofRank:step:)``.
+    public func microBatches(step: Int) -> [TokenBatch] {
+        microBatchElements(step: step)[0].map(batch)
+    }
+
+    private func batch(of elements: [Int]) -> TokenBatch {
+        TokenBatch(elements.flatMap(rows).map { sequences[$0] })
+    }
+
+    private func rows(of element: Int) -> [Int] { bins?[element] ?? [element] }
+
+    /// The elements of each micro-batch of a step, by rank.
+    package func microBatchElements(step: Int) -> [[[Int]]] {
         let epoch = epoch(ofStep: step)
         let start = (step % stepsPerEpoch) * elementsPerStep
         let end = min(start + elementsPerStep, numElements)
@@ -96,14 +141,19 @@ public struct BatchSchedule: Sendable {
             let order = seededPermutation(count: numElements, seed: options.seed, epoch: epoch)
             elements = Array(order[start..<end])
         }
+        let perRank = (elements.count + options.numRanks - 1) / options.numRanks
         let size = options.perDeviceTrainBatchSize
-        return stride(from: 0, to: elements.count, by: size).map { first in
-            Array(elements[first..<min(first + size, elements.count)])
+        return (0..<options.numRanks).map { rank in
+            let first = min(rank * perRank, elements.count)
+            let slice = elements[first..<min(first + perRank, elements.count)]
+            return stride(from: slice.startIndex, to: slice.endIndex, by: size).map {
+                Array(slice[$0..<min($0 + size, slice.endIndex)])
+            }
         }
     }
 
     private var elementsPerStep: Int {
-        options.perDeviceTrainBatchSize * options.gradientAccumulationSteps
+        options.perDeviceTrainBatchSize * options.gradientAccumulationSteps * options.numRanks
     }
 
     private static func check(

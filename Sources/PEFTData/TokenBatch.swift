@@ -18,6 +18,10 @@ public struct TokenBatch: Sendable, Equatable {
     /// The file's row that each segment is, in the order of `tokens`.
     public let rows: [Int]
 
+    /// One token and no target: what a process runs that has no rows left while others have some.
+    public static let placeholder = TokenBatch(
+        tokens: [0], targets: [ignoredTarget], segmentLengths: [1], rows: [])
+
     /// Flattens the sequences and shifts their targets inside each.
     ///
     /// - Parameter sequences: at least one sequence to be useful; each becomes one segment.

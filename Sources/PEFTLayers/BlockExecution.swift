@@ -31,6 +31,25 @@ public protocol BlockExecution: AnyObject {
         _ unit: ModuleUnit, _ hiddenStates: Tensor,
         _ body: @escaping (Tensor) throws(TorchError) -> Tensor
     ) throws(TorchError) -> Tensor
+
+    /// Runs what is around the blocks, which is never recomputed, with its tensors in memory.
+    ///
+    /// - Parameters:
+    ///   - end: which end of the model.
+    ///   - body: uses the tensors of that end, in forward only.
+    /// - Returns: what the body returns.
+    /// - Throws: `TorchError` of the body.
+    func atEnd<Result>(
+        _ end: ModelEnd, _ body: () throws(TorchError) -> Result
+    ) throws(TorchError) -> Result
+}
+
+/// What is around the decoder blocks.
+public enum ModelEnd: Sendable, CaseIterable {
+    /// The embedding, before the blocks.
+    case input
+    /// The output head, after them.
+    case output
 }
 
 extension BlockExecution {
@@ -44,6 +63,13 @@ extension BlockExecution {
         try Trace.layer(unit.path) { () throws(TorchError) in
             try run(unit, hiddenStates, body)
         }
+    }
+
+    /// Calls the body: what holds the model whole has nothing to do for its ends.
+    public func atEnd<Result>(
+        _ end: ModelEnd, _ body: () throws(TorchError) -> Result
+    ) throws(TorchError) -> Result {
+        try body()
     }
 }
 
@@ -85,5 +111,12 @@ public final class RecomputedExecution: BlockExecution {
         ) { input throws(TorchError) in
             try inner.run(unit, input, body)
         }
+    }
+
+    /// What the other execution does: nothing of it is recomputed.
+    public func atEnd<Result>(
+        _ end: ModelEnd, _ body: () throws(TorchError) -> Result
+    ) throws(TorchError) -> Result {
+        try inner.atEnd(end, body)
     }
 }

@@ -14,6 +14,16 @@ public protocol ParameterSource: AnyObject {
     /// - Throws: an error of the source that names path, expected and found.
     func tensor(at path: String, shape: [Int]) throws -> Tensor
 
+    /// Some of the elements of the tensor at a path: what one of several processes reads of it.
+    ///
+    /// - Parameters:
+    ///   - range: elements, row-major over the whole tensor; may be empty.
+    ///   - path: full name.
+    ///   - shape: what the model needs; another shape is an error.
+    /// - Returns: the elements, `[range.count]`, as ``tensor(at:shape:)`` would give them.
+    /// - Throws: an error of the source that names path, expected and found.
+    func elements(_ range: Range<Int>, at path: String, shape: [Int]) throws -> Tensor
+
     /// The weight of the linear layer at a path such as `model.layers.0.mlp.up_proj`.
     ///
     /// - Parameters:
@@ -28,6 +38,12 @@ public protocol ParameterSource: AnyObject {
 }
 
 extension ParameterSource {
+    /// The elements out of the whole tensor.
+    public func elements(_ range: Range<Int>, at path: String, shape: [Int]) throws -> Tensor {
+        let flat = try tensor(at: path, shape: shape).contiguous().reshape([-1])
+        return try flat.narrow(0, range.lowerBound, range.count)
+    }
+
     /// A dense weight over the tensor at `path.weight`.
     public func linearWeight(
         at path: String, outFeatures: Int, inFeatures: Int

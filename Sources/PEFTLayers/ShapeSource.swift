@@ -15,4 +15,10 @@ public final class ShapeSource: ParameterSource {
         shapes[path] = shape
         return try Tensor.zeros([1]).expanded(shape)
     }
+
+    /// Notes the shape; only an empty range has elements to give.
+    public func elements(_ range: Range<Int>, at path: String, shape: [Int]) throws -> Tensor {
+        shapes[path] = shape
+        return try Tensor.zeros([1]).expanded([range.count])
+    }
 }

@@ -70,12 +70,14 @@ extension CausalLanguageModel {
     ) throws(TorchError) -> TokenLosses {
         let ids = try Tensor(tokens, shape: [tokens.count]).to(.int64)
         let hidden = try hiddenStates(ids, context: context, execution: execution)
-        let parameters = head.trainableParameters.map(\.value)
-        let preparedHead = try head.prepared(for: hidden.dtype)
-        return try CrossEntropy.losses(
-            hiddenStates: hidden, targets: targets, parameters: parameters
-        ) { slice throws(TorchError) in
-            try logits(slice, context: context, preparedHead: preparedHead)
+        return try execution.atEnd(.output) { () throws(TorchError) in
+            let preparedHead = try head.prepared(for: hidden.dtype)
+            return try CrossEntropy.losses(
+                hiddenStates: hidden, targets: targets,
+                parameters: head.trainableParameters.map(\.value)
+            ) { slice throws(TorchError) in
+                try logits(slice, context: context, preparedHead: preparedHead)
+            }
         }
     }
 }

@@ -63,7 +63,7 @@ public struct NestedAbsmax {
         let count = absmax.numElements
         codes = try .empty([count], dtype: .uint8)
         scales = try .empty([(count + Self.blockSize - 1) / Self.blockSize])
-        codebook = try Tensor(DynamicMap.codebook, shape: [DynamicMap.codebook.count])
+        codebook = try Self.makeCodebook()
         // libtorch's mean, because its order of summation decides the last bits.
         offset = Float(try absmax.mean().item())
         absmax.withUnsafeBytes { input in
@@ -77,6 +77,11 @@ public struct NestedAbsmax {
                 }
             }
         }
+    }
+
+    /// The levels as a tensor.
+    static func makeCodebook() throws(TorchError) -> Tensor {
+        try Tensor(DynamicMap.codebook, shape: [DynamicMap.codebook.count])
     }
 
     /// Bytes in memory.

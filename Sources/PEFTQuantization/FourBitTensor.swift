@@ -1,3 +1,4 @@
+package import PEFTLayers
 public import Torch
 
 /// A tensor in 4 bits: packed codes and the scales of its blocks, as bitsandbytes stores them.
@@ -63,38 +64,63 @@ public struct FourBitTensor {
     public init(
         quantizing tensor: Tensor, config: QuantizationConfig, path: String = "tensor"
     ) throws(QuantizationError) {
+        do {
+            try self.init(
+                path: path, shape: tensor.shape, config: config, placement: WholePlacement()
+            ) { _ in try tensor.detach().contiguous() }
+        } catch let error as QuantizationError {
+            throw error
+        } catch let error as TorchError {
+            throw .torch(error)
+        } catch {
+            preconditionFailure("neither the tensor nor its place throws anything else: \(error)")
+        }
+    }
+
+    /// Quantizes what this process keeps of a tensor, and agrees with the others on the rest.
+    ///
+    /// The bytes are those that one process makes of the whole tensor: each block is quantized by the process that keeps its
+    /// codes, then every process gets all scales, from which each makes the same second level.
+    ///
+    /// - Parameters:
+    ///   - path: the tensor's name, for errors and for the placement.
+    ///   - shape: of the whole tensor.
+    ///   - config: codebook, block size, double quantization.
+    ///   - placement: where codes and scales go.
+    ///   - read: the elements of a range, row-major over the whole: float32, bfloat16 or float16.
+    /// - Throws: `QuantizationError`; what `placement` and `read` throw.
+    /// - Memory: what is kept, the elements that are read, and four bytes a block.
+    package init(
+        path: String, shape: [Int], config: QuantizationConfig, placement: any TensorPlacement,
+        read: (Range<Int>) throws -> Tensor
+    ) throws {
         let codec = try FourBitCodec(quantType: config.quantType, blockSize: config.blockSize)
-        guard FourBitCodec.dtypes.contains(tensor.dtype) else {
-            throw .unsupportedDType(path: path, found: tensor.dtype)
+        let count = shape.reduce(1, *)
+        let numBlocks = codec.numBlocks(count)
+        let codes = try placement.place(
+            PlacedShape(
+                path: path, shape: [(count + 1) / 2], dtype: .uint8,
+                granule: config.blockSize / 2))
+        let absmax = try AbsmaxPlaces(
+            path, numBlocks: numBlocks, isNested: config.usesDoubleQuantization, placement)
+        let elements = min(2 * codes.range.lowerBound, count)..<min(2 * codes.range.upperBound, count)
+        let input = try read(elements)
+        guard FourBitCodec.dtypes.contains(input.dtype) else {
+            throw QuantizationError.unsupportedDType(path: path, found: input.dtype)
         }
-        let count = tensor.numElements
-        let input = try torch { () throws(TorchError) in try tensor.detach().contiguous() }
-        let packed = try torch { () throws(TorchError) in
-            try Tensor.empty([(count + 1) / 2], dtype: .uint8)
-        }
-        let scales = try torch { () throws(TorchError) in
-            try Tensor.empty([codec.numBlocks(count)])
-        }
-        let invalidBlock = input.withUnsafeBytes { input in
-            packed.withUnsafeMutableBytes { packed in
-                scales.withUnsafeMutableBytes { scales in
-                    codec.quantize(
-                        input, dtype: tensor.dtype, packed: packed,
-                        absmax: scales.bindMemory(to: Float.self))
-                }
+        var scales: Absmax?
+        if !placement.isPlan {
+            let plain = try Tensor.zeros([numBlocks])
+            if let own = codes.own {
+                try codec.quantize(input, elements, of: path, packed: own, absmax: plain)
             }
-        }
-        if let invalidBlock {
-            throw .notFinite(
-                path: path, elements: codec.elements(ofBlock: invalidBlock, of: count))
-        }
-        let absmax = try torch { () throws(TorchError) -> Absmax in
-            config.usesDoubleQuantization
-                ? .nested(try NestedAbsmax(quantizing: scales)) : .plain(scales)
+            try placement.complete(plain, of: path)
+            scales = config.usesDoubleQuantization
+                ? .nested(try NestedAbsmax(quantizing: plain)) : .plain(plain)
         }
         try self.init(
-            path: path, quantType: config.quantType, blockSize: config.blockSize,
-            shape: tensor.shape, sourceDType: tensor.dtype, packed: packed, absmax: absmax)
+            path: path, quantType: config.quantType, blockSize: config.blockSize, shape: shape,
+            sourceDType: input.dtype, packed: codes.whole, absmax: try absmax.fill(with: scales))
     }
 
     /// The codebook.
@@ -153,6 +179,90 @@ public struct FourBitTensor {
         guard tensor.numElements == count else {
             throw .sizeMismatch(
                 path: path, what: what, expected: count, found: tensor.numElements)
+        }
+    }
+}
+
+extension FourBitCodec {
+    /// Codes the elements of a range of blocks.
+    ///
+    /// - Parameters:
+    ///   - input: the elements, `[elements.count]`.
+    ///   - elements: where they are in the tensor; begins with a block.
+    ///   - path: the tensor's name.
+    ///   - packed: the codes of these elements.
+    ///   - absmax: one float a block of the whole tensor.
+    /// - Throws: `QuantizationError.notFinite`.
+    fileprivate func quantize(
+        _ input: Tensor, _ elements: Range<Int>, of path: String, packed: Tensor, absmax: Tensor
+    ) throws(QuantizationError) {
+        let firstBlock = elements.lowerBound / blockSize
+        let numBlocks = numBlocks(elements.count)
+        let dtype = input.dtype
+        let invalidBlock = input.withUnsafeBytes { input in
+            packed.withUnsafeMutableBytes { packed in
+                absmax.withUnsafeMutableBytes { absmax in
+                    let all = absmax.bindMemory(to: Float.self)
+                    return quantize(
+                        input, dtype: dtype, packed: packed,
+                        absmax: .init(rebasing: all[firstBlock..<(firstBlock + numBlocks)]))
+                }
+            }
+        }
+        guard let invalidBlock else { return }
+        throw .notFinite(
+            path: path,
+            elements: self.elements(
+                ofBlock: firstBlock + invalidBlock, of: elements.upperBound))
+    }
+}
+
+/// Where the scales of a 4-bit tensor go.
+private struct AbsmaxPlaces {
+    /// The scales, or their codes.
+    private let first: PlacedTensor
+    /// The scales of the scales.
+    private let second: PlacedTensor?
+
+    init(
+        _ path: String, numBlocks: Int, isNested: Bool, _ placement: any TensorPlacement
+    ) throws {
+        first = try placement.place(
+            PlacedShape(
+                path: path, part: "absmax", shape: [numBlocks],
+                dtype: isNested ? .uint8 : .float32))
+        let numScales = (numBlocks + NestedAbsmax.blockSize - 1) / NestedAbsmax.blockSize
+        second =
+            isNested
+            ? try placement.place(
+                PlacedShape(path: path, part: "nested_absmax", shape: [numScales], dtype: .float32))
+            : nil
+    }
+
+    /// Keeps what belongs here of scales that are known as a whole; nil for none.
+    func fill(with scales: Absmax?) throws(TorchError) -> Absmax {
+        switch scales {
+        case .plain(let plain): try Self.copy(plain, to: first)
+        case .nested(let nested):
+            try Self.copy(nested.codes, to: first)
+            if let second { try Self.copy(nested.scales, to: second) }
+        case nil: break
+        }
+        guard let second else { return .plain(first.whole) }
+        var offset: Float = 0
+        var codebook = try NestedAbsmax.makeCodebook()
+        if case .nested(let nested) = scales { (offset, codebook) = (nested.offset, nested.codebook) }
+        return .nested(
+            NestedAbsmax(
+                codes: first.whole, scales: second.whole,
+                codebook: codebook, offset: offset))
+    }
+
+    private static func copy(_ source: Tensor, to place: PlacedTensor) throws(TorchError) {
+        guard let own = place.own else { return }
+        try withoutGrad { () throws(TorchError) in
+            try own.copyInPlace(
+                from: source.narrow(0, place.range.lowerBound, place.range.count))
         }
     }
 }

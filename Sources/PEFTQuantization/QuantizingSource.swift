@@ -14,6 +14,7 @@ public final class QuantizingSource: ParameterSource {
     private let dense: any ParameterSource
     private let config: QuantizationConfig
     private let skippedModules: [[Substring]]
+    private let placement: any TensorPlacement
 
     /// Decorates a source.
     ///
@@ -22,16 +23,19 @@ public final class QuantizingSource: ParameterSource {
     ///   - dense: where everything else comes from; nil for the same source.
     ///   - config: codebook, block size, double quantization.
     ///   - skippedModules: layers that stay as they are: whole components of a path, one or more (`lm_head`, `mlp.gate_proj`, `layers.3`).
+    ///   - placement: where codes and scales are kept, and which of them this process makes.
     /// - Throws: `QuantizationError.invalidBlockSize`.
     public init(
         _ base: any ParameterSource, dense: (any ParameterSource)? = nil,
         config: QuantizationConfig = .init(),
-        skippedModules: [String] = defaultSkippedModules
+        skippedModules: [String] = defaultSkippedModules,
+        placement: any TensorPlacement = WholePlacement()
     ) throws(QuantizationError) {
         try config.validate()
         self.base = base
         self.dense = dense ?? base
         self.config = config
+        self.placement = placement
         self.skippedModules = skippedModules.map { $0.split(separator: ".") }
     }
 
@@ -52,8 +56,11 @@ public final class QuantizingSource: ParameterSource {
                 at: path, outFeatures: outFeatures, inFeatures: inFeatures)
         }
         let name = path + ".weight"
-        let weight = try base.tensor(at: name, shape: [outFeatures, inFeatures])
-        return FourBitWeight(try FourBitTensor(quantizing: weight, config: config, path: name))
+        let shape = [outFeatures, inFeatures]
+        return FourBitWeight(
+            try FourBitTensor(path: name, shape: shape, config: config, placement: placement) {
+                try base.elements($0, at: name, shape: shape)
+            })
     }
 
     private func isSkipped(_ path: String) -> Bool {

@@ -4,60 +4,104 @@ import PEFTCheckpoints
 import PEFTData
 import PEFTLayers
 import PEFTModels
+import PEFTSharding
 import Torch
 
 /// The main path: configuration to adapter, in the order that the stages' types enforce.
 public enum FineTune {
-    /// Fine-tunes a model.
+    /// Fine-tunes a model, in one process or as one of the processes that a launcher has started.
     ///
     /// - Parameters:
-    ///   - config: what to do; validated first.
+    ///   - config: what to do; validated first, the same in every process.
+    ///   - environment: by which a launcher says who the process is; nil for the process's own.
     ///   - stop: asks the run, from any thread, to write a checkpoint and end after its current step.
-    ///   - report: called with each event, on the caller's thread.
+    ///   - report: called with each event, on the caller's thread; of several processes only in that of rank 0.
     /// - Returns: what was done, or nil if it was stopped.
     /// - Throws: an error that names what, where, expected, found and the remedy; what was written before stays.
     @discardableResult
     public static func run(
-        _ config: FineTuneConfig, stop: StopRequest = StopRequest(),
-        report: @escaping (TrainingEvent) -> Void = { _ in }
+        _ config: FineTuneConfig,
+        environment: [String: String]? = nil,
+        stop: StopRequest = StopRequest(), report: @escaping (TrainingEvent) -> Void = { _ in }
     ) throws -> RunSummary? {
         try config.validate()
         try TorchRuntime.checkVersion()
         if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
-        let output = try OutputFolder(config)
-        let checkpoint = try output.newestCheckpoint()
-        if config.resume, checkpoint == nil {
+        let launch = try LaunchEnvironment(environment ?? ProcessInfo.processInfo.environment)
+        let ranks = try RankGroup(launch, config)
+        let run = Run(
+            config: config, ranks: ranks, restartCount: launch.restartCount, stop: stop,
+            report: ranks.isMain ? report : { _ in })
+        return try run.start()
+    }
+}
+
+/// One run in this process.
+private struct Run {
+    let config: FineTuneConfig
+    let ranks: RankGroup
+    let restartCount: Int
+    let stop: StopRequest
+    let report: (TrainingEvent) -> Void
+
+    func start() throws -> RunSummary? {
+        try Agreement.require(
+            config.settings(numRanks: ranks.size), topic: "settings", ranks: ranks)
+        // A launcher that starts a run again wants it to go on.
+        let resumes = config.resume || (restartCount > 0 && !config.overwriteOutputDir)
+        var output: OutputFolder?
+        try ranks.together("output folder") {
+            if ranks.isMain { output = try OutputFolder(config, resumes: resumes) }
+            return ""
+        }
+        let checkpoint = resumes ? try RunCheckpoint.newest(in: URL(filePath: config.outputDir)) : nil
+        if resumes, checkpoint == nil {
             report(.notice("\(config.outputDir) has no checkpoint yet: starting at step 0"))
         }
 
         let preflight = Preflight(
-            config, checkpoint: checkpoint, onFailure: { throw $0 }, report: report)
+            config, checkpoint: checkpoint, ranks: ranks, onFailure: { throw $0 }, report: report)
         guard let prepared = try preflight.run() else {
             preconditionFailure("a check that fails throws")
         }
+        try Agreement.require(prepared, checkpoint, ranks: ranks)
         report(.preflight(preflight.result))
+        return try train(prepared, checkpoint, output)
+    }
 
+    private func train(
+        _ prepared: PreparedRun, _ checkpoint: RunCheckpoint?, _ output: OutputFolder?
+    ) throws -> RunSummary? {
         let totalSteps = config.totalSteps(stepsPerEpoch: prepared.batches.stepsPerEpoch)
-        for notice in notices(config, prepared, checkpoint, totalSteps: totalSteps) {
+        for notice in notices(prepared, checkpoint, totalSteps: totalSteps) {
             report(.notice(notice))
         }
         var state =
             checkpoint?.state
             ?? RunCheckpoint.State(
-                step: 0, settings: config.mathematicalSettings, totalSteps: totalSteps,
-                dataDigest: prepared.data.digest)
+                step: 0, settings: config.mathematicalSettings(numRanks: ranks.size),
+                totalSteps: totalSteps, dataDigest: prepared.data.digest)
         state.totalSteps = totalSteps
-        try output.removeEarlierRun()
-        let trainer = try Trainer(
-            prepared.ready, config: config, batches: prepared.batches, heldOut: prepared.heldOut,
-            state: state, resumed: checkpoint, report: report)
-        report(.started(config.description(startStep: state.step, batches: prepared.batches)))
-        return try trainer.run(stop: stop)
+        try ranks.together("output folder") {
+            try output?.removeEarlierRun()
+            return ""
+        }
+        do {
+            let trainer = try Trainer(
+                prepared.ready, config: config, batches: prepared.batches,
+                heldOut: prepared.heldOut, state: state, resumed: checkpoint, report: report)
+            report(
+                .started(config.description(startStep: state.step, batches: prepared.batches)))
+            return try trainer.run(stop: stop)
+        } catch let error as TorchError {
+            // What broke a gather has become words on its way through autograd.
+            throw prepared.ready.shards?.failure ?? error
+        }
     }
 
     /// What a person should know before the first step, though it is no error.
-    private static func notices(
-        _ config: FineTuneConfig, _ prepared: PreparedRun, _ checkpoint: RunCheckpoint?,
+    private func notices(
+        _ prepared: PreparedRun, _ checkpoint: RunCheckpoint?,
         totalSteps: Int
     ) -> [String] {
         var notices: [String] = []

@@ -2,6 +2,7 @@ import PEFTAdapters
 import PEFTData
 import PEFTLayers
 import PEFTQuantization
+import PEFTSharding
 import Torch
 
 /// What each stage takes from the configuration.
@@ -37,17 +38,21 @@ extension FineTuneConfig {
             completionOnlyLoss: completionOnlyLoss, assistantOnlyLoss: assistantOnlyLoss)
     }
 
-    /// How rows become steps.
-    var batches: BatchSchedule.Options {
-        BatchSchedule.Options(
+    /// How rows become steps of so many processes.
+    func batches(numRanks: Int) -> BatchSchedule.Options {
+        var options = BatchSchedule.Options(
             perDeviceTrainBatchSize: perDeviceTrainBatchSize,
             gradientAccumulationSteps: gradientAccumulationSteps, shuffle: shuffle,
             seed: UInt64(seed), packing: packing, maxLength: maxLength)
+        options.numRanks = numRanks
+        return options
     }
 
-    /// How decoder blocks are run.
-    var execution: any BlockExecution {
-        gradientCheckpointing ? RecomputedExecution() : ResidentExecution()
+    /// How the model is divided over processes.
+    var shards: ModelShards.Options {
+        ModelShards.Options(
+            strategy: sharding, reshardsAfterForward: reshardAfterForward,
+            offloadFolder: offload == .base ? outputDir : nil)
     }
 
     /// What the run computes with, in the terms of the rules.
@@ -83,15 +88,25 @@ extension FineTuneConfig {
         "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter",
         "ignore_base_fingerprint", "resume", "threads", "logging_steps", "eval_steps",
         "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
-        "gradient_checkpointing", "per_device_eval_batch_size", "on_non_finite",
+        "gradient_checkpointing", "per_device_eval_batch_size", "on_non_finite", "sharding",
+        "reshard_after_forward", "reduce_each_micro_batch", "offload", "ddp_timeout",
     ]
 
-    /// Every setting that changes the losses of a run, as text by key.
-    var mathematicalSettings: [String: String] {
+    /// Settings whose product with the number of processes counts, so that a run can go on with another number.
+    private static let batchKeys: Set<String> = [
+        "per_device_train_batch_size", "gradient_accumulation_steps",
+    ]
+
+    /// Every setting that changes the losses of a run, as text by key; what only says where something is or how it is divided, is
+    /// not among them.
+    func mathematicalSettings(numRanks: Int) -> [String: String] {
         var settings: [String: String] = [:]
-        for option in Self.options where !Self.changeableKeys.contains(option.key) {
+        for option in Self.options
+        where !Self.changeableKeys.contains(option.key) && !Self.batchKeys.contains(option.key) {
             settings[option.key] = YAMLWriter.text(of: option.get(self))
         }
+        settings["rows of a step (\(Self.batchKeys.sorted().joined(separator: " x ")) x processes)"] =
+            String(perDeviceTrainBatchSize * gradientAccumulationSteps * numRanks)
         return settings
     }
 }

@@ -18,6 +18,10 @@ public enum TrainingError: Error, Equatable, Sendable {
     case invalidRow(file: String, line: Int, reason: String)
     /// The metrics of a step cannot be written.
     case cannotWriteMetrics(path: String, reason: String)
+    /// The processes of a run were told different things, or read different files.
+    case ranksDiffer(topic: String, differences: [String])
+    /// A number of processes that does not divide into shard groups of this size.
+    case groupsDoNotDivide(ranksPerGroup: Int, numRanks: Int)
 
     /// A setting that differs between two runs.
     public struct SettingDifference: Equatable, Sendable {
@@ -59,6 +63,17 @@ extension TrainingError: CustomStringConvertible {
             "the prompt has no tokens; give a text"
         case .invalidRow(let file, let line, let reason):
             "\(file):\(line): \(reason)"
+        case .ranksDiffer(let topic, let differences):
+            """
+            the processes do not agree on \(topic): \(differences.prefix(8).joined(separator: "; "))\
+            \(differences.count > 8 ? " and \(differences.count - 8) more" : ""); start them all with the \
+            same settings and files
+            """
+        case .groupsDoNotDivide(let ranksPerGroup, let numRanks):
+            """
+            sharding hybrid:\(ranksPerGroup): \(numRanks) processes do not divide into groups of \
+            \(ranksPerGroup); give a divisor of \(numRanks)
+            """
         case .cannotWriteMetrics(let path, let reason):
             "\(path): cannot be written: \(reason)"
         }

@@ -17,6 +17,10 @@ package final class ProcessGroup {
     package let timeoutSeconds: Double
 
     private let store: Store
+    private let address: String?
+    /// The ranks of the whole run that this group's are, which errors name; nil for the group of all.
+    private let members: [Int]?
+    private let numRanksOfRun: Int
     private let handle: OpaquePointer
     private var numCalls = 0
     private var failure: CollectiveError?
@@ -33,8 +37,17 @@ package final class ProcessGroup {
     ///   - address: this host's name or address under which the others reach it; nil takes the interface in
     ///     `GLOO_SOCKET_IFNAME`, else the host's own name.
     /// - Throws: `CollectiveError` naming the ranks that did not come.
-    package init(
+    package convenience init(
         store: Store, rank: Int, size: Int, timeoutSeconds: Double, address: String? = nil
+    ) throws(CollectiveError) {
+        try self.init(
+            store: store, rank: rank, size: size, timeoutSeconds: timeoutSeconds,
+            address: address, members: nil, numRanksOfRun: size)
+    }
+
+    private init(
+        store: Store, rank: Int, size: Int, timeoutSeconds: Double, address: String?,
+        members: [Int]?, numRanksOfRun: Int
     ) throws(CollectiveError) {
         handle = try Self.connect(
             store, rank: rank, size: size, timeoutSeconds: timeoutSeconds, address: address)
@@ -42,7 +55,36 @@ package final class ProcessGroup {
         self.rank = rank
         self.size = size
         self.timeoutSeconds = timeoutSeconds
+        self.address = address
+        self.members = members
+        self.numRanksOfRun = numRanksOfRun
     }
+
+    /// A group of some ranks of this one, with calls of its own; its errors name the ranks of this group.
+    ///
+    /// - Parameters:
+    ///   - ranks: ascending, this process's among them; every rank of them makes the same call.
+    ///   - name: of the group, a name of its own in the run.
+    /// - Throws: `CollectiveError` naming the ranks that did not come.
+    package func subgroup(
+        of ranks: [Int], named name: String
+    ) throws(CollectiveError) -> ProcessGroup {
+        guard let position = ranks.firstIndex(of: rank) else {
+            throw refusal(of: "subgroup \(name)", "rank \(rank) is not one of \(ranks)")
+        }
+        let part: Store
+        do {
+            part = try store.prefixed(by: name)
+        } catch {
+            throw refusal(of: "subgroup \(name)", error.description)
+        }
+        return try ProcessGroup(
+            store: part, rank: position, size: ranks.count, timeoutSeconds: timeoutSeconds,
+            address: address, members: ranks, numRanksOfRun: size)
+    }
+
+    /// The rank in the whole run of one of this group.
+    private func name(of rank: Int) -> Int { members?[rank] ?? rank }
 
     deinit {
         ctorch_distributed_group_free(handle)
@@ -133,7 +175,7 @@ package final class ProcessGroup {
     /// The error of a call that is wrong on this rank alone.
     func refusal(of call: String, _ problem: String) -> CollectiveError {
         CollectiveError(
-            reason: .refused(problem), rank: rank, numRanks: size, call: call,
+            reason: .refused(problem), rank: name(of: rank), numRanks: numRanksOfRun, call: call,
             timeoutSeconds: timeoutSeconds)
     }
 
@@ -152,7 +194,7 @@ package final class ProcessGroup {
             isDiverged
             ? .diverged : elapsedSeconds < timeoutSeconds ? .connectionLost : .timedOut
         return CollectiveError(
-            reason: reason, rank: rank, numRanks: size,
+            reason: reason, rank: name(of: rank), numRanks: numRanksOfRun,
             call: text(ctorch_distributed_failure_call(handle)), timeoutSeconds: timeoutSeconds,
             peers: isDiverged ? exchangedCalls() : notesOfPeers(),
             message: text(ctorch_distributed_failure_message(handle)))
@@ -161,7 +203,7 @@ package final class ProcessGroup {
     /// What each other rank sent before the data of the call.
     private func exchangedCalls() -> [CollectiveError.Peer] {
         peerRanks.map {
-            .init(rank: $0, call: text(ctorch_distributed_failure_call_of(handle, Int32($0))))
+            .init(rank: name(of: $0), call: text(ctorch_distributed_failure_call_of(handle, Int32($0))))
         }
     }
 
@@ -176,9 +218,9 @@ package final class ProcessGroup {
             _ = Self.waitForNotes("read", of: notes.keys.sorted(), in: store, for: grace)
         }
         return peerRanks.map { peer in
-            guard let note = notes[peer] else { return .init(rank: peer) }
+            guard let note = notes[peer] else { return .init(rank: name(of: peer)) }
             let lines = note.split(separator: "\n", maxSplits: 1).map(String.init)
-            return .init(rank: peer, call: lines.first, message: lines.dropFirst().first)
+            return .init(rank: name(of: peer), call: lines.first, message: lines.dropFirst().first)
         }
     }
 

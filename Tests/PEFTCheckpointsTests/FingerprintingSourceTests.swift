@@ -25,7 +25,7 @@ import Torch
             let tensor = try #require(tensors[path])
             #expect(try source.tensor(at: path, shape: tensor.shape) === tensor)
         }
-        return source.fingerprint
+        return try source.fingerprint
     }
 
     /// Numbers that bfloat16 and float16 hold exactly.

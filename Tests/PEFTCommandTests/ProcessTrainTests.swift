@@ -193,7 +193,7 @@ import TrainingTestSupport
 
     // MARK: - A full disk
 
-    /// The limit lets the metrics through and stops the adapter (about 50 kB).
+    /// The limit lets the metrics through and stops the optimizer's state (about 100 kB).
     @Test func noSpaceForACheckpointIsAnErrorAndLeavesNothingHalfWritten() throws {
         let result = try RunningProgram.run(
             arguments("out", "--max-steps", "2"), after: "ulimit -f 8")
@@ -203,7 +203,7 @@ import TrainingTestSupport
             last.hasPrefix("peft: error: \(workspace.path("out/checkpoint-2.tmp-"))"), "\(last)")
         #expect(
             last.hasSuffix(
-                "/adapter_model.safetensors: cannot be written: the file would exceed the size limit "
+                "/optimizer.safetensors: cannot be written: the file would exceed the size limit "
                     + "of this process; raise `ulimit -f`"), "\(last)")
         #expect(try RunFiles.names(in: workspace.path("out")) == ["metrics.jsonl"])
         let resumed = try RunningProgram.run(arguments("out", "--max-steps", "2", "--resume"))

@@ -18,6 +18,7 @@ import Testing
         adam_beta1=0.9 adam_beta2=0.999 adam_epsilon=1e-08 max_grad_norm=1 max_steps=-1 \
         num_train_epochs=3 per_device_train_batch_size=8 per_device_eval_batch_size=8 \
         gradient_accumulation_steps=1 gradient_checkpointing=false on_non_finite=stop seed=42 threads=null \
+        sharding=full reshard_after_forward=true reduce_each_micro_batch=false offload=none ddp_timeout=1800 \
         logging_steps=10 eval_steps=0 eval_on_start=false save_steps=500 save_total_limit=null
         """
     static let scoreOptions = """
@@ -127,6 +128,12 @@ import Testing
         (["--on-non-finite", "skip"], "on_non_finite: skip"),
         (["--seed", "7"], "seed: 7"),
         (["--threads", "1"], "threads: 1"),
+        (["--sharding", "grad-op"], "sharding: grad-op"),
+        (["--sharding", "hybrid:4"], "sharding: 'hybrid:4'"),
+        (["--no-reshard-after-forward"], "reshard_after_forward: false"),
+        (["--reduce-each-micro-batch"], "reduce_each_micro_batch: true"),
+        (["--offload", "base"], "offload: base"),
+        (["--ddp-timeout", "60"], "ddp_timeout: 60"),
         (["--logging-steps", "1"], "logging_steps: 1"),
         (["--eval-steps", "5"], "eval_steps: 5"),
         (["--eval-on-start"], "eval_on_start: true"),

@@ -58,7 +58,9 @@ public final class LlamaModel: CausalLanguageModel {
     public func hiddenStates(
         _ tokens: Tensor, context: ForwardContext, execution: any BlockExecution
     ) throws(TorchError) -> Tensor {
-        var hidden = try embedTokens(tokens)  // [N, C]
+        var hidden = try execution.atEnd(.input) { () throws(TorchError) in
+            try embedTokens(tokens)  // [N, C]
+        }
         let rotation = try rotary.rotation(for: context.layout, dtype: hidden.dtype)
         for (layer, unit) in zip(layers, units) {
             hidden = try execution(unit, hidden) { input throws(TorchError) in

@@ -1,4 +1,5 @@
 import Foundation
+import PEFTSharding
 import Torch
 
 /// Checks a run without making it: what `peft doctor` does.
@@ -15,7 +16,7 @@ public enum Doctor {
         let checkpoint =
             config.resume ? try RunCheckpoint.newest(in: URL(filePath: config.outputDir)) : nil
         let preflight = Preflight(
-            config, checkpoint: checkpoint, onFailure: { _ in }, report: { _ in })
+            config, checkpoint: checkpoint, ranks: RankGroup(), onFailure: { _ in }, report: { _ in })
         _ = try preflight.run()
         return preflight.result
     }

@@ -1,7 +1,7 @@
 extension FineTuneConfig: ConfigurableOptions {
     /// Every option of `peft train`: the one place that maps keys and flags to properties.
     package static let options: [ConfigOption<FineTuneConfig>] =
-        files + baseModel + adapter + rows + training + reports
+        files + baseModel + adapter + rows + training + processes + reports
 
     private static let files: [ConfigOption<FineTuneConfig>] = [
         .init(
@@ -152,6 +152,24 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "threads", \.threads, section: "Training",
             help: "CPU threads; by default libtorch's choice"),
+    ]
+
+    private static let processes: [ConfigOption<FineTuneConfig>] = [
+        .init(
+            "sharding", \.sharding, section: "Processes",
+            help: "what is divided over the processes"),
+        .init(
+            "reshard_after_forward", \.reshardAfterForward, section: "Processes",
+            help: "free each block after forward, gather it again for backward"),
+        .init(
+            "reduce_each_micro_batch", \.reduceEachMicroBatch, section: "Processes",
+            help: "sum gradients after each micro-batch: less memory, more traffic"),
+        .init(
+            "offload", \.offload, section: "Processes",
+            help: "keep the base in files in the output folder, a block at a time in memory"),
+        .init(
+            "ddp_timeout", \.ddpTimeout, section: "Processes", placeholder: "SECONDS",
+            help: "how long to wait for the other processes"),
     ]
 
     private static let reports: [ConfigOption<FineTuneConfig>] = [

@@ -106,6 +106,7 @@ extension FineTuneConfig {
             $0 >= 1
         }
         checks.expect("seed", seed, "at least 0") { $0 >= 0 }
+        checks.expect("ddp_timeout", ddpTimeout, "a number above 0") { $0 > 0 && $0.isFinite }
         return checks.problems
     }
 

@@ -1,4 +1,5 @@
 public import PEFTData
+public import PEFTSharding
 
 /// Everything that one fine-tuning run is told.
 ///
@@ -109,6 +110,19 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var seed = 42
     /// CPU threads; nil leaves the choice to libtorch.
     public var threads: Int?
+
+    // MARK: Processes
+
+    /// What of the model each process holds only a part of.
+    public var sharding = ShardingStrategy.full
+    /// Whether a block that was gathered for forward makes room, to be gathered again for backward.
+    public var reshardAfterForward = true
+    /// Whether gradients are summed over the processes after each micro-batch rather than once a step: less memory, more traffic.
+    public var reduceEachMicroBatch = false
+    /// What is kept out of memory.
+    public var offload = OffloadTarget.none
+    /// Seconds to wait for the other processes before they are taken for lost.
+    public var ddpTimeout = 1800.0
 
     // MARK: Reports
 

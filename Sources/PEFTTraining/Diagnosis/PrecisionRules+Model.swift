@@ -1,5 +1,5 @@
 public import PEFTData
-import PEFTLayers
+public import PEFTLayers
 import PEFTModels
 import Torch
 
@@ -9,10 +9,14 @@ extension PrecisionRules {
     /// - Parameters:
     ///   - adapted: the model with its adapter.
     ///   - sample: a few tokens.
+    ///   - execution: how its blocks are run.
     /// - Throws: ``Diagnosis`` of ``DiagnosisCode/dtypesDoNotFit`` naming the first tensor that breaks a rule; `TorchError` of
     ///   the model.
     /// - Complexity: one forward pass of the sample.
-    public static func check(_ adapted: AdaptedModel, sample: TokenBatch) throws {
+    public static func check(
+        _ adapted: AdaptedModel, sample: TokenBatch,
+        execution: any BlockExecution = ResidentExecution()
+    ) throws {
         let base = adapted.base
         let packed = base.registry.linears.flatMap { linear in
             linear.weight.codes.map { (linear.path, $0.dtype) }
@@ -22,7 +26,7 @@ extension PrecisionRules {
                 Tensor(sample.tokens, shape: [sample.tokens.count]).to(.int64),
                 context: ForwardContext(
                     layout: SequenceLayout(segmentLengths: sample.segmentLengths)),
-                execution: ResidentExecution())
+                execution: execution)
         }
         try check(
             adapters: adapted.trainableParameters, packed: packed, activations: hidden.dtype,

@@ -1,5 +1,5 @@
 package import PEFTLayers
-package import Torch
+import Torch
 
 /// Clipping of all gradients together by their global norm.
 ///
@@ -11,15 +11,34 @@ package enum GradientClipping {
     /// Scales the gradients by `min(1, maxNorm / (norm + 1e-6))`.
     ///
     /// - Parameters:
-    ///   - parameters: the trainable set.
+    ///   - parameters: the trainable set, or this process's pieces of it.
     ///   - maxNorm: the largest norm that stays; 0 turns clipping off.
-    /// - Returns: the norm of all gradients before clipping, and that of each parameter's, zero without one; waits for the
+    ///   - combine: makes the norm of everything, and that of each tensor, from those of the pieces here; nil where every piece is
+    ///     a tensor and all are here.
+    /// - Returns: the norm of all gradients before clipping, and that of each tensor's, zero without one; waits for the
     ///   device.
-    /// - Throws: `TorchError` if libtorch fails.
-    package static func clip(_ parameters: [Parameter], maxNorm: Double) throws(TorchError)
-        -> (total: Double, each: [Float])
-    {
+    /// - Throws: `TorchError` if libtorch fails; what `combine` throws.
+    package static func clip(
+        _ parameters: [Parameter], maxNorm: Double, combine: (([Float]) throws -> Norms)? = nil
+    ) throws -> Norms {
         let all = parameters.map(\.value.grad)
+        let gradients = all.compactMap { $0 }
+        var norms = try norms(all)
+        if let combine { norms = try combine(norms.each) }
+        let factor = maxNorm / (norms.total + epsilon)
+        guard maxNorm > 0, factor < 1 else { return norms }
+        try withoutGrad { () throws(TorchError) in
+            for gradient in gradients {
+                try gradient.multiplyInPlace(factor)
+            }
+        }
+        return norms
+    }
+
+    /// The norm of all gradients and that of each.
+    package typealias Norms = (total: Double, each: [Float])
+
+    private static func norms(_ all: [Tensor?]) throws(TorchError) -> Norms {
         let gradients = all.compactMap { $0 }
         guard !gradients.isEmpty else { return (0, all.map { _ in 0 }) }
         var norms: [Tensor] = []
@@ -27,16 +46,8 @@ package enum GradientClipping {
             norms.append(try gradient.norm())
         }
         let stacked = try Tensor.stacked(norms)
-        let norm = try stacked.norm().item()
         var found = try stacked.floats()[...]
         let each = all.map { $0 == nil ? 0 : found.removeFirst() }
-        let factor = maxNorm / (norm + epsilon)
-        guard maxNorm > 0, factor < 1 else { return (norm, each) }
-        try withoutGrad { () throws(TorchError) in
-            for gradient in gradients {
-                try gradient.multiplyInPlace(factor)
-            }
-        }
-        return (norm, each)
+        return (try stacked.norm().item(), each)
     }
 }

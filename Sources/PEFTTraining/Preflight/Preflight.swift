@@ -5,6 +5,7 @@ import PEFTData
 import PEFTLayers
 import PEFTModels
 import PEFTQuantization
+import PEFTSharding
 import PEFTTokenizers
 import Torch
 
@@ -28,6 +29,7 @@ final class Preflight {
 
     private let config: FineTuneConfig
     private let checkpoint: RunCheckpoint?
+    private let ranks: RankGroup
     private let onFailure: (any Error) throws -> Void
     private let report: (TrainingEvent) -> Void
 
@@ -36,14 +38,16 @@ final class Preflight {
     /// - Parameters:
     ///   - config: what the run is told; valid.
     ///   - checkpoint: where it continues, if it does.
+    ///   - ranks: the processes of the run, which all make the same checks.
     ///   - onFailure: throws to end at a failure, returns to go on.
     ///   - report: called with the events of loading.
     init(
-        _ config: FineTuneConfig, checkpoint: RunCheckpoint?,
+        _ config: FineTuneConfig, checkpoint: RunCheckpoint?, ranks: RankGroup,
         onFailure: @escaping (any Error) throws -> Void, report: @escaping (TrainingEvent) -> Void
     ) {
         self.config = config
         self.checkpoint = checkpoint
+        self.ranks = ranks
         self.onFailure = onFailure
         self.report = report
     }
@@ -61,9 +65,9 @@ final class Preflight {
             try check("held-out rows", after: base) { try read(path, $0) }
         }
         let batches = try check("batches", after: data) { data in
-            let batches = try BatchSchedule(dataset: data, options: config.batches)
+            let batches = try BatchSchedule(dataset: data, options: config.batches(numRanks: ranks.size))
             try checkpoint?.requireMatch(
-                settings: config.mathematicalSettings, dataDigest: data.digest)
+                settings: config.mathematicalSettings(numRanks: ranks.size), dataDigest: data.digest)
             return Found(batches, ["\(batches.stepsPerEpoch) steps an epoch"])
         }
         let adapted = try check("adapter", after: base, attach)
@@ -85,7 +89,10 @@ final class Preflight {
     // MARK: - Checks
 
     private func loadBase() throws -> Found<BaseModel> {
-        let base = try BaseModel(at: URL(filePath: config.model), options: config.baseModel)
+        let isWhole = ranks.size == 1 && config.offload == .none
+        let base = try BaseModel(
+            at: URL(filePath: config.model), options: config.baseModel,
+            shards: isWhole ? nil : ModelShards(ranks, options: config.shards))
         let storage = base.options.quantization?.description ?? "dense"
         return Found(
             base, ["\(base.architecture), \(base.registry.numElements) parameters, \(storage)"])
@@ -124,7 +131,7 @@ final class Preflight {
     }
 
     private func divide(_ adapted: AdaptedModel) throws -> Found<ShardedModel> {
-        let sharded = try ShardedModel(adapted, execution: config.execution)
+        let sharded = try ShardedModel(adapted, recomputes: config.gradientCheckpointing)
         let count = sharded.trainableParameters.count
         return Found(sharded, ["\(count) tensors, each in one place"])
     }
@@ -136,7 +143,8 @@ final class Preflight {
         let precision = config.precision
         try PrecisionRules.validate(precision)
         try PrecisionRules.check(
-            sharded.adapted, sample: data.sample(maxTokens: ReadyModel.maxSampleTokens))
+            sharded.adapted, sample: data.sample(maxTokens: ReadyModel.maxSampleTokens),
+            execution: sharded.execution)
         return Found(precision, [precision.description])
     }
 

@@ -1,9 +1,13 @@
 package import Foundation
 import PEFTAdapters
 import PEFTCheckpoints
+import PEFTLayers
+import PEFTSharding
 import Torch
 
 /// Writes the adapter of a model, and proves that what lies on the disk is what is in memory.
+///
+/// In several processes it is used inside of ``ModelShards/onMain(_:_:)``, where the others help to gather the tensors.
 package struct AdapterWriter {
     /// The model whose adapter is written.
     package let adapted: AdaptedModel
@@ -16,12 +20,23 @@ package struct AdapterWriter {
     /// Writes the adapter as a folder of PEFT that names its base, and reads it again.
     ///
     /// - Throws: `CheckpointError.cannotWrite`, and an adapter that was there stays; what ``verify(_:)`` throws.
+    /// - Memory: one trainable tensor, or the trainable tensors of one block where they are divided over processes.
     package func write(to folder: URL) throws {
+        let tensors = adapted.adapter.parameters.map { parameter in
+            SafetensorsTensor(
+                name: parameter.path, shape: parameter.value.shape, dtype: parameter.value.dtype
+            ) {
+                try whole(parameter)
+            }
+        }
         try AdapterFolder.write(
-            configuration: adapted.adapter.config.adapterConfigJSON(),
-            tensors: try adapted.adapter.detachedTensors(), base: adapted.base.fingerprint,
-            to: folder)
+            configuration: adapted.adapter.config.adapterConfigJSON(), tensors: tensors,
+            base: adapted.base.fingerprint, to: folder)
         try verify(folder)
+    }
+
+    private func whole(_ parameter: Parameter) throws -> Tensor {
+        try adapted.base.shards?.whole(parameter) ?? parameter.value.detach()
     }
 
     /// Opens a folder as a later run does, and compares configuration, base and every tensor, bit for bit, with memory.
@@ -49,27 +64,6 @@ package struct AdapterWriter {
         }
     }
 
-    /// Refuses a trained adapter that computes what the base computes.
-    ///
-    /// - Parameters:
-    ///   - folder: where it was written; it stays.
-    ///   - numSteps: optimizer steps done.
-    /// - Throws: ``Diagnosis`` with ``DiagnosisCode/adapterIsZero``.
-    package func requireChange(in folder: URL, numSteps: Int) throws {
-        guard try numSteps > 0 && adapted.adapter.changesNothing() else { return }
-        throw Diagnosis(
-            .adapterIsZero, at: folder.path,
-            """
-            \(numSteps == 1 ? "after 1 step" : "after \(numSteps) steps") the adapter still changes \
-            nothing, every B is zero: the learning rate was 0 in every step, as it is in the first one \
-            of a warm-up, or too small for float32, or no gradient came
-            """,
-            remedy: """
-                lower warmup_steps or raise max_steps and learning_rate; the folder and its \
-                checkpoints are kept
-                """)
-    }
-
     // MARK: - Comparison
 
     private func differences(_ files: AdapterFolder) throws -> [String] {
@@ -84,12 +78,12 @@ package struct AdapterWriter {
             differences.append("the base's fingerprint")
         }
         let stored = try files.tensors(expected: adapted.adapter.tensorShapes)
-        for (path, tensor) in try adapted.adapter.detachedTensors().sorted(by: { $0.key < $1.key })
-        {
-            guard let found = stored[path], found.dtype == tensor.dtype,
-                Self.bytes(of: found) == Self.bytes(of: try tensor.contiguous())
+        for parameter in adapted.adapter.parameters.sorted(by: { $0.path < $1.path }) {
+            let tensor = try whole(parameter).contiguous()
+            guard let found = stored[parameter.path], found.dtype == tensor.dtype,
+                Self.bytes(of: found) == Self.bytes(of: tensor)
             else {
-                differences.append(path)
+                differences.append(parameter.path)
                 continue
             }
         }

@@ -1,7 +1,8 @@
 public import PEFTData
 import PEFTLayers
 public import PEFTModels
-public import Torch
+import PEFTSharding
+import Torch
 
 /// Scores rows without training on them.
 public enum Evaluation {
@@ -18,10 +19,29 @@ public enum Evaluation {
     /// - Throws: `TorchError` if memory does not suffice.
     public static func score(
         _ dataset: TokenDataset, with model: any CausalLanguageModel, maxRows: Int
-    ) throws(TorchError) -> ScoreReport {
-        let execution = ResidentExecution()
-        var rows: [ScoreReport.Row] = []
-        for batch in EvaluationBatches(dataset, maxRows: maxRows, maxTokens: maxTokens) {
+    ) throws -> ScoreReport {
+        try score(
+            dataset, with: model, maxRows: maxRows, execution: ResidentExecution(),
+            ranks: RankGroup())
+    }
+
+    /// The loss of every row, with every process scoring its share of the batches.
+    ///
+    /// - Returns: the same in every process.
+    /// - Throws: `TorchError` if memory does not suffice; `CollectiveError` if a process is gone.
+    static func score(
+        _ dataset: TokenDataset, with model: any CausalLanguageModel, maxRows: Int,
+        execution: any BlockExecution, ranks: RankGroup
+    ) throws -> ScoreReport {
+        let batches = EvaluationBatches(dataset, maxRows: maxRows, maxTokens: maxTokens)
+        var values: [Double] = []
+        for index in 0..<((batches.count + ranks.size - 1) / ranks.size * ranks.size) {
+            let numRows = index < batches.count ? batches[index].rows.count : 0
+            guard index % ranks.size == ranks.rank else {
+                values += Array(repeating: 0, count: 2 * numRows)
+                continue
+            }
+            let batch = index < batches.count ? batches[index] : .placeholder
             let context = ForwardContext(
                 layout: SequenceLayout(segmentLengths: batch.segmentLengths))
             let losses = try withoutGrad { () throws(TorchError) in
@@ -29,9 +49,15 @@ public enum Evaluation {
                     tokens: batch.tokens, targets: batch.targets, context: context,
                     execution: execution)
             }
-            rows += self.rows(of: batch, losses: try losses.perTarget.floats())
+            values += rows(of: batch, losses: try losses.perTarget.floats()).prefix(numRows)
+                .flatMap { [Double($0.numTargetTokens), $0.negativeLogLikelihood] }
         }
-        return ScoreReport(rows: rows)
+        values = try ranks.sum(values, for: "held-out losses")
+        return ScoreReport(
+            rows: stride(from: 0, to: values.count, by: 2).map {
+                ScoreReport.Row(
+                    numTargetTokens: Int(values[$0]), negativeLogLikelihood: values[$0 + 1])
+            })
     }
 
     /// Divides the losses of a batch's targets, which are in token order, among its rows.

@@ -1,5 +1,6 @@
 import PEFTData
 import PEFTLayers
+import PEFTSharding
 import Torch
 
 /// Finds out which row, layer and operation made a step infinite or NaN.
@@ -10,19 +11,31 @@ struct NonFiniteStep {
     let step: Int
     /// The micro-batches of the step.
     let microBatches: [TokenBatch]
-    /// The tensors that are trained; their gradients are overwritten.
-    let parameters: [Parameter]
+    /// The model; its gradients are overwritten.
+    let sharded: ShardedModel
     /// The gradient of each micro-batch's sum of losses, scale included.
-    let share: Tensor
-    /// The loss scale that is in ``share``; nil without loss scaling.
+    let weight: Tensor
+    /// The loss scale that is in ``weight``; nil without loss scaling.
     let lossScale: Double?
     /// Runs forward on rows of the micro-batch of this number, as the step does.
     let losses: (TokenBatch, Int) throws(TorchError) -> TokenLosses
 
-    /// Where the loss of a micro-batch goes wrong.
+    private var ranks: RankGroup { sharded.shards?.ranks ?? RankGroup() }
+    private var parameters: [Parameter] { sharded.trainableParameters }
+
+    /// Where the loss goes wrong, the same in every process.
     ///
+    /// - Parameter losses: the sum of each micro-batch of this process.
     /// - Throws: `TorchError` of the model.
-    func diagnosis(loss: Double, microBatch index: Int) throws -> Diagnosis {
+    func diagnosis(losses sums: [Double]) throws -> Diagnosis {
+        let own = sums.firstIndex { !$0.isFinite }
+        let all = try ranks.exchange(own.map(String.init) ?? "", for: "micro-batches").map { Int($0) }
+        guard let rank = all.firstIndex(where: { $0 != nil }), let index = all[rank] else {
+            // Each sum is finite, and their sum is not.
+            return Diagnosis(
+                .lossNotFinite, at: "step \(step + 1)",
+                "the sum of the losses overflows, and nothing was updated", remedy: remedy(nil))
+        }
         var perTarget: [Float] = []
         let search = try NonFiniteSearch.run {
             perTarget = try withoutGrad { () throws(TorchError) in
@@ -31,33 +44,50 @@ struct NonFiniteStep {
         }
         let row = row(of: search, in: index) ?? row(ofTargets: perTarget, in: index)
         // Some NaNs would be printed with their bits.
-        let text = loss.isNaN ? "nan" : "\(loss)"
-        return Diagnosis(
-            .lossNotFinite, at: place(row, search), "the loss is \(text), and nothing was updated",
-            remedy: remedy(row))
+        let text = sums.indices.contains(index) && !sums[index].isNaN ? "\(sums[index])" : "nan"
+        return try share(
+            Diagnosis(
+                .lossNotFinite, at: place(row, search),
+                "the loss is \(text), and nothing was updated", remedy: remedy(row)),
+            of: rank)
     }
 
-    /// Where the gradients of the step go wrong.
+    /// Where the gradients of the step go wrong, the same in every process.
     ///
     /// - Throws: `TorchError` of the model.
     func diagnosis(norm: Double, each: [Float]) throws -> Diagnosis {
         var row: Int?
         var found: NonFiniteSearch?
-        for (index, batch) in microBatches.enumerated() where found == nil {
+        for (index, batch) in microBatches.enumerated() where found == nil || ranks.size > 1 {
             let search = try NonFiniteSearch.run {
-                try losses(batch, index).sum.backward(gradient: share)
+                try losses(batch, index).sum.backward(gradient: weight)
             }
-            guard search.operation != nil else { continue }
+            guard search.operation != nil, found == nil else { continue }
             found = search
             row = self.row(of: search, in: index)
         }
-        // What libtorch differentiates by itself is not seen; the row is found all the same.
-        if row == nil { row = try rowWithBadGradient() }
+        // What libtorch differentiates by itself is not seen; the row is found all the same. In several processes not, since
+        // each would have another number of rows to run.
+        if row == nil, ranks.size == 1 { row = try rowWithBadGradient() }
+        let all = try ranks.exchange(found == nil ? "" : "found", for: "gradients")
+        return try share(
+            Diagnosis(
+                .gradientNotFinite, at: place(row, found),
+                "the norm of the gradients is \(norm)\(scaleText), and nothing was updated",
+                remedy: remedy(row),
+                tensors: zip(parameters, each).filter { !$0.1.isFinite }.map(\.0.path)),
+            of: all.firstIndex { !$0.isEmpty } ?? 0)
+    }
+
+    /// What one process found, for all of them.
+    private func share(_ found: Diagnosis, of rank: Int) throws -> Diagnosis {
+        guard ranks.size > 1 else { return found }
+        let places = try ranks.exchange(found.place, for: "place")
+        let remedies = try ranks.exchange(found.remedy, for: "remedy")
+        let reasons = try ranks.exchange(found.reason, for: "reason")
         return Diagnosis(
-            .gradientNotFinite, at: place(row, found),
-            "the norm of the gradients is \(norm)\(scaleText), and nothing was updated",
-            remedy: remedy(row),
-            tensors: zip(parameters, each).filter { !$0.1.isFinite }.map(\.0.path))
+            found.code, at: "\(places[rank]), on rank \(rank)", reasons[rank],
+            remedy: remedies[rank], tensors: found.tensors)
     }
 
     /// The file's row whose gradients alone are not finite.
@@ -65,7 +95,7 @@ struct NonFiniteStep {
         for (index, batch) in microBatches.enumerated() {
             for segment in batch.rows.indices {
                 for parameter in parameters { try parameter.value.setGrad(nil) }
-                try losses(batch.segment(segment), index).sum.backward(gradient: share)
+                try losses(batch.segment(segment), index).sum.backward(gradient: weight)
                 let isBad = try parameters.contains { parameter in
                     try parameter.value.grad.map { try !$0.allFinite() } ?? false
                 }

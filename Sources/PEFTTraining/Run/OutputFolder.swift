@@ -13,9 +13,9 @@ struct OutputFolder {
     /// Makes the folder; refuses one that holds a run unless it is resumed or overwritten.
     ///
     /// - Throws: ``TrainingError/outputExists(folder:)``, or `CheckpointError.cannotWrite`.
-    init(_ config: FineTuneConfig) throws {
+    init(_ config: FineTuneConfig, resumes: Bool) throws {
         url = URL(filePath: config.outputDir)
-        isResumed = config.resume
+        isResumed = resumes
         let manager = FileManager.default
         do {
             try manager.createDirectory(at: url, withIntermediateDirectories: true)

@@ -1,13 +1,14 @@
 import Foundation
 import PEFTCheckpoints
+import PEFTSharding
 import Torch
 
 /// What a run needs to go on bit-exactly: adapter, optimizer state, and where it was.
 ///
 /// Data order and dropout are functions of (seed, step), so no generator state is kept. A checkpoint is the folder
-/// `checkpoint-<step>` with an adapter folder's files, `optimizer.safetensors` and `run_state.json`.
+/// `checkpoint-<step>` with an adapter folder's files, the optimizer's state and `run_state.json`; nothing in it depends on the
+/// number of processes.
 struct RunCheckpoint {
-    private static let optimizerName = "optimizer.safetensors"
     private static let stateName = "run_state.json"
 
     /// The content of `run_state.json`.
@@ -43,30 +44,67 @@ struct RunCheckpoint {
 
     // MARK: - Writing
 
-    /// Writes a checkpoint atomically and removes the oldest ones over the limit.
+    /// Writes a checkpoint atomically and removes the oldest ones over the limit; all processes together.
+    ///
+    /// Each process writes its pieces of the optimizer's state, then rank 0 writes the rest, and puts the folder under its name
+    /// when everything is there. So a checkpoint of many processes is as whole as one of one.
     ///
     /// - Throws: `CheckpointError.cannotWrite`, or ``Diagnosis`` with ``DiagnosisCode/savedDiffers``; what was there before
-    ///   stays.
+    ///   stays. `RankFailure` if another process could not do its part.
     static func write(
-        _ state: State, adapted: AdaptedModel, optimizer: AdamW, in directory: URL, limit: Int?
+        _ state: State, ready: ReadyModel, optimizer: AdamW, in directory: URL, limit: Int?
     ) throws -> URL {
-        let written = try CheckpointFolder.write(step: state.step, in: directory) { folder in
-            try AdapterWriter(adapted: adapted).write(to: folder)
-            try SafetensorsWriter.write(
-                optimizer.state.map { SafetensorsTensor(name: $0.name, $0.tensor) },
-                to: folder.appending(path: optimizerName))
+        let ranks = ready.ranks
+        let target = directory.appending(path: "checkpoint-\(state.step)")
+        guard ranks.isMain else {
+            let paths = try ranks.together("checkpoint folder") { "" }
+            try fill(URL(filePath: paths[0]), state, ready, optimizer)
+            try ranks.together("checkpoint") { "" }
+            return target
+        }
+        var (isBegun, isFilled) = (false, false)
+        let written = Result {
+            try CheckpointFolder.write(step: state.step, in: directory) { folder in
+                isBegun = true
+                try ranks.together("checkpoint folder") { folder.path }
+                try fill(folder, state, ready, optimizer)
+                isFilled = true
+            }
+        }
+        if !isBegun { try ranks.together("checkpoint folder") { try written.get().url.path } }
+        // What failed while the folder was filled has ended the others already.
+        if !isFilled { return try written.get().url }
+        try ranks.together("checkpoint") {
+            _ = try written.get()
+            let all = CheckpointFolder.list(in: directory)
+            for old in all.dropLast(max(1, limit ?? .max)) {
+                try old.remove()
+            }
+            return ""
+        }
+        return target
+    }
+
+    /// Writes this process's part into a folder that is not a checkpoint yet.
+    private static func fill(
+        _ folder: URL, _ state: State, _ ready: ReadyModel, _ optimizer: AdamW
+    ) throws {
+        try ready.ranks.together("optimizer state") {
+            guard FileManager.default.fileExists(atPath: folder.path) else {
+                throw CheckpointError.cannotWrite(
+                    path: folder.path, reason: "rank 0 made this folder, but it is not there",
+                    remedy: "put output_dir on a disk that all processes share")
+            }
+            try OptimizerFiles(folder: folder).write(optimizer, of: ready)
+            return ""
+        }
+        try ready.onMain("adapter") {
+            try AdapterWriter(adapted: ready.adapted).write(to: folder)
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
             try AtomicFile.write(
                 try encoder.encode(state), to: folder.appending(path: stateName))
         }
-        if let limit {
-            let all = CheckpointFolder.list(in: directory)
-            for old in all.dropLast(max(1, limit)) {
-                try old.remove()
-            }
-        }
-        return written.url
     }
 
     // MARK: - Reading
@@ -109,11 +147,8 @@ struct RunCheckpoint {
     /// Puts the optimizer back to where it was.
     ///
     /// - Throws: `CheckpointError` naming every tensor that does not fit.
-    func restore(_ optimizer: AdamW) throws {
-        let file = try SafetensorsFile(folder.appending(path: Self.optimizerName))
-        let tensors = try file.tensors(expected: optimizer.stateShapes)
-        try withoutGrad {
-            try optimizer.restore(tensors, step: state.numUpdates)
-        }
+    func restore(_ optimizer: AdamW, of ready: ReadyModel) throws {
+        try OptimizerFiles(folder: folder).restore(
+            optimizer, of: ready, step: state.numUpdates)
     }
 }

@@ -1,6 +1,7 @@
 public import PEFTData
 import PEFTLayers
 import PEFTModels
+import PEFTSharding
 import Torch
 
 /// One optimizer step: forward and backward over its micro-batches, clipping, update.
@@ -38,6 +39,8 @@ public struct TrainStep {
     let seed: UInt64
     /// Keeps gradients in the range of the compute dtype, where that is needed.
     let scaler: LossScaler?
+    /// Whether gradients are summed over the processes after each micro-batch.
+    let reducesEachMicroBatch: Bool
 
     /// Makes the step of a run; the optimizer's state decides what comes next.
     ///
@@ -45,7 +48,7 @@ public struct TrainStep {
     ///   a dtype that does not train so: see ``PrecisionRules``.
     public init(
         _ ready: ReadyModel, optimizer: AdamW, schedule: LearningRateSchedule, maxGradNorm: Double,
-        seed: UInt64, lossScaling: LossScaling = .none
+        seed: UInt64, lossScaling: LossScaling = .none, reducesEachMicroBatch: Bool = false
     ) throws(Diagnosis) {
         try PrecisionRules.validate(ready.adapted.base.options.precision(lossScaling))
         try optimizer.requireHolds(exactly: ready.trainableParameters)
@@ -55,6 +58,7 @@ public struct TrainStep {
         self.maxGradNorm = maxGradNorm
         self.seed = seed
         scaler = LossScaler(lossScaling)
+        self.reducesEachMicroBatch = reducesEachMicroBatch
     }
 
     /// Trains on the micro-batches of a step.
@@ -68,45 +72,90 @@ public struct TrainStep {
     public func callAsFunction(
         step: Int, microBatches: [TokenBatch]
     ) throws -> Result {
-        let numTargetTokens = microBatches.reduce(0) { $0 + $1.numTargetTokens }
+        try self(
+            step: step,
+            share: BatchSchedule.Share(
+                microBatches: microBatches, firstIndex: 0,
+                numTargetTokens: microBatches.reduce(0) { $0 + $1.numTargetTokens },
+                numTokens: microBatches.reduce(0) { $0 + $1.tokens.count }))
+    }
+
+    /// Trains on this process's share of a step; every process makes the same call with its own.
+    ///
+    /// - Throws: as ``callAsFunction(step:microBatches:)``, the same in every process; `CollectiveError` if one is gone.
+    public func callAsFunction(step: Int, share: BatchSchedule.Share) throws -> Result {
         let scale = scaler?.scale
-        let share = try Tensor.full([], (scale ?? 1) / Double(max(1, numTargetTokens)))
-        var lossSum = 0.0
+        let weight = try Tensor.full([], (scale ?? 1) / Double(max(1, share.numTargetTokens)))
         let failure = NonFiniteStep(
-            step: step, microBatches: microBatches, parameters: ready.trainableParameters,
-            share: share, lossScale: scale
+            step: step, microBatches: share.microBatches, sharded: ready.sharded, weight: weight,
+            lossScale: scale
         ) { batch, index throws(TorchError) in
-            try losses(of: batch, step: step, index: index)
+            try losses(of: batch, step: step, index: share.firstIndex + index)
         }
-        for (index, batch) in microBatches.enumerated() {
-            let losses = try losses(of: batch, step: step, index: index)
-            try losses.sum.backward(gradient: share)
-            let sum = try losses.sum.detach().item()
-            guard sum.isFinite else {
-                try optimizer.clearGradients()
-                throw try failure.diagnosis(loss: sum, microBatch: index)
-            }
-            lossSum += sum
+        let sums = try differentiate(share, step: step, weight: weight)
+        try ready.shards?.handOverGradients()
+        let lossSum = try ready.ranks.sum([sums.reduce(0, +)], for: "loss")[0]
+        guard lossSum.isFinite else {
+            try clearGradients()
+            throw try failure.diagnosis(losses: sums)
         }
         try scaler?.unscale(ready.trainableParameters)
-        let norm = try GradientClipping.clip(ready.trainableParameters, maxNorm: maxGradNorm)
+        let norm = try GradientClipping.clip(
+            ready.trainableParameters, maxNorm: maxGradNorm,
+            combine: ready.shards.map { _ in { try combine($0) } })
         guard norm.total.isFinite else {
-            try optimizer.clearGradients()
+            try clearGradients()
             if let overflow = overflow(step: step) { throw overflow }
-            let found = try failure.diagnosis(
-                norm: norm.total, each: norm.each)
-            try optimizer.clearGradients()
-            throw found
+            defer { try? clearGradients() }
+            throw try failure.diagnosis(norm: norm.total, each: norm.each)
         }
         let learningRate = schedule.learningRate(updatesDone: step)
         try optimizer.update(learningRate: learningRate)
+        ready.shards?.parametersChanged()
         scaler?.update(hasOverflowed: false)
         try optimizer.clearGradients()
         return Result(
-            loss: lossSum / Double(max(1, numTargetTokens)), gradNorm: norm.total,
+            loss: lossSum / Double(max(1, share.numTargetTokens)), gradNorm: norm.total,
             gradNorms: norm.each, lossScale: scale, learningRate: learningRate,
-            numTargetTokens: numTargetTokens,
-            numTokens: microBatches.reduce(0) { $0 + $1.tokens.count })
+            numTargetTokens: share.numTargetTokens, numTokens: share.numTokens)
+    }
+
+    /// Forward and backward over the micro-batches, until one is not finite; the sum of each one's losses.
+    ///
+    /// In several processes all of them are gone through, since the others go through theirs.
+    private func differentiate(
+        _ share: BatchSchedule.Share, step: Int, weight: Tensor
+    ) throws -> [Double] {
+        var sums: [Double] = []
+        for (index, batch) in share.microBatches.enumerated() {
+            let losses = try losses(of: batch, step: step, index: share.firstIndex + index)
+            let isLast = index == share.microBatches.count - 1
+            ready.shards?.beginBackward(reduces: isLast || reducesEachMicroBatch)
+            try losses.sum.backward(gradient: weight)
+            try ready.shards?.endBackward()
+            sums.append(try losses.sum.detach().item())
+            if ready.shards == nil, sums.last?.isFinite == false { break }
+        }
+        return sums
+    }
+
+    /// The norms of all tensors from those of the pieces in every process.
+    private func combine(_ pieces: [Float]) throws -> GradientClipping.Norms {
+        var squares = Array(repeating: 0.0, count: ready.gradients.entries.count)
+        if ready.ranks.countsOnce {
+            for (norm, whole) in zip(pieces, ready.wholes) {
+                squares[whole] += Double(norm) * Double(norm)
+            }
+        }
+        squares = try ready.ranks.sum(squares, for: "gradient norms")
+        return (
+            squares.reduce(0, +).squareRoot(), squares.map { Float($0.squareRoot()) }
+        )
+    }
+
+    private func clearGradients() throws {
+        try optimizer.clearGradients()
+        try ready.shards?.clearGradients()
     }
 
     /// Lowers a dynamic loss scale; nil if there is none, or none that is left to try.

@@ -2,6 +2,7 @@ import Foundation
 import PEFTAdapters
 import PEFTData
 import PEFTModels
+import PEFTSharding
 import PEFTTokenizers
 import Torch
 
@@ -39,7 +40,7 @@ public final class Trainer {
         outputFolder = URL(filePath: config.outputDir)
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
         optimizer = try AdamW(ready, configuration: config.optimizer)
-        try resumed?.restore(optimizer)
+        try resumed?.restore(optimizer, of: ready)
         monitor = TrainingMonitor(ready)
         trainStep = try TrainStep(
             ready, optimizer: optimizer,
@@ -47,7 +48,8 @@ public final class Trainer {
                 peak: config.learningRate, kind: config.lrSchedulerType,
                 warmupSteps: config.warmupSteps, totalSteps: totalSteps),
             maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed),
-            lossScaling: config.lossScaling)
+            lossScaling: config.lossScaling,
+            reducesEachMicroBatch: config.reduceEachMicroBatch)
         if let scale = state.lossScale { trainStep.scaler?.restore(scale) }
     }
 
@@ -57,7 +59,7 @@ public final class Trainer {
     /// - Returns: what was done, or nil if it was stopped.
     /// - Throws: ``TrainingError``, `CheckpointError` or `TorchError`; checkpoints written before stay.
     func run(stop: StopRequest) throws -> RunSummary? {
-        let log = try MetricsLog(in: outputFolder, startStep: state.step)
+        let log = try ready.ranks.isMain ? MetricsLog(in: outputFolder, startStep: state.step) : nil
         if state.step == 0, config.evalOnStart {
             state.firstEvalLoss = try evaluate(log)
         }
@@ -72,7 +74,7 @@ public final class Trainer {
                 try noteMetrics(result, meter: &meter, log)
             }
             try afterStep(meter: &meter, log)
-            if let signal = stop.signal {
+            if let signal = try signal(of: stop) {
                 try writeCheckpoint()
                 report(.interrupted(signal: Self.name(ofSignal: signal), step: state.step))
                 return nil
@@ -83,10 +85,10 @@ public final class Trainer {
     }
 
     /// Takes the next step, or leaves it out if it is not finite and the run is to go on.
-    private func step(_ log: MetricsLog) throws -> TrainStep.Result? {
-        let microBatches = batches.microBatches(step: state.step)
+    private func step(_ log: MetricsLog?) throws -> TrainStep.Result? {
+        let share = batches.share(ofRank: ready.ranks.rank, step: state.step)
         do {
-            let result = try trainStep(step: state.step, microBatches: microBatches)
+            let result = try trainStep(step: state.step, share: share)
             state.step += 1
             state.lastLoss = result.loss
             state.numSkippedInARow = 0
@@ -108,10 +110,10 @@ public final class Trainer {
 
     /// Leaves the step out, and says so.
     private func skip(
-        _ diagnosis: Diagnosis, _ log: MetricsLog, lossScale: Double? = nil
+        _ diagnosis: Diagnosis, _ log: MetricsLog?, lossScale: Double? = nil
     ) throws {
         state.step += 1
-        try log.append(
+        try log?.append(
             JSONObject(
                 [
                     ("step", .int(state.step)),
@@ -121,7 +123,7 @@ public final class Trainer {
     }
 
     private func noteMetrics(
-        _ result: TrainStep.Result, meter: inout ThroughputMeter, _ log: MetricsLog
+        _ result: TrainStep.Result, meter: inout ThroughputMeter, _ log: MetricsLog?
     ) throws {
         let step = state.step
         let isLogged = step.isMultiple(of: max(1, config.loggingSteps)) || step == totalSteps
@@ -131,13 +133,13 @@ public final class Trainer {
             numTargetTokens: result.numTargetTokens, tokensPerSecond: meter.tokensPerSecond,
             peakMemoryBytes: MemoryStatistics.current().peakResidentBytes)
         if isLogged {
-            try log.append(metrics.json)
+            try log?.append(metrics.json)
             meter.restart()
         }
         report(.step(metrics, isLogged: isLogged))
     }
 
-    private func afterStep(meter: inout ThroughputMeter, _ log: MetricsLog) throws {
+    private func afterStep(meter: inout ThroughputMeter, _ log: MetricsLog?) throws {
         let step = state.step
         if config.evalSteps > 0, step.isMultiple(of: config.evalSteps), step < totalSteps {
             _ = try evaluate(log)
@@ -150,13 +152,14 @@ public final class Trainer {
     }
 
     private func finish(
-        _ log: MetricsLog, trainSeconds: Double, numTokens: Int
+        _ log: MetricsLog?, trainSeconds: Double, numTokens: Int
     ) throws -> RunSummary {
         if state.lastEvaluation?.step != state.step { _ = try evaluate(log) }
         try writeCheckpoint()
-        let writer = AdapterWriter(adapted: ready.adapted)
-        try writer.write(to: outputFolder)
-        try writer.requireChange(in: outputFolder, numSteps: state.step)
+        try ready.onMain("adapter") {
+            try AdapterWriter(adapted: ready.adapted).write(to: outputFolder)
+        }
+        try ready.sharded.requireChange(in: outputFolder, numSteps: state.step)
         let summary = RunSummary(
             step: state.step, trainSeconds: trainSeconds,
             tokensPerSecond: Double(numTokens) / max(trainSeconds, .leastNonzeroMagnitude),
@@ -168,17 +171,26 @@ public final class Trainer {
     }
 
     /// Scores the held-out rows with the model as it is.
-    private func evaluate(_ log: MetricsLog) throws -> Double? {
+    private func evaluate(_ log: MetricsLog?) throws -> Double? {
         guard let heldOut else { return nil }
         let score = try Evaluation.score(
-            heldOut, with: ready.adapted.base.model, maxRows: config.perDeviceEvalBatchSize)
+            heldOut, with: ready.adapted.base.model, maxRows: config.perDeviceEvalBatchSize,
+            execution: ready.execution, ranks: ready.ranks)
         let metrics = EvaluationMetrics(
             step: state.step, evalLoss: score.loss, evalPerplexity: score.perplexity,
             evalNumTargetTokens: score.numTargetTokens)
-        try log.append(metrics.json)
+        try log?.append(metrics.json)
         report(.evaluation(metrics))
         state.lastEvaluation = metrics
         return score.loss
+    }
+
+    /// The signal that asks the run to end, if any process was sent one.
+    private func signal(of stop: StopRequest) throws -> Int32? {
+        let own = stop.signal
+        let sums = try ready.ranks.sum(
+            own.map { [1, Double($0)] } ?? [0, 0], for: "stop requests")
+        return sums[0] > 0 ? own ?? Int32(sums[1] / sums[0]) : nil
     }
 
     private static func name(ofSignal signal: Int32) -> String {
@@ -194,7 +206,7 @@ public final class Trainer {
         state.numUpdates = optimizer.step
         state.lossScale = trainStep.scaler?.state
         let url = try RunCheckpoint.write(
-            state, adapted: ready.adapted, optimizer: optimizer, in: outputFolder,
+            state, ready: ready, optimizer: optimizer, in: outputFolder,
             limit: config.saveTotalLimit)
         report(.checkpointSaved(path: url.path, step: state.step))
     }

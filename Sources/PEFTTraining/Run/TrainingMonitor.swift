@@ -1,6 +1,7 @@
 import PEFTData
 import PEFTLayers
 import PEFTModels
+import PEFTSharding
 import Torch
 
 /// Looks for adapters that do not learn while training goes on: tensors that stand still, blocks without gradient, a loss
@@ -72,8 +73,7 @@ package struct TrainingMonitor {
     package mutating func look() throws -> [Diagnosis] {
         guard numUpdates >= Self.numUpdatesToMove else { return [] }
         let now = Self.hashes(of: ready.trainableParameters)
-        let still = zip(ready.trainableParameters, zip(hashes, now))
-            .filter { $1.0 == $1.1 }.map(\.0.path)
+        let still = try unchanged(hashes, now)
         var found: [Diagnosis] = []
         if !still.isEmpty, reported.insert("still").inserted {
             found.append(
@@ -99,6 +99,16 @@ package struct TrainingMonitor {
         return found
     }
 
+    /// The tensors of which no process has changed a piece.
+    private func unchanged(_ before: [UInt64], _ now: [UInt64]) throws -> [String] {
+        var numChanged = Array(repeating: 0.0, count: ready.gradients.entries.count)
+        for (whole, (before, now)) in zip(ready.wholes, zip(before, now)) where before != now {
+            numChanged[whole] += 1
+        }
+        return zip(ready.gradients.entries, try ready.ranks.sum(numChanged, for: "changed tensors"))
+            .filter { $0.1 == 0 }.map(\.0.path)
+    }
+
     private func isLossOfBase() throws(TorchError) -> Bool {
         try loss(usesAdapters: true).isEqual(to: loss(usesAdapters: false))
     }
@@ -115,20 +125,10 @@ package struct TrainingMonitor {
         }
     }
 
-    /// A hash of each tensor's bytes, eight at a time.
+    /// A hash of each tensor's bytes.
     private static func hashes(of parameters: [Parameter]) -> [UInt64] {
         parameters.map { parameter in
-            parameter.value.withUnsafeBytes { bytes in
-                var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-                let numWords = bytes.count / 8
-                for word in bytes.bindMemory(to: UInt64.self)[..<numWords] {
-                    hash = (hash ^ word) &* 0x100_0000_01b3
-                }
-                for byte in bytes[(8 * numWords)...] {
-                    hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
-                }
-                return hash
-            }
+            parameter.value.withUnsafeBytes { StableHash.of($0) }
         }
     }
 }

@@ -3,6 +3,7 @@ public import PEFTCheckpoints
 public import PEFTLayers
 public import PEFTModels
 public import PEFTQuantization
+package import PEFTSharding
 public import Torch
 
 /// How a base model is read: what is quantized, and what is computed with.
@@ -48,6 +49,10 @@ public final class BaseModel {
     public let architecture: String
     /// What tells this base from others, by the numbers of its files; see ``BaseFingerprint``.
     public let fingerprint: BaseFingerprint
+    /// How it is divided over processes; nil where one process holds it whole.
+    package let shards: ModelShards?
+    /// Elements that this process read of the files.
+    package let numElementsRead: Int
 
     /// Reads a model folder or GGUF file.
     ///
@@ -58,27 +63,57 @@ public final class BaseModel {
     ///   - options: storage and compute dtype.
     /// - Throws: `CheckpointError`, `ModelError` or `QuantizationError` naming what does not fit.
     /// - Memory: the model as stored plus one tensor.
-    public init(at url: URL, options: BaseModelOptions) throws {
+    public convenience init(at url: URL, options: BaseModelOptions) throws {
+        try self.init(at: url, options: options, shards: nil)
+    }
+
+    /// Reads what falls to this process of a model folder or GGUF file.
+    ///
+    /// - Parameters:
+    ///   - url: a Hugging Face folder or a GGUF file, the same for all processes.
+    ///   - options: storage and compute dtype.
+    ///   - shards: how the model is divided; nil for one process.
+    /// - Throws: as ``init(at:options:)``; `CollectiveError` if another process fails.
+    /// - Memory: this process's part as stored, plus its part of one tensor.
+    package init(at url: URL, options: BaseModelOptions, shards: ModelShards?) throws {
         files = try BaseModelFiles.open(url)
         self.options = options
+        self.shards = shards
         architecture = try ModelRegistry.familyName(files.configuration)
-        let shapes = ShapeSource()
-        _ = try ModelRegistry.makeModel(
-            config: files.configuration, Scope(registry: ModuleRegistry(), source: shapes))
-        try files.source.validate(expected: shapes.shapes)
+        let plan = try ModelPlan(files.configuration, options: options)
+        try files.source.validate(expected: plan.shapes)
+        try shards?.layOut(
+            shards?.dividesBase == true ? plan.layout : nil, blocks: plan.blocks,
+            embedding: plan.embedding, isHeadTied: plan.isHeadTied)
 
         let stored = FingerprintingSource(files.source)
-        let dense = CastingSource(stored, dtype: options.computeDType)
-        let source: any ParameterSource =
-            if let config = options.quantization {
-                try QuantizingSource(stored, dense: dense, config: config)
-            } else {
-                dense
-            }
+        var dense: any ParameterSource = CastingSource(stored, dtype: options.computeDType)
+        var placement: any TensorPlacement = WholePlacement()
+        if let shards, shards.dividesBase {
+            dense = ShardingSource(dense, shards: shards, dtype: options.computeDType)
+            placement = shards
+        }
         registry = ModuleRegistry()
         model = try ModelRegistry.makeModel(
-            config: files.configuration, Scope(registry: registry, source: source))
+            config: files.configuration,
+            Scope(
+                registry: registry,
+                source: options.quantized(stored, dense: dense, placement: placement)))
         try files.source.verifyAllConsumed()
-        fingerprint = stored.fingerprint
+        numElementsRead = files.source.numElementsRead
+        try shards?.finishLoading()
+        try stored.complete(with: shards ?? placement)
+        fingerprint = try stored.fingerprint
+    }
+}
+
+extension BaseModelOptions {
+    /// The source that stores linear weights as these options say.
+    func quantized(
+        _ stored: any ParameterSource, dense: any ParameterSource, placement: any TensorPlacement
+    ) throws(QuantizationError) -> any ParameterSource {
+        guard let quantization else { return dense }
+        return try QuantizingSource(
+            stored, dense: dense, config: quantization, placement: placement)
     }
 }

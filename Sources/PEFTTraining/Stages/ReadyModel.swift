@@ -1,6 +1,7 @@
 public import PEFTData
 public import PEFTLayers
 import PEFTModels
+package import PEFTSharding
 import Torch
 
 /// The last stage before training: a model whose loss was shown to reach every trainable tensor.
@@ -12,8 +13,16 @@ public final class ReadyModel {
     public let adapted: AdaptedModel
     /// How its blocks are run.
     public let execution: any BlockExecution
-    /// The tensors that the optimizer updates.
+    /// The tensors that the optimizer updates; in several processes this one's pieces of them.
     public let trainableParameters: [Parameter]
+    /// For each of these, its place in the order of all trainable tensors.
+    let wholes: [Int]
+    /// The model in its units.
+    let sharded: ShardedModel
+    /// How the model is divided over processes; nil in one process.
+    package var shards: ModelShards? { sharded.shards }
+    /// The processes of the run.
+    var ranks: RankGroup { shards?.ranks ?? RankGroup() }
     /// What was proved, tensor by tensor.
     public let gradients: GradientReport
     /// The rows that it was proved on.
@@ -49,7 +58,18 @@ public final class ReadyModel {
         blocks = report.entries.map(\.block)
         adapted = sharded.adapted
         execution = sharded.execution
-        trainableParameters = sharded.trainableParameters
+        self.sharded = sharded
+        trainableParameters = sharded.own.map(\.parameter)
+        let order = Dictionary(
+            uniqueKeysWithValues: sharded.trainableParameters.enumerated().map {
+                (ObjectIdentifier($1), $0)
+            })
+        wholes = sharded.own.map { piece in
+            guard let index = order[ObjectIdentifier(piece.whole)] else {
+                preconditionFailure("\(piece.whole.path) is not trainable")
+            }
+            return index
+        }
         gradients = report
     }
 
@@ -78,6 +98,12 @@ public final class ReadyModel {
                 execution: sharded.execution)
             return try losses.sum * share
         }
+    }
+
+    /// Runs a part of the work on rank 0 alone; see `ModelShards.onMain`.
+    func onMain(_ label: String, _ body: () throws -> Void) throws {
+        guard let shards else { return try body() }
+        try shards.onMain(label, body)
     }
 
     private static func nothingTrainable(_ adapted: AdaptedModel) -> Diagnosis {

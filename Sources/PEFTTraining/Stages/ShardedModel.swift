@@ -1,6 +1,8 @@
+package import Foundation
 import PEFTAdapters
 public import PEFTLayers
 import PEFTModels
+package import PEFTSharding
 import Torch
 
 /// The third stage: an adapted model that is divided into the units in which its blocks are run.
@@ -14,6 +16,10 @@ public final class ShardedModel {
     public let execution: any BlockExecution
     /// The tensors that the optimizer will update, in a fixed order.
     public let trainableParameters: [Parameter]
+    /// What this process's optimizer updates of them, piece by piece.
+    package let own: [OwnParameter]
+    /// How the model is divided over processes; nil in one process.
+    package var shards: ModelShards? { adapted.base.shards }
 
     /// Divides a model.
     ///
@@ -27,7 +33,67 @@ public final class ShardedModel {
         self.adapted = adapted
         self.execution = execution
         trainableParameters = adapted.trainableParameters
+        own = trainableParameters.map {
+            OwnParameter($0, whole: $0, range: 0..<$0.value.numElements)
+        }
         try Self.requireOnePlace(adapted)
+    }
+
+    /// Divides a model over the processes that its base was read by.
+    ///
+    /// - Parameters:
+    ///   - adapted: the model, the same in every process.
+    ///   - recomputes: whether blocks are computed again in backward.
+    /// - Throws: as ``init(_:execution:)``; `TorchError` if memory does not suffice.
+    package init(_ adapted: AdaptedModel, recomputes: Bool) throws {
+        self.adapted = adapted
+        trainableParameters = adapted.trainableParameters
+        try Self.requireOnePlace(adapted)
+        var execution: any BlockExecution = ResidentExecution()
+        if let shards = adapted.base.shards {
+            try shards.divideTrainable(
+                units: adapted.base.model.units, all: trainableParameters)
+            own = shards.ownParameters
+            execution = GatheredExecution(shards)
+        } else {
+            own = trainableParameters.map {
+                OwnParameter($0, whole: $0, range: 0..<$0.value.numElements)
+            }
+        }
+        self.execution = recomputes ? RecomputedExecution(execution) : execution
+    }
+
+    /// Refuses a trained adapter that computes what the base computes.
+    ///
+    /// - Parameters:
+    ///   - folder: where it was written; it stays.
+    ///   - numSteps: optimizer steps done.
+    /// - Throws: ``Diagnosis`` with ``DiagnosisCode/adapterIsZero``; `CollectiveError` if another process is gone.
+    package func requireChange(in folder: URL, numSteps: Int) throws {
+        guard try numSteps > 0 && changesNothing() else { return }
+        throw Diagnosis(
+            .adapterIsZero, at: folder.path,
+            """
+            \(numSteps == 1 ? "after 1 step" : "after \(numSteps) steps") the adapter still changes \
+            nothing, every B is zero: the learning rate was 0 in every step, as it is in the first one \
+            of a warm-up, or too small for float32, or no gradient came
+            """,
+            remedy: """
+                lower warmup_steps or raise max_steps and learning_rate; the folder and its \
+                checkpoints are kept
+                """)
+    }
+
+    private func changesNothing() throws -> Bool {
+        guard let shards else { return try adapted.adapter.changesNothing() }
+        let adapters = adapted.adapter.adapters.map(\.adapter)
+        var changesNothing = true
+        for adapter in adapters where changesNothing {
+            guard let first = adapter.parameters.first else { continue }
+            if let position = shards.position(of: first) { try shards.require(position) }
+            changesNothing = try adapter.changesNothing()
+        }
+        return changesNothing
     }
 
     /// The trainable tensors with their layers and blocks, and the method that made them.

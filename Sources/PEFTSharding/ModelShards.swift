@@ -1,0 +1,315 @@
+package import PEFTLayers
+package import Torch
+
+/// A model over several processes: which units there are, which are in memory now, and how their gradients are summed.
+///
+/// Positions are the order of use: 0 the embedding, 1...n the blocks, n + 1 the head. Blocks take turns in two places; what is
+/// gathered stays until its place is needed, so the last block of forward is still there when backward begins, and the
+/// first one in the next forward. Every rank makes the same calls, so the collectives match by themselves.
+package final class ModelShards {
+    /// How the model is divided.
+    package struct Options: Sendable {
+        /// What each process holds a part of.
+        package var strategy: ShardingStrategy
+        /// Whether a block makes room after forward and is gathered again for backward.
+        package var reshardsAfterForward: Bool
+        /// The folder in which the base's shards are kept in files instead of memory; nil for memory.
+        package var offloadFolder: String?
+
+        /// Makes options; by default everything is divided, in memory.
+        package init(
+            strategy: ShardingStrategy = .full, reshardsAfterForward: Bool = true,
+            offloadFolder: String? = nil
+        ) {
+            self.strategy = strategy
+            self.reshardsAfterForward = reshardsAfterForward
+            self.offloadFolder = offloadFolder
+        }
+    }
+
+    /// The processes.
+    package let ranks: RankGroup
+    /// How the model is divided.
+    package let options: Options
+    /// The frozen units, in the order of construction; empty until they are laid out.
+    package private(set) var layouts: [UnitLayout] = []
+    /// What broke a gather, under the ``TorchError`` that it became on its way through autograd.
+    package private(set) var failure: (any Error)?
+
+    private var frozen: [ShardedBuffer] = []
+    private var places: [String: (unit: Int, tensor: Int)] = [:]
+    private var openUnit: Int?
+    private var trainable: [TrainableUnit?] = []
+    private var positions: [[ShardedBuffer]] = []
+    private var blocks: [String: Int] = [:]
+    private var frozenPool = BufferPool(numSlots: 0)
+    private var trainablePool = BufferPool(numSlots: 0)
+    private var current = 0
+    private var isForward = true
+    private var backward: (reduces: Bool, last: Int)?
+
+    /// Prepares a model over processes.
+    package init(_ ranks: RankGroup, options: Options = Options()) {
+        self.ranks = ranks
+        self.options = options
+    }
+
+    /// Whether the base is divided, or kept in files, rather than whole in memory.
+    package var dividesBase: Bool {
+        guard options.offloadFolder == nil else { return true }
+        return switch options.strategy {
+        case .full, .hybrid: ranks.numShards > 1
+        case .gradOp, .none: false
+        }
+    }
+
+    private var output: Int { positions.count - 1 }
+
+    // MARK: - Laying out
+
+    /// Makes the units of a model: memory for this rank's shards of the base, and tensors without memory for the rest.
+    ///
+    /// - Parameters:
+    ///   - plan: what the model consists of; nil where the base stays whole.
+    ///   - blocks: the paths of the decoder blocks, in order.
+    ///   - embedding: the path of the embedding's table.
+    ///   - isHeadTied: whether the head uses it too.
+    /// - Throws: `TorchError` if memory does not suffice.
+    package func layOut(
+        _ plan: LayoutPlan?, blocks: [String], embedding: String, isHeadTied: Bool
+    ) throws {
+        layouts = plan?.layouts(blocks: blocks, numShards: ranks.numShards) ?? []
+        self.blocks = Dictionary(
+            uniqueKeysWithValues: blocks.enumerated().map { ($1, $0 + 1) })
+        positions = Array(repeating: [], count: blocks.count + 2)
+        trainable = Array(repeating: nil, count: blocks.count + 2)
+        let numSlots = options.reshardsAfterForward ? 2 : max(2, blocks.count)
+        frozenPool = BufferPool(numSlots: numSlots)
+        let keepsAdapters = options.strategy == .gradOp
+        trainablePool = BufferPool(numSlots: keepsAdapters ? max(2, blocks.count) : numSlots)
+        for (index, layout) in layouts.enumerated() {
+            for (tensor, shape) in layout.tensors.enumerated() {
+                places[shape.name] = (index, tensor)
+            }
+            let buffer = try ShardedBuffer(
+                name: "\(layout.path), frozen", shardBytes: layout.shardBytes, group: ranks.shards)
+            frozen.append(buffer)
+            let isEmbedding = layout.path == embedding
+            positions[self.blocks[layout.path] ?? (isEmbedding ? 0 : output)].append(buffer)
+            if isEmbedding, isHeadTied { positions[output].append(buffer) }
+        }
+    }
+
+    /// Ends the loading of the base: every rank learns the sums of all shards.
+    ///
+    /// - Throws: `CollectiveError`; an error of the disk where the base is offloaded.
+    package func finishLoading() throws {
+        var sums = try frozen.map { try $0.checksums?.first ?? $0.shardChecksum() }
+        if let openUnit { sums[openUnit] = try close(openUnit) }
+        guard let group = ranks.shards, !frozen.isEmpty else {
+            for (buffer, sum) in zip(frozen, sums) { buffer.checksums = [sum] }
+            return
+        }
+        let own = try Tensor(sums.map(Int64.init(bitPattern:)), shape: [sums.count])
+        let all = try Tensor.empty([sums.count * group.size], dtype: .int64)
+        try group.allGather(own, into: all, label: "checksums")
+        let words = try all.int64s().map(UInt64.init(bitPattern:))
+        for (index, buffer) in frozen.enumerated() {
+            buffer.checksums = (0..<group.size).map { words[$0 * sums.count + index] }
+        }
+    }
+
+    /// Moves a filled unit to its file, if it is to be there; gives the sum of its shard.
+    private func close(_ unit: Int) throws -> UInt64 {
+        let sum = try frozen[unit].shardChecksum()
+        frozen[unit].checksums = [sum]
+        if let folder = options.offloadFolder { try frozen[unit].shard.moveToFile(in: folder) }
+        return sum
+    }
+
+    // MARK: - Adapters
+
+    /// Divides the trainable tensors by the unit that each belongs to; those outside of the blocks go with the head.
+    ///
+    /// - Parameters:
+    ///   - units: the decoder blocks.
+    ///   - all: every trainable tensor of the model.
+    /// - Throws: `TorchError` if memory does not suffice.
+    package func divideTrainable(units: [ModuleUnit], all: [Parameter]) throws {
+        var rest = Dictionary(uniqueKeysWithValues: all.map { (ObjectIdentifier($0), $0) })
+        for unit in units {
+            let parameters = unit.trainableParameters
+            for parameter in parameters { rest[ObjectIdentifier(parameter)] = nil }
+            guard let position = blocks[unit.path] else { continue }
+            try divide(parameters, of: unit.path, at: position)
+        }
+        try divide(all.filter { rest[ObjectIdentifier($0)] != nil }, of: "the head", at: output)
+    }
+
+    private func divide(_ parameters: [Parameter], of path: String, at position: Int) throws {
+        guard !parameters.isEmpty else { return }
+        let unit = try TrainableUnit(
+            name: "\(path), trainable", parameters: parameters, ranks: ranks)
+        trainable[position] = unit
+        if let buffer = unit.buffer { positions[position].append(buffer) }
+    }
+
+    /// What this rank's optimizer updates.
+    package var ownParameters: [OwnParameter] {
+        trainable.compactMap(\.self).flatMap(\.own)
+    }
+
+    /// Says that the optimizer has changed the shards.
+    package func parametersChanged() {
+        for unit in trainable { unit?.buffer?.invalidate() }
+    }
+
+    // MARK: - Gathering
+
+    /// The position of a block.
+    package func position(of path: String) -> Int? { blocks[path] }
+
+    /// The position at which a trainable tensor is whole in memory.
+    package func position(of parameter: Parameter) -> Int? {
+        trainable.firstIndex { $0?.parameters.contains { $0 === parameter } ?? false }
+    }
+
+    /// Brings the unit at a position into memory, and begins to gather the one that comes next.
+    ///
+    /// - Throws: `CollectiveError` if a rank is gone, ``DamagedShard``, `TorchError` if memory does not suffice.
+    package func require(_ position: Int) throws {
+        if position != current || position == 0 {
+            isForward = position == 0 || position > current
+        }
+        try reduceLater(than: position)
+        current = position
+        for buffer in positions[position] { try start(buffer, at: position) }
+        for buffer in positions[position] { try buffer.finish() }
+        let next = isForward ? position + 1 : position - 1
+        // The embedding is not used in backward.
+        guard next > 0, next < positions.count else { return }
+        for buffer in positions[next] { try start(buffer, at: next) }
+    }
+
+    private func start(_ buffer: ShardedBuffer, at position: Int) throws {
+        guard !buffer.isCurrent else { return }
+        let isEnd = position == 0 || position == output
+        guard !isEnd else {
+            return try buffer.start(
+                into: buffer.buffer ?? Tensor.empty([buffer.sizeBytes], dtype: .uint8))
+        }
+        let isFrozen = buffer.checksums != nil || frozen.contains { $0 === buffer }
+        let pool = isFrozen ? frozenPool : trainablePool
+        let sizes = (1..<output).flatMap { positions[$0] }
+            .filter { other in frozen.contains { $0 === other } == isFrozen }.map(\.sizeBytes)
+        let needed = positions[current] + [buffer]
+        let place = try pool.place(for: buffer, sizeBytes: sizes.max() ?? 0) { other in
+            needed.contains { $0 === other }
+        }
+        try buffer.start(into: place)
+    }
+
+    /// Frees what an end of the model took; blocks keep their places.
+    package func release(_ end: ModelEnd) throws {
+        let position = end == .input ? 0 : output
+        for buffer in positions[position] { try buffer.evict() }
+    }
+
+    /// The position of an end.
+    package func position(of end: ModelEnd) -> Int { end == .input ? 0 : output }
+
+    /// Runs what may gather; keeps what broke it, since autograd passes only words on.
+    package func gathering<Result>(
+        _ body: () throws -> Result
+    ) throws(TorchError) -> Result {
+        do {
+            return try body()
+        } catch let error as TorchError {
+            throw error
+        } catch {
+            failure = failure ?? error
+            throw TorchError(operation: "gather", message: "\(error)")
+        }
+    }
+
+    // MARK: - Gradients
+
+    /// Says that a backward pass begins.
+    ///
+    /// - Parameter reduces: whether gradients are summed over the ranks in it, each unit's when its backward has ended.
+    package func beginBackward(reduces: Bool) {
+        backward = (reduces, positions.count)
+    }
+
+    /// Begins to sum the gradients of the units whose backward has ended.
+    private func reduceLater(than position: Int) throws {
+        guard let (reduces, last) = backward, reduces else { return }
+        for done in stride(from: last - 1, to: position, by: -1) {
+            try trainable[done]?.startReduction()
+        }
+        backward = (true, min(last, position + 1))
+    }
+
+    /// Ends a backward pass.
+    ///
+    /// - Throws: `CollectiveError` if a rank is gone.
+    package func endBackward() throws {
+        try reduceLater(than: -1)
+        if backward?.reduces == true {
+            for unit in trainable.reversed() { try unit?.finishReduction() }
+        }
+        backward = nil
+    }
+
+    /// Gives what the optimizer updates its gradients: the sums over all ranks and micro-batches.
+    package func handOverGradients() throws {
+        for unit in trainable { try unit?.handOverGradients() }
+    }
+
+    /// Forgets all gradients.
+    package func clearGradients() throws {
+        backward = nil
+        for unit in trainable { try unit?.clearGradients() }
+    }
+}
+
+// MARK: - Placement
+
+extension ModelShards: TensorPlacement {
+    /// Tensors are filled.
+    package var isPlan: Bool { false }
+
+    /// Whether a tensor belongs to a divided unit.
+    package func divides(_ path: String) -> Bool { places[path] != nil }
+
+    /// The whole tensor without memory, and this rank's part of its elements.
+    package func place(_ tensor: PlacedShape) throws -> PlacedTensor {
+        guard let place = places[tensor.name], layouts[place.unit].tensors[place.tensor] == tensor
+        else {
+            preconditionFailure("\(tensor.name) was not planned")
+        }
+        if let open = openUnit, open != place.unit { _ = try close(open) }
+        openUnit = place.unit
+        let layout = layouts[place.unit]
+        let offset = layout.offsets[place.tensor]
+        let whole = try frozen[place.unit].whole.view(
+            atByte: offset, shape: tensor.shape, dtype: tensor.dtype)
+        let range = layout.elements(of: place.tensor, inShard: ranks.shardIndex)
+        guard !range.isEmpty, let bytes = frozen[place.unit].shard.bytes else {
+            return PlacedTensor(whole: whole, range: range, own: nil)
+        }
+        let start =
+            offset + range.lowerBound * tensor.dtype.sizeBytes
+            - ranks.shardIndex * layout.shardBytes
+        return PlacedTensor(
+            whole: whole, range: range,
+            own: try bytes.view(atByte: start, shape: [range.count], dtype: tensor.dtype))
+    }
+
+    /// Adds the bit patterns of all ranks as integers, which keeps every bit.
+    package func complete(_ tensor: Tensor, of name: String) throws {
+        guard let group = ranks.shards else { return }
+        let bits = try tensor.view(atByte: 0, shape: tensor.shape, dtype: .int32)
+        try group.allReduce(bits, label: name)
+    }
+}

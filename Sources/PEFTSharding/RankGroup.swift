@@ -1,0 +1,145 @@
+package import Torch
+
+/// This process among those of its run: who shares a model with it, and who holds the same.
+///
+/// Ranks `k n ..< (k + 1) n` form the k-th shard group, n processes that together hold everything once. Ranks with the same
+/// position in their shard groups form a replica group: they hold the same part.
+package final class RankGroup {
+    /// This process's number in the run.
+    package let rank: Int
+    /// The number of processes of the run.
+    package let size: Int
+    /// All processes; nil where there is one.
+    package let world: ProcessGroup?
+    /// Those that together hold everything once; nil where one process does.
+    package let shards: ProcessGroup?
+    /// Those that hold the same part; nil where nobody else does.
+    package let replicas: ProcessGroup?
+
+    /// A process alone.
+    package init() {
+        (rank, size, world, shards, replicas) = (0, 1, nil, nil, nil)
+    }
+
+    /// Divides the processes of a run.
+    ///
+    /// - Parameters:
+    ///   - world: all processes.
+    ///   - numShards: processes of a shard group; divides the number of processes.
+    /// - Throws: `CollectiveError` naming the ranks that did not come.
+    package init(_ world: ProcessGroup, numShards: Int) throws(CollectiveError) {
+        precondition(
+            numShards > 0 && world.size % numShards == 0, "shard groups of different sizes")
+        (rank, size) = (world.rank, world.size)
+        self.world = world.size > 1 ? world : nil
+        let first = rank / numShards * numShards
+        if numShards == world.size {
+            shards = self.world
+        } else {
+            shards =
+                numShards == 1
+                ? nil
+                : try world.subgroup(
+                    of: Array(first..<(first + numShards)), named: "shards-\(first / numShards)")
+        }
+        if numShards == 1 {
+            replicas = self.world
+        } else {
+            replicas =
+                numShards == world.size
+                ? nil
+                : try world.subgroup(
+                    of: Array(stride(from: rank % numShards, to: size, by: numShards)),
+                    named: "replicas-\(rank % numShards)")
+        }
+    }
+
+    /// Whether this process reports, and writes what is written once.
+    package var isMain: Bool { rank == 0 }
+    /// The number of parts that everything is divided into.
+    package var numShards: Int { shards?.size ?? 1 }
+    /// Which part this process holds.
+    package var shardIndex: Int { shards?.rank ?? 0 }
+    /// Whether this process's part is counted where every part counts once.
+    package var countsOnce: Bool { rank < numShards }
+
+    // MARK: - Small agreements
+
+    /// The sum over all ranks of each number, the same bits on every rank.
+    package func sum(_ values: [Double], for label: String) throws -> [Double] {
+        guard let world, !values.isEmpty else { return values }
+        let tensor = try Tensor.empty([values.count], dtype: .float64)
+        tensor.withUnsafeMutableBytes { target in
+            values.withUnsafeBytes { target.copyMemory(from: $0) }
+        }
+        try world.allReduce(tensor, label: label)
+        return tensor.withUnsafeBytes { Array($0.bindMemory(to: Double.self)) }
+    }
+
+    /// What every rank has to say, by rank.
+    ///
+    /// - Throws: `CollectiveError` if a rank does not come.
+    package func exchange(_ text: String, for label: String) throws -> [String] {
+        guard let world else { return [text] }
+        let bytes = Array(text.utf8)
+        let lengths = try Tensor.empty([size], dtype: .int64)
+        try world.allGather(
+            Tensor([Int64(bytes.count)], shape: [1]), into: lengths, label: label + ", lengths")
+        let counts = try lengths.int64s().map(Int.init)
+        let width = max(1, counts.max() ?? 1)
+        let padded = bytes + Array(repeating: 0, count: width - bytes.count)
+        let all = try Tensor.empty([size * width], dtype: .uint8)
+        try world.allGather(Tensor(padded, shape: [width]), into: all, label: label)
+        return all.withUnsafeBytes { all in
+            counts.enumerated().map { rank, count in
+                String(decoding: all[(rank * width)..<(rank * width + count)], as: UTF8.self)
+            }
+        }
+    }
+
+    /// Runs a part of the work that may fail on one rank alone, and lets all ranks fail with it.
+    ///
+    /// - Parameters:
+    ///   - label: what it is for.
+    ///   - body: makes no collective calls.
+    /// - Returns: what the bodies of all ranks returned, by rank.
+    /// - Throws: the body's error on the rank where it failed; ``RankFailure`` naming that rank on the others.
+    @discardableResult
+    package func together(
+        _ label: String, _ body: () throws -> String
+    ) throws -> [String] {
+        let result = Result { try body() }
+        guard world != nil else { return [try result.get()] }
+        let text =
+            switch result {
+            case .success(let text): "+" + text
+            case .failure(let error): "-\(error)"
+            }
+        let all = try exchange(text, for: label)
+        _ = try result.get()
+        for (rank, text) in all.enumerated() where text.hasPrefix("-") {
+            throw RankFailure(rank: rank, what: label, reason: String(text.dropFirst()))
+        }
+        return all.map { String($0.dropFirst()) }
+    }
+}
+
+/// Another rank could not do its part, so this one ends too.
+public struct RankFailure: Error, Equatable, CustomStringConvertible {
+    /// The rank that failed.
+    public let rank: Int
+    /// What it was doing.
+    public let what: String
+    /// Its error in words.
+    public let reason: String
+
+    /// Names the rank, what it did and why it failed.
+    public init(rank: Int, what: String, reason: String) {
+        self.rank = rank
+        self.what = what
+        self.reason = reason
+    }
+
+    /// One line.
+    public var description: String { "rank \(rank) failed (\(what)): \(reason)" }
+}

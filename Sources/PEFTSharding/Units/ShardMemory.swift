@@ -1,0 +1,109 @@
+import Foundation
+import Torch
+
+/// Where a process keeps its shard of a unit.
+///
+/// In memory, or in a file from which it is read each time the unit is gathered: then the base takes disk instead of memory.
+final class ShardMemory {
+    /// Why a shard cannot be kept in a file.
+    struct FileError: Error, CustomStringConvertible {
+        let path: String
+        let what: String
+        let code: Int32
+
+        var description: String {
+            "\(path): \(what): \(String(cString: strerror(code))); the offloaded base needs a disk "
+                + "with room for its 4-bit form"
+        }
+    }
+
+    private let sizeBytes: Int
+    private var memory: Tensor?
+    private var descriptor: Int32 = -1
+
+    /// Makes room for a shard, filled with zeros.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    init(sizeBytes: Int) throws(TorchError) {
+        self.sizeBytes = sizeBytes
+        memory = try Tensor.zeros([sizeBytes], dtype: .uint8)
+    }
+
+    deinit {
+        if descriptor >= 0 { close(descriptor) }
+    }
+
+    /// The bytes to fill; nil once they are in a file.
+    var bytes: Tensor? { memory }
+
+    /// Moves the bytes into a nameless file in a folder; they leave memory.
+    ///
+    /// - Throws: ``FileError``.
+    func moveToFile(in folder: String) throws {
+        guard let memory else { return }
+        var name = Array("\(folder)/.base-XXXXXX".utf8CString)
+        descriptor = mkstemp(&name)
+        if descriptor >= 0 { unlink(name) }
+        guard descriptor >= 0 else {
+            throw FileError(path: folder, what: "no file can be made there", code: errno)
+        }
+        var start = 0
+        while start < sizeBytes {
+            let count = memory.withUnsafeBytes {
+                pwrite(descriptor, $0.baseAddress?.advanced(by: start), sizeBytes - start, off_t(start))
+            }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else {
+                throw FileError(
+                    path: folder, what: "the shard cannot be written",
+                    code: count == 0 ? ENOSPC : errno)
+            }
+            start += count
+        }
+        // Written pages stay in the page cache, which the kernel empties when memory is short; clean ones at once.
+        fdatasync(descriptor)
+        posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
+        self.memory = nil
+    }
+
+    /// Asks the kernel to read the file ahead; returns at once.
+    func readAhead() {
+        guard descriptor >= 0 else { return }
+        posix_fadvise(descriptor, 0, off_t(sizeBytes), POSIX_FADV_WILLNEED)
+    }
+
+    /// Copies the shard to the beginning of a buffer.
+    ///
+    /// - Throws: `TorchError` if the file cannot be read.
+    func copy(to buffer: Tensor) throws(TorchError) {
+        if let memory {
+            try withoutGrad { () throws(TorchError) in
+                try buffer.narrow(0, 0, sizeBytes).copyInPlace(from: memory)
+            }
+            return
+        }
+        var start = 0
+        while start < sizeBytes {
+            let count = buffer.withUnsafeMutableBytes {
+                pread(descriptor, $0.baseAddress?.advanced(by: start), sizeBytes - start, off_t(start))
+            }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else {
+                let reason = count == 0 ? "the file ends early" : String(cString: strerror(errno))
+                throw TorchError(operation: "read an offloaded shard", message: reason)
+            }
+            start += count
+        }
+        posix_fadvise(descriptor, 0, off_t(sizeBytes), POSIX_FADV_DONTNEED)
+    }
+
+    /// The shard as a tensor: itself, or read from the file.
+    ///
+    /// - Throws: `TorchError` if the file cannot be read.
+    func tensor() throws(TorchError) -> Tensor {
+        if let memory { return memory }
+        let buffer = try Tensor.empty([sizeBytes], dtype: .uint8)
+        try copy(to: buffer)
+        return buffer
+    }
+}

@@ -1,0 +1,168 @@
+package import PEFTLayers
+import Torch
+
+/// The trainable tensors of a unit as one flat float32 buffer, of which the optimizer of each rank updates a shard.
+///
+/// The tensors that the adapters hold become views of the gathered buffer. Gradients go the other way: those of the whole are
+/// summed over the ranks in float32, and each rank keeps the sum of its shard.
+final class TrainableUnit {
+    /// What it is, in messages.
+    let name: String
+    /// The whole tensors, which the model computes with.
+    let parameters: [Parameter]
+    /// What this rank's optimizer updates: the pieces of the tensors that are in its shard; the tensors themselves where every
+    /// rank updates all.
+    let own: [OwnParameter]
+    /// Gathers the whole; nil where every rank has it.
+    let buffer: ShardedBuffer?
+
+    private let ranks: RankGroup
+    private let offsets: [Int]
+    private let shardCount: Int
+    private var pending: (work: CollectiveWork?, whole: Tensor, own: Tensor)?
+    private var reduced: Tensor?
+
+    /// Shards of adapters suit vector loads of float32.
+    private static let granule = 16
+
+    /// Divides the trainable tensors of a unit; their values are kept.
+    init(name: String, parameters: [Parameter], ranks: RankGroup) throws(TorchError) {
+        self.name = name
+        self.parameters = parameters
+        self.ranks = ranks
+        var offsets: [Int] = []
+        var count = 0
+        for parameter in parameters {
+            precondition(parameter.value.dtype == .float32, "adapters are trained in float32")
+            offsets.append(count)
+            count += parameter.value.numElements
+        }
+        self.offsets = offsets
+        let numShards = ranks.numShards
+        let perShard = (count + numShards - 1) / numShards
+        shardCount = (perShard + Self.granule - 1) / Self.granule * Self.granule
+        guard numShards > 1 else {
+            buffer = nil
+            own = parameters.map {
+                OwnParameter($0, whole: $0, range: 0..<$0.value.numElements)
+            }
+            return
+        }
+        let buffer = try ShardedBuffer(
+            name: name, shardBytes: shardCount * DType.float32.sizeBytes, group: ranks.shards)
+        guard let shard = buffer.shard.bytes else { preconditionFailure("a new shard is in memory") }
+        let range = ranks.shardIndex * shardCount..<(ranks.shardIndex + 1) * shardCount
+        var own: [OwnParameter] = []
+        for (parameter, offset) in zip(parameters, offsets) {
+            let piece = range.clamped(to: offset..<(offset + parameter.value.numElements))
+            if !piece.isEmpty {
+                let inTensor = (piece.lowerBound - offset)..<(piece.upperBound - offset)
+                own.append(
+                    try Self.piece(
+                        of: parameter, inTensor, in: shard,
+                        at: piece.lowerBound - range.lowerBound))
+            }
+            try parameter.value.adopt(
+                buffer.whole.view(
+                    atByte: offset * DType.float32.sizeBytes, shape: parameter.value.shape,
+                    dtype: .float32))
+        }
+        self.buffer = buffer
+        self.own = own
+    }
+
+    /// Copies a part of a tensor into the shard and names it.
+    private static func piece(
+        of parameter: Parameter, _ range: Range<Int>, in shard: Tensor, at offset: Int
+    ) throws(TorchError) -> OwnParameter {
+        let value = try shard.view(
+            atByte: offset * DType.float32.sizeBytes, shape: [range.count], dtype: .float32)
+        try withoutGrad { () throws(TorchError) in
+            let whole = try parameter.value.detach().contiguous().reshape([-1])
+            try value.copyInPlace(from: whole.narrow(0, range.lowerBound, range.count))
+        }
+        return OwnParameter(
+            try Parameter(path: parameter.path, value: value, isTrainable: true),
+            whole: parameter, range: range)
+    }
+
+    // MARK: - Gradients
+
+    /// Whether a reduction is under way.
+    var isReducing: Bool { pending != nil }
+
+    /// Begins to sum the gradients over the ranks; the tensors' own gradients are taken.
+    func startReduction() throws {
+        let whole = try Tensor.zeros([shardCount * ranks.numShards])
+        try withoutGrad {
+            for (parameter, offset) in zip(parameters, offsets) {
+                guard let gradient = parameter.value.grad else { continue }
+                let count = gradient.numElements
+                try whole.narrow(0, offset, count).copyInPlace(from: gradient.reshape([count]))
+                try parameter.value.setGrad(nil)
+            }
+        }
+        let label = "gradients of \(name)"
+        guard let shards = ranks.shards else {
+            // All ranks are replicas of each other: their sum is the whole reduction.
+            pending = (try ranks.replicas?.startAllReduce(whole, label: label), whole, whole)
+            return
+        }
+        let own = try Tensor.empty([shardCount])
+        pending = (try shards.startReduceScatter(whole, into: own, label: label), whole, own)
+    }
+
+    /// Waits for the sum and adds it to those of earlier micro-batches.
+    func finishReduction() throws {
+        guard let pending else { return }
+        try pending.work?.wait()
+        self.pending = nil
+        if ranks.shards != nil {
+            try ranks.replicas?.allReduce(pending.own, label: "gradients of \(name), replicas")
+        }
+        guard let reduced else {
+            self.reduced = pending.own
+            return
+        }
+        try withoutGrad { try reduced.addInPlace(pending.own) }
+    }
+
+    /// Gives what the optimizer updates the summed gradients.
+    func handOverGradients() throws {
+        guard let reduced else { return }
+        self.reduced = nil
+        let first = ranks.shardIndex * shardCount
+        for (parameter, offset) in zip(parameters, offsets) {
+            for own in own where own.whole === parameter {
+                let start = offset + own.range.lowerBound - first
+                try own.parameter.value.setGrad(
+                    reduced.narrow(0, start, own.range.count).reshape(own.parameter.value.shape))
+            }
+        }
+    }
+
+    /// Forgets gradients, summed or not.
+    func clearGradients() throws {
+        try finishReduction()
+        reduced = nil
+        for parameter in parameters { try parameter.value.setGrad(nil) }
+        for own in own { try own.parameter.value.setGrad(nil) }
+    }
+}
+
+/// A piece of a trainable tensor that this rank's optimizer updates.
+package struct OwnParameter {
+    /// The elements, `[range.count]`, under the tensor's path; the tensor itself where it is updated whole.
+    package let parameter: Parameter
+    /// The tensor that they are a piece of.
+    package let whole: Parameter
+    /// Which elements of the tensor they are, row-major.
+    package let range: Range<Int>
+
+    /// Names a piece.
+    package init(_ parameter: Parameter, whole: Parameter, range: Range<Int>) {
+        self.parameter = parameter
+        self.whole = whole
+        self.range = range
+    }
+}

@@ -1,0 +1,49 @@
+import Foundation
+import PEFTLayers
+import PEFTModels
+import PEFTSharding
+import Torch
+
+/// What a model consists of, known before any of its weights is read.
+struct ModelPlan {
+    /// The shape of every tensor of the files, by name.
+    let shapes: [String: [Int]]
+    /// The tensors as they are stored in memory.
+    let layout: LayoutPlan
+    /// The paths of the decoder blocks, in order.
+    let blocks: [String]
+    /// The path of the embedding's table.
+    let embedding: String
+    /// Whether the head is the embedding.
+    let isHeadTied: Bool
+    /// The model with layers and no weights.
+    let model: any CausalLanguageModel
+    /// Its layers.
+    let registry: ModuleRegistry
+
+    /// Builds a model without weights.
+    ///
+    /// - Parameters:
+    ///   - config: a `config.json`.
+    ///   - options: how it is to be stored.
+    /// - Throws: `ModelError`; `QuantizationError` for a block size that there is not.
+    /// - Memory: none for the weights.
+    init(_ config: Data, options: BaseModelOptions) throws {
+        let source = ShapeSource()
+        let layout = LayoutPlan()
+        let registry = ModuleRegistry()
+        let dense = ShardingSource(planning: layout, source, dtype: options.computeDType)
+        let model = try ModelRegistry.makeModel(
+            config: config,
+            Scope(
+                registry: registry,
+                source: options.quantized(source, dense: dense, placement: layout)))
+        shapes = source.shapes
+        self.layout = layout
+        self.registry = registry
+        self.model = model
+        blocks = model.units.map(\.path)
+        embedding = model.inputEmbedding.weight.path
+        isHeadTied = model.head.weight is TiedWeight
+    }
+}
