@@ -70,6 +70,7 @@ package struct Command {
         case .generate: try start(name, arguments, GenerateOptions.self, generate)
         case .inspect: try start(name, arguments, InspectOptions.self, inspect)
         case .tokenize: try start(name, arguments, TokenizeOptions.self, tokenize)
+        case .initModel: try start(name, arguments, InitModelOptions.self, initModel)
         }
     }
 
@@ -146,6 +147,16 @@ package struct Command {
         return Status.done
     }
 
+    private func initModel(_ options: InitModelOptions) throws -> Int32 {
+        let summary = try library.initModel(options)
+        console.printLine(
+            options.json
+                ? summary.json.line
+                : "model: \(options.outputDir), \(NumberFormat.count(summary.numParameters)) parameters, "
+                    + "\(NumberFormat.bytes(summary.sizeBytes)) in \(summary.files.count) files")
+        return Status.done
+    }
+
     // MARK: - Help and errors
 
     private func help(_ arguments: [String]) -> Int32 {
@@ -162,6 +173,7 @@ package struct Command {
             case .generate: HelpText.text(for: name, GenerateOptions.self)
             case .inspect: HelpText.text(for: name, InspectOptions.self)
             case .tokenize: HelpText.text(for: name, TokenizeOptions.self)
+            case .initModel: HelpText.text(for: name, InitModelOptions.self)
             }
         console.out(text)
         return Status.done

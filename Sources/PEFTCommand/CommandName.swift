@@ -6,11 +6,12 @@ package enum CommandName: String, CaseIterable, Sendable {
     case generate
     case inspect
     case tokenize
+    case initModel = "init-model"
 
     /// Whether the command runs a model, for which the process is set up.
     package var computes: Bool {
         switch self {
-        case .train, .doctor, .score, .generate: true
+        case .train, .doctor, .score, .generate, .initModel: true
         case .inspect, .tokenize: false
         }
     }
@@ -24,6 +25,7 @@ package enum CommandName: String, CaseIterable, Sendable {
         case .generate: "continue a prompt"
         case .inspect: "say what is in a model, an adapter or a checkpoint"
         case .tokenize: "turn text into token ids"
+        case .initModel: "write a model of random numbers"
         }
     }
 
@@ -56,6 +58,11 @@ package enum CommandName: String, CaseIterable, Sendable {
             "Says what is in a model, adapter or checkpoint folder, or in a GGUF file."
         case .tokenize:
             "Prints one JSON array of token ids a line of text; with --chat, a row of messages."
+        case .initModel:
+            """
+            Writes a Hugging Face folder of random numbers, as transformers initializes a model of this \
+            configuration: to measure what a model of its shape takes before it is downloaded.
+            """
         }
     }
 
@@ -92,6 +99,8 @@ package enum CommandName: String, CaseIterable, Sendable {
                 "peft tokenize --model base corpus.txt",
                 "echo 'Hello, world' | peft tokenize --model base -",
             ]
+        case .initModel:
+            ["peft init-model config.json --output-dir random --seed 1"]
         }
     }
 }

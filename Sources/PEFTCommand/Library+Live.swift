@@ -13,6 +13,7 @@ extension Library {
             score: { try Score.run($0) },
             generate: { try Generate.run($0, onText: $1) },
             inspect: { try Inspect.run($0) },
-            tokenize: { try Tokenize.run($0, lines: $1, onTokens: $2) })
+            tokenize: { try Tokenize.run($0, lines: $1, onTokens: $2) },
+            initModel: { try InitModel.run($0) })
     }
 }

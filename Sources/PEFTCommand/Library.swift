@@ -17,6 +17,8 @@ package struct Library {
     package var inspect: (InspectOptions) throws -> InspectReport
     /// Tokenizes lines, and hands over the ids of each.
     package var tokenize: (TokenizeOptions, LineReader, ([Int]) -> Void) throws -> Void
+    /// Writes a model of random numbers.
+    package var initModel: (InitModelOptions) throws -> InitModel.Summary
 
     /// Makes a library of its parts.
     package init(
@@ -28,7 +30,8 @@ package struct Library {
         score: @escaping (ScoreOptions) throws -> ScoreReport,
         generate: @escaping (GenerateOptions, (String) -> Void) throws -> GenerationReport,
         inspect: @escaping (InspectOptions) throws -> InspectReport,
-        tokenize: @escaping (TokenizeOptions, LineReader, ([Int]) -> Void) throws -> Void
+        tokenize: @escaping (TokenizeOptions, LineReader, ([Int]) -> Void) throws -> Void,
+        initModel: @escaping (InitModelOptions) throws -> InitModel.Summary
     ) {
         self.version = version
         self.train = train
@@ -37,5 +40,6 @@ package struct Library {
         self.generate = generate
         self.inspect = inspect
         self.tokenize = tokenize
+        self.initModel = initModel
     }
 }

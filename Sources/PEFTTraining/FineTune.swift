@@ -31,7 +31,11 @@ public enum FineTune {
         let ranks = try RankGroup(launch, config)
         let run = Run(
             config: config, ranks: ranks, restartCount: launch.restartCount, stop: stop,
-            report: ranks.isMain ? report : { _ in })
+            report: { event in
+                // The others say only that they end early.
+                if case .interrupted = event { return report(event) }
+                if ranks.isMain { report(event) }
+            })
         return try run.start()
     }
 }

@@ -197,7 +197,13 @@ package final class ProcessGroup {
             reason: reason, rank: name(of: rank), numRanks: numRanksOfRun,
             call: text(ctorch_distributed_failure_call(handle)), timeoutSeconds: timeoutSeconds,
             peers: isDiverged ? exchangedCalls() : notesOfPeers(),
-            message: text(ctorch_distributed_failure_message(handle)))
+            message: text(ctorch_distributed_failure_message(handle)) + lostStoreText)
+    }
+
+    /// Says that nobody could tell anything any more, if that is so.
+    private var lostStoreText: String {
+        guard (try? store.has("joined/\(rank)")) == nil else { return "" }
+        return "; the store is gone too, with the process that hosts it: rank 0, unless the launcher does"
     }
 
     /// What each other rank sent before the data of the call.

@@ -80,6 +80,9 @@ final class Calls {
             tokenize: { options, lines, write in
                 self.tokenizeOptions = options
                 for line in lines { write(line.utf8.map(Int.init)) }
+            },
+            initModel: { _ in
+                InitModel.Summary(numParameters: 1_234, sizeBytes: 2_468, files: ["model.safetensors"])
             })
     }
 }

@@ -58,6 +58,22 @@ package final class RankProcesses {
         try? FileManager.default.removeItem(at: files)
     }
 
+    /// Sends a rank a signal.
+    package func send(_ signal: Int32, to rank: Int) {
+        kill(processes[rank].processIdentifier, signal)
+    }
+
+    /// The variables of each rank of a run on this machine, as PyTorch's launchers set them.
+    package static func environments(_ numRanks: Int) -> [[String: String]] {
+        let port = freePort()
+        return (0..<numRanks).map {
+            [
+                "RANK": "\($0)", "LOCAL_RANK": "\($0)", "WORLD_SIZE": "\(numRanks)",
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "\(port)",
+            ]
+        }
+    }
+
     /// Waits until all have ended.
     ///
     /// - Parameter seconds: the longest to wait, far beyond what is needed.

@@ -25,13 +25,7 @@ import Testing
     ) throws -> [Report?] {
         let folder = try Checkout.temporaryFolder()
         defer { try? FileManager.default.removeItem(at: folder) }
-        let port = RankProcesses.freePort()
-        let environments = (0..<(numStarted ?? size)).map {
-            [
-                "RANK": "\($0)", "LOCAL_RANK": "\($0)", "WORLD_SIZE": "\(size)",
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "\(port)",
-            ]
-        }
+        let environments = Array(RankProcesses.environments(size).prefix(numStarted ?? size))
         var arguments = [scenario, "\(timeoutSeconds)"]
         if store == .file { arguments.append(folder.appending(path: "store").path) }
         let results = try RankProcesses(

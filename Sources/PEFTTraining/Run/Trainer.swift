@@ -190,7 +190,10 @@ public final class Trainer {
         let own = stop.signal
         let sums = try ready.ranks.sum(
             own.map { [1, Double($0)] } ?? [0, 0], for: "stop requests")
-        return sums[0] > 0 ? own ?? Int32(sums[1] / sums[0]) : nil
+        guard own == nil, sums[0] > 0 else { return own }
+        let other = Int32(sums[1] / sums[0])
+        stop.request(signal: other)
+        return other
     }
 
     private static func name(ofSignal signal: Int32) -> String {

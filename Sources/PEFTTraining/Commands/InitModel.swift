@@ -1,0 +1,184 @@
+import Foundation
+import PEFTCheckpoints
+import PEFTLayers
+import PEFTModels
+import PEFTSharding
+public import PEFTTokenizers
+import Torch
+
+/// Writes models of random numbers: what `peft init-model` does.
+public enum InitModel {
+    /// What was written.
+    public struct Summary: Sendable, Equatable {
+        /// Elements of all tensors.
+        public let numParameters: Int
+        /// Bytes of all tensors.
+        public let sizeBytes: Int
+        /// The weight files, in order.
+        public let files: [String]
+
+        /// Describes what was written.
+        public init(numParameters: Int, sizeBytes: Int, files: [String]) {
+            self.numParameters = numParameters
+            self.sizeBytes = sizeBytes
+            self.files = files
+        }
+
+        /// The values as JSON.
+        public var json: JSONObject {
+            [
+                "num_parameters": .int(numParameters), "size_bytes": .int(sizeBytes),
+                "files": .array(files.map { .string($0) }),
+            ]
+        }
+    }
+
+    private struct Entry {
+        let name: String
+        let shape: [Int]
+        var numElements: Int { shape.reduce(1, *) }
+    }
+
+    private static let indexName = "model.safetensors.index.json"
+
+    /// Writes a Hugging Face folder as transformers initializes one: normal numbers for matrices, ones for norms, zeros for biases.
+    ///
+    /// The numbers of a tensor depend on the seed and its name alone. `config.json` comes last, so a folder that is not whole is
+    /// no model.
+    ///
+    /// - Parameter options: the configuration, the folder, the seed.
+    /// - Returns: what was written.
+    /// - Throws: `ModelError` if the configuration is not that of a known family; `CheckpointError` if there is a model already, or
+    ///   the disk refuses.
+    /// - Memory: one tensor in float32 and once more as it is written.
+    /// - Source: transformers 5.23 `modeling_utils.py:PreTrainedModel._init_weights`, `save_pretrained`.
+    public static func run(_ options: InitModelOptions) throws -> Summary {
+        let config = try MappedFile(URL(filePath: options.config)).contents()
+        let folder = URL(filePath: options.outputDir)
+        let plan = try ModelPlan(
+            config, options: BaseModelOptions(quantization: nil, computeDType: .float32))
+        try prepare(folder, isReplaced: options.overwrite)
+
+        let entries = plan.layout.tensors.map { Entry(name: $0.path, shape: $0.shape) }
+        let dtype = options.dtype.torch
+        let shards = divided(
+            entries, elementBytes: dtype.sizeBytes, limit: options.maxShardMegabytes * 1_000_000)
+        let random = Source(
+            seed: UInt64(options.seed),
+            standardDeviation: try initializerRange(config, path: options.config), dtype: dtype)
+        var weightMap: [(String, JSONValue)] = []
+        var files: [String] = []
+        for (index, shard) in shards.enumerated() {
+            let name =
+                shards.count == 1
+                ? "model.safetensors"
+                : String(format: "model-%05d-of-%05d.safetensors", index + 1, shards.count)
+            let tensors = shard.map { entry in
+                SafetensorsTensor(name: entry.name, shape: entry.shape, dtype: dtype) {
+                    try random.tensor(entry.name, entry.shape)
+                }
+            }
+            try SafetensorsWriter.write(tensors, to: folder.appending(path: name))
+            files.append(name)
+            weightMap += shard.map { ($0.name, .string(name)) }
+        }
+        let numParameters = entries.reduce(0) { $0 + $1.numElements }
+        let sizeBytes = numParameters * dtype.sizeBytes
+        if shards.count > 1 {
+            let index: JSONObject = [
+                "metadata": ["total_parameters": .int(numParameters), "total_size": .int(sizeBytes)],
+                "weight_map": .object(JSONObject(weightMap.sorted { $0.0 < $1.0 })),
+            ]
+            try AtomicFile.write(
+                Data((JSONValue.object(index).serialized() + "\n").utf8),
+                to: folder.appending(path: indexName))
+        }
+        try AtomicFile.write(
+            try configuration(config, dtype: dtype, path: options.config),
+            to: folder.appending(path: "config.json"))
+        return Summary(numParameters: numParameters, sizeBytes: sizeBytes, files: files)
+    }
+
+    /// Makes the folder; removes a model that is to be replaced, its configuration first.
+    private static func prepare(_ folder: URL, isReplaced: Bool) throws {
+        let manager = FileManager.default
+        let names = ((try? manager.contentsOfDirectory(atPath: folder.path)) ?? []).filter {
+            $0 == "config.json" || $0 == indexName || $0.hasSuffix(".safetensors")
+        }.sorted()
+        guard names.isEmpty || isReplaced else {
+            throw CheckpointError.cannotWrite(
+                path: folder.path, reason: "there is a model already (\(names[0]))",
+                remedy: "give --overwrite to replace it, or another --output-dir")
+        }
+        for name in names { try manager.removeItem(at: folder.appending(path: name)) }
+        do {
+            try manager.createDirectory(at: folder, withIntermediateDirectories: true)
+        } catch {
+            throw CheckpointError.cannotWrite(
+                path: folder.path, reason: "the folder cannot be made",
+                remedy: "give a folder on a disk that can be written")
+        }
+    }
+
+    /// The tensors of each file: in order, as many as fit.
+    private static func divided(
+        _ entries: [Entry], elementBytes: Int, limit: Int
+    ) -> [[Entry]] {
+        var shards: [[Entry]] = [[]]
+        var size = 0
+        for entry in entries {
+            let bytes = entry.numElements * elementBytes
+            if size + bytes > limit, !shards[shards.count - 1].isEmpty {
+                shards.append([])
+                size = 0
+            }
+            shards[shards.count - 1].append(entry)
+            size += bytes
+        }
+        return shards
+    }
+
+    // MARK: - Configuration
+
+    private struct Keys: Decodable {
+        let initializerRange: Double?
+
+        private enum CodingKeys: String, CodingKey {
+            case initializerRange = "initializer_range"
+        }
+    }
+
+    private static func initializerRange(_ config: Data, path: String) throws -> Double {
+        let keys = try? JSONDecoder().decode(Keys.self, from: config)
+        return keys?.initializerRange ?? 0.02
+    }
+
+    /// The configuration with the element type that was written.
+    private static func configuration(_ config: Data, dtype: DType, path: String) throws -> Data {
+        guard
+            var object = try JSONValue(parsing: String(decoding: config, as: UTF8.self))
+                .objectValue
+        else {
+            throw CheckpointError.malformed(
+                path: path, reason: "not a JSON object", remedy: "give the config.json of a model")
+        }
+        object["torch_dtype"] = .string(dtype.name)
+        return Data((JSONValue.object(object).serialized() + "\n").utf8)
+    }
+
+    /// The numbers of each tensor.
+    private struct Source {
+        let seed: UInt64
+        let standardDeviation: Double
+        let dtype: DType
+
+        func tensor(_ name: String, _ shape: [Int]) throws -> Tensor {
+            if shape.count == 1 {
+                return try .full(shape, name.hasSuffix(".bias") ? 0 : 1, dtype: dtype)
+            }
+            return try RandomSource(
+                seed: seed, standardDeviation: standardDeviation, dtype: dtype
+            ).tensor(at: name, shape: shape)
+        }
+    }
+}

@@ -1,0 +1,243 @@
+import Foundation
+import PEFT
+import TestSupport
+import Testing
+import TrainingTestSupport
+
+/// `peft train` in several processes: the same run as in one, whatever is divided, and what happens when a process is lost.
+@Suite(.serialized) struct ShardedTrainTests {
+    /// A division of the run, of 8 rows a step in all.
+    struct Division: CustomTestStringConvertible {
+        let numRanks: Int
+        let rows: Int
+        let flags: [String]
+
+        init(_ numRanks: Int, rows: Int, _ flags: String...) {
+            self.numRanks = numRanks
+            self.rows = rows
+            self.flags = flags
+        }
+
+        var testDescription: String { "\(numRanks) x \(rows) \(flags.joined(separator: " "))" }
+    }
+
+    static let divisions = [
+        Division(2, rows: 4),
+        Division(2, rows: 4, "--sharding", "none", "--gradient-checkpointing"),
+        Division(2, rows: 1, "--sharding", "grad-op", "--gradient-accumulation-steps", "4"),
+        Division(
+            2, rows: 2, "--gradient-accumulation-steps", "2", "--reduce-each-micro-batch",
+            "--gradient-checkpointing", "--offload", "base"),
+        Division(2, rows: 4, "--no-reshard-after-forward"),
+        Division(4, rows: 2, "--gradient-checkpointing"),
+        Division(4, rows: 2, "--sharding", "hybrid:2"),
+        Division(
+            4, rows: 1, "--sharding", "hybrid:2", "--gradient-accumulation-steps", "2",
+            "--reduce-each-micro-batch"),
+        Division(1, rows: 8, "--offload", "base", "--gradient-checkpointing"),
+    ]
+
+    private let workspace: Workspace
+    private let flags: [String]
+
+    init() throws {
+        workspace = try Workspace()
+        // 27 rows: the last step of an epoch has 3, so that some of 4 ranks have none.
+        let rows = try workspace.write(rows: TinyRows.make(27))
+        flags = [
+            "--model", TinyModel.grouped, "--data", rows, "--eval-data", rows, "--dtype", "float32",
+            "--quant-block-size", "32", "--lora-r", "3", "--lora-alpha", "6", "--learning-rate",
+            "5e-3", "--lr-scheduler-type", "constant", "--logging-steps", "1", "--threads", "1",
+            "--ddp-timeout", "60",
+        ]
+    }
+
+    private func arguments(_ output: String, rows: Int, _ more: [String]) -> [String] {
+        ["train"] + flags
+            + [
+                "--output-dir", workspace.path(output), "--per-device-train-batch-size", "\(rows)",
+            ] + more
+    }
+
+    private func start(
+        _ output: String, ranks: Int, rows: Int, _ more: String...,
+        changing environments: (inout [[String: String]]) -> Void = { _ in }
+    ) throws -> RankProcesses {
+        var variables = ranks == 1 ? [[:]] : RankProcesses.environments(ranks)
+        environments(&variables)
+        return try RankProcesses(
+            "peft", environments: variables, arguments: arguments(output, rows: rows, more))
+    }
+
+    private func expectDone(_ processes: RankProcesses) throws {
+        for (rank, result) in try processes.finish(withinSeconds: 240).enumerated() {
+            #expect(result.status == 0, "rank \(rank): \(result.err)")
+            if rank > 0 { #expect(result.err == "") }
+        }
+    }
+
+    private func largestDifference(_ name: String, _ first: String, _ second: String) throws -> Double {
+        let values = try [first, second].map { try RunFiles.metric(name, in: workspace.path($0)) }
+        try #require(values[0].count == values[1].count && !values[0].isEmpty)
+        return zip(values[0], values[1]).map { ($0 - $1).magnitude }.max() ?? .nan
+    }
+
+    private func expectSame(_ first: String, _ second: String) throws {
+        #expect(try largestDifference("loss", first, second) < 1e-5)
+        #expect(try largestDifference("grad_norm", first, second) < 1e-5)
+        #expect(try largestDifference("eval_loss", first, second) < 1e-5)
+        let adapters = try [first, second].map { try RunFiles.adapter(in: workspace.path($0)) }
+        let square = zip(adapters[0], adapters[1]).reduce(0.0) {
+            $0 + Double(($1.0 - $1.1) * ($1.0 - $1.1))
+        }
+        let scale = adapters[0].reduce(0.0) { $0 + Double($1 * $1) }
+        #expect((square / scale).squareRoot() < 1e-4)
+    }
+
+    // MARK: - The same run
+
+    @Test func everyDivisionIsTheRunOfOneProcess() throws {
+        try expectDone(start("one", ranks: 1, rows: 8, "--max-steps", "8"))
+        for (index, division) in Self.divisions.enumerated() {
+            let output = "divided-\(index)"
+            let processes = try RankProcesses(
+                "peft",
+                environments: division.numRanks == 1
+                    ? [[:]] : RankProcesses.environments(division.numRanks),
+                arguments: arguments(
+                    output, rows: division.rows, ["--max-steps", "8"] + division.flags))
+            try expectDone(processes)
+            try expectSame("one", output)
+        }
+    }
+
+    @Test func packsAndDropoutRunInSeveralProcesses() throws {
+        let more = ["--max-steps", "6", "--packing", "--max-length", "24"]
+        for (output, ranks, rows) in [("one", 1, 4), ("two", 2, 2)] {
+            let processes = try RankProcesses(
+                "peft", environments: ranks == 1 ? [[:]] : RankProcesses.environments(ranks),
+                arguments: arguments(output, rows: rows, more))
+            try expectDone(processes)
+        }
+        try expectSame("one", "two")
+        for output in ["first", "again"] {
+            try expectDone(
+                start(output, ranks: 2, rows: 4, "--max-steps", "4", "--lora-dropout", "0.2"))
+        }
+        #expect(
+            try RunFiles.adapter(in: workspace.path("first"))
+                == RunFiles.adapter(in: workspace.path("again")))
+    }
+
+    // MARK: - Going on
+
+    @Test(arguments: [(1, 12), (2, 6), (3, 4), (4, 3)])
+    func aRunGoesOnAtAnyNumberOfProcesses(numRanks: Int, rows: Int) throws {
+        try expectDone(start("whole", ranks: 2, rows: 6, "--max-steps", "6", "--save-steps", "3"))
+        try FileManager.default.copyItem(
+            atPath: workspace.path("whole"), toPath: workspace.path("part"))
+        try FileManager.default.removeItem(atPath: workspace.path("part/checkpoint-6"))
+        try expectDone(
+            start("part", ranks: numRanks, rows: rows, "--max-steps", "6", "--resume"))
+        try expectSame("whole", "part")
+        guard numRanks == 2 else { return }
+        #expect(
+            try RunFiles.bytes(workspace.path("whole/adapter_model.safetensors"))
+                == RunFiles.bytes(workspace.path("part/adapter_model.safetensors")))
+    }
+
+    // MARK: - Ends
+
+    private func waitForCheckpoint(in output: String) throws {
+        let deadline = ContinuousClock.now + .seconds(120)
+        while CheckpointFolder.list(in: URL(filePath: workspace.path(output))).isEmpty {
+            try #require(ContinuousClock.now < deadline, "no checkpoint came")
+            usleep(20_000)
+        }
+    }
+
+    @Test(arguments: [0, 1, 2])
+    func aKilledProcessEndsTheOthersAndTheRestartGoesOn(rank killed: Int) throws {
+        let processes = try start(
+            "out", ranks: 3, rows: 2, "--max-steps", "100000", "--save-steps", "2",
+            "--save-total-limit", "3")
+        try waitForCheckpoint(in: "out")
+        processes.send(SIGKILL, to: killed)
+        for (rank, result) in try processes.finish(withinSeconds: 120).enumerated() {
+            guard rank != killed else { continue }
+            #expect(result.status == 1, "rank \(rank)")
+            #expect(result.err.contains("rank \(killed)"), "rank \(rank): \(result.err)")
+        }
+        let list = CheckpointFolder.list(in: URL(filePath: workspace.path("out")))
+        let last = try #require(list.last?.step)
+        // As torchrun starts it again; the run goes on by itself.
+        let restarted = try start(
+            "out", ranks: 3, rows: 2, "--max-steps", "\(last + 2)", "--save-steps", "2"
+        ) { environments in
+            for rank in environments.indices {
+                environments[rank]["TORCHELASTIC_RUN_ID"] = "test"
+                environments[rank]["TORCHELASTIC_RESTART_COUNT"] = "1"
+                environments[rank]["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+            }
+        }
+        try expectDone(restarted)
+        let steps = try RunFiles.metric("step", in: workspace.path("out"))
+        #expect(Array(Set(steps)).sorted() == (1...(last + 2)).map(Double.init))
+    }
+
+    @Test func aSignalToOneProcessEndsAllWithACheckpoint() throws {
+        let processes = try start(
+            "out", ranks: 2, rows: 2, "--max-steps", "100000", "--save-steps", "2")
+        try waitForCheckpoint(in: "out")
+        processes.send(SIGTERM, to: 1)
+        let results = try processes.finish(withinSeconds: 120)
+        #expect(results[0].err.contains("SIGTERM"), "\(results[0].err)")
+        #expect(results.map(\.status) == [128 + SIGTERM, 128 + SIGTERM])
+        let steps = try RunFiles.metric("step", in: workspace.path("out"))
+        let list = CheckpointFolder.list(in: URL(filePath: workspace.path("out")))
+        #expect(list.last.map { Double($0.step) } == steps.max())
+    }
+
+    @Test func processesThatWereToldDifferentThingsDoNotStart() throws {
+        let ranks = try RankProcesses.environments(2).enumerated().map { rank, environment in
+            try RankProcesses(
+                "peft", environments: [environment],
+                arguments: arguments("out", rows: 4, ["--seed", "\(4 + rank)"]))
+        }
+        for process in ranks {
+            let result = try process.finish(withinSeconds: 120)[0]
+            #expect(result.status == 1)
+            #expect(
+                result.err.contains("seed is 5 on rank 1, 4 on rank 0"), "\(result.err)")
+        }
+    }
+
+    @Test func aNumberThatIsNoneIsNamedOnEveryProcess() throws {
+        let damaged = try TinyModel.grouped(damagedAt: 40, in: workspace)
+        let rows = TinyRows.make(8).dropLast() + [[40, 2, 3]]
+        let data = try workspace.write(rows: Array(rows), as: "damaged.jsonl")
+        let processes = try RankProcesses(
+            "peft", environments: RankProcesses.environments(2),
+            arguments: [
+                "train", "--model", damaged, "--data", data, "--output-dir",
+                workspace.path("out"), "--dtype", "float32", "--threads", "1", "--no-shuffle",
+                "--per-device-train-batch-size", "2", "--max-steps", "9",
+            ])
+        for result in try processes.finish(withinSeconds: 120) {
+            #expect(result.status == 1)
+            #expect(
+                result.err.contains("PEFT-N002: step 2, row 8, ")
+                    && result.err.contains(", on rank 1: the loss is nan"), "\(result.err)")
+        }
+    }
+
+    @Test func groupsMustDivideTheProcesses() throws {
+        let processes = try start("out", ranks: 2, rows: 2, "--sharding", "hybrid:3")
+        for result in try processes.finish(withinSeconds: 120) {
+            #expect(result.status == 1)
+            #expect(
+                result.err.contains("hybrid:3: 2 processes do not divide into groups of 3"),
+                "\(result.err)")
+        }
+    }
+}
