@@ -11,6 +11,10 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#ifdef __linux__
+#include <csignal>
+#include <sys/prctl.h>
+#endif
 
 namespace ctorch {
 
@@ -39,6 +43,12 @@ const char *ctorch_last_error(void) { return lastError.c_str(); }
 void ctorch_set_callback_error(const char *message) { callbackError = message; }
 
 const char *ctorch_runtime_header_version(void) { return TORCH_VERSION; }
+
+void ctorch_runtime_end_with_parent(void) {
+#ifdef __linux__
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
+}
 
 const char *ctorch_runtime_configuration(void) {
   static const std::string text = at::show_config();

@@ -90,7 +90,8 @@ final class GGUFStore: TensorStore {
         guard let numRows = shape.first, numHeads > 0, numRows % (2 * numHeads) == 0 else {
             throw CheckpointError.malformed(
                 path: path,
-                reason: "tensor \(info.name) of shape \(shape) does not divide into \(numHeads) heads "
+                reason:
+                    "tensor \(info.name) of shape \(shape) does not divide into \(numHeads) heads "
                     + "of even size",
                 remedy: "the head counts in the metadata are wrong: convert the model again")
         }

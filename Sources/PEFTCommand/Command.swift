@@ -71,6 +71,7 @@ package struct Command {
         case .inspect: try start(name, arguments, InspectOptions.self, inspect)
         case .tokenize: try start(name, arguments, TokenizeOptions.self, tokenize)
         case .initModel: try start(name, arguments, InitModelOptions.self, initModel)
+        case .launch: try startLaunch(arguments)
         }
     }
 
@@ -157,6 +158,27 @@ package struct Command {
         return Status.done
     }
 
+    /// Takes what follows `--` for the processes; the rest are options.
+    private func startLaunch(_ arguments: [String]) throws -> Int32 {
+        let parts = arguments.split(
+            separator: "--", maxSplits: 1, omittingEmptySubsequences: false)
+        let rest = parts.count > 1 ? Array(parts[1]) : []
+        return try start(.launch, Array(parts[0]), LaunchOptions.self) { options in
+            guard rest.first == CommandName.train.rawValue else {
+                console.printError(
+                    "expected '-- train ...' after the options of launch, found "
+                        + (rest.first.map { "'\($0)'" } ?? "nothing"))
+                console.err("'peft launch --help' shows examples.\n")
+                return Status.wrongUse
+            }
+            var options = options
+            options.arguments = rest
+            return try library.launch(
+                options, stop,
+                Launch.Streams(out: console.out, err: console.err, isTerminal: console.isTerminal))
+        }
+    }
+
     // MARK: - Help and errors
 
     private func help(_ arguments: [String]) -> Int32 {
@@ -174,6 +196,7 @@ package struct Command {
             case .inspect: HelpText.text(for: name, InspectOptions.self)
             case .tokenize: HelpText.text(for: name, TokenizeOptions.self)
             case .initModel: HelpText.text(for: name, InitModelOptions.self)
+            case .launch: HelpText.text(for: name, LaunchOptions.self)
             }
         console.out(text)
         return Status.done

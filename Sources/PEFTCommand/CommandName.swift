@@ -7,12 +7,13 @@ package enum CommandName: String, CaseIterable, Sendable {
     case inspect
     case tokenize
     case initModel = "init-model"
+    case launch
 
     /// Whether the command runs a model, for which the process is set up.
     package var computes: Bool {
         switch self {
         case .train, .doctor, .score, .generate, .initModel: true
-        case .inspect, .tokenize: false
+        case .inspect, .tokenize, .launch: false
         }
     }
 
@@ -26,6 +27,7 @@ package enum CommandName: String, CaseIterable, Sendable {
         case .inspect: "say what is in a model, an adapter or a checkpoint"
         case .tokenize: "turn text into token ids"
         case .initModel: "write a model of random numbers"
+        case .launch: "run a command in several processes on this machine"
         }
     }
 
@@ -62,6 +64,12 @@ package enum CommandName: String, CaseIterable, Sendable {
             """
             Writes a Hugging Face folder of random numbers, as transformers initializes a model of this \
             configuration: to measure what a model of its shape takes before it is downloaded.
+            """
+        case .launch:
+            """
+            Starts the command after -- in several processes that train one model together, and looks after \
+            them: their lines have the rank in front, signals reach them all, and when one fails the \
+            others end too. On several machines use torchrun, srun or mpirun.
             """
         }
     }
@@ -101,6 +109,11 @@ package enum CommandName: String, CaseIterable, Sendable {
             ]
         case .initModel:
             ["peft init-model config.json --output-dir random --seed 1"]
+        case .launch:
+            [
+                "peft launch --nproc 2 -- train --config run.yaml",
+                "peft launch --nproc 4 --max-restarts 3 -- train --config run.yaml --sharding full",
+            ]
         }
     }
 }

@@ -1,3 +1,4 @@
+import Foundation
 import PEFT
 
 extension Library {
@@ -14,6 +15,13 @@ extension Library {
             generate: { try Generate.run($0, onText: $1) },
             inspect: { try Inspect.run($0) },
             tokenize: { try Tokenize.run($0, lines: $1, onTokens: $2) },
-            initModel: { try InitModel.run($0) })
+            initModel: { try InitModel.run($0) },
+            launch: { options, stop, streams in
+                let environment = ProcessInfo.processInfo.environment
+                let program = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().path
+                return try Launch.run(
+                    options, executable: program, environment: environment, stop: stop,
+                    streams: streams)
+            })
     }
 }

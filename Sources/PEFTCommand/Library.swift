@@ -19,6 +19,8 @@ package struct Library {
     package var tokenize: (TokenizeOptions, LineReader, ([Int]) -> Void) throws -> Void
     /// Writes a model of random numbers.
     package var initModel: (InitModelOptions) throws -> InitModel.Summary
+    /// Starts processes of this program.
+    package var launch: (LaunchOptions, StopRequest, Launch.Streams) throws -> Int32
 
     /// Makes a library of its parts.
     package init(
@@ -31,7 +33,8 @@ package struct Library {
         generate: @escaping (GenerateOptions, (String) -> Void) throws -> GenerationReport,
         inspect: @escaping (InspectOptions) throws -> InspectReport,
         tokenize: @escaping (TokenizeOptions, LineReader, ([Int]) -> Void) throws -> Void,
-        initModel: @escaping (InitModelOptions) throws -> InitModel.Summary
+        initModel: @escaping (InitModelOptions) throws -> InitModel.Summary,
+        launch: @escaping (LaunchOptions, StopRequest, Launch.Streams) throws -> Int32
     ) {
         self.version = version
         self.train = train
@@ -41,5 +44,6 @@ package struct Library {
         self.inspect = inspect
         self.tokenize = tokenize
         self.initModel = initModel
+        self.launch = launch
     }
 }

@@ -12,14 +12,20 @@ enum Main {
         if let name = arguments.first.flatMap(CommandName.init(rawValue:)), name.computes {
             ProcessPolicy.apply(process.environment)
         }
+        if let parent = process.environment[Launch.parentVariable].flatMap({ pid_t($0) }) {
+            TorchRuntime.endWithParent()
+            if getppid() != parent { exit(Command.Status.failed) }  // it has ended already
+        }
         let console = Console.process(environment: process.environment)
         let stop = StopRequest()
         let startOfLine = console.isTerminal ? "\n" : ""  // the live line stays where it is
         let command = Command(console: console, library: .live, stop: stop)
-        // Only training has something to save; everything else ends at the first signal as usual.
+        // Only training has something to save; everything else ends at the first signal as usual. A launcher passes signals on.
+        let isTraining = arguments.first == CommandName.train.rawValue
         let watch =
-            arguments.first == CommandName.train.rawValue
+            isTraining || arguments.first == CommandName.launch.rawValue
             ? SignalWatch(stop) {
+                guard isTraining else { return }
                 let note = "note: stopping after this step; once more to stop at once\n"
                 Console.writeNote(startOfLine + note)
             } : nil

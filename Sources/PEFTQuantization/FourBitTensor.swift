@@ -103,7 +103,8 @@ public struct FourBitTensor {
                 granule: config.blockSize / 2))
         let absmax = try AbsmaxPlaces(
             path, numBlocks: numBlocks, isNested: config.usesDoubleQuantization, placement)
-        let elements = min(2 * codes.range.lowerBound, count)..<min(2 * codes.range.upperBound, count)
+        let elements =
+            min(2 * codes.range.lowerBound, count)..<min(2 * codes.range.upperBound, count)
         let input = try read(elements)
         guard FourBitCodec.dtypes.contains(input.dtype) else {
             throw QuantizationError.unsupportedDType(path: path, found: input.dtype)
@@ -115,7 +116,8 @@ public struct FourBitTensor {
                 try codec.quantize(input, elements, of: path, packed: own, absmax: plain)
             }
             try placement.complete(plain, of: path)
-            scales = config.usesDoubleQuantization
+            scales =
+                config.usesDoubleQuantization
                 ? .nested(try NestedAbsmax(quantizing: plain)) : .plain(plain)
         }
         try self.init(
@@ -251,7 +253,9 @@ private struct AbsmaxPlaces {
         guard let second else { return .plain(first.whole) }
         var offset: Float = 0
         var codebook = try NestedAbsmax.makeCodebook()
-        if case .nested(let nested) = scales { (offset, codebook) = (nested.offset, nested.codebook) }
+        if case .nested(let nested) = scales {
+            (offset, codebook) = (nested.offset, nested.codebook)
+        }
         return .nested(
             NestedAbsmax(
                 codes: first.whole, scales: second.whole,

@@ -58,7 +58,8 @@ private struct Run {
             if ranks.isMain { output = try OutputFolder(config, resumes: resumes) }
             return ""
         }
-        let checkpoint = resumes ? try RunCheckpoint.newest(in: URL(filePath: config.outputDir)) : nil
+        let checkpoint =
+            resumes ? try RunCheckpoint.newest(in: URL(filePath: config.outputDir)) : nil
         if resumes, checkpoint == nil {
             report(.notice("\(config.outputDir) has no checkpoint yet: starting at step 0"))
         }

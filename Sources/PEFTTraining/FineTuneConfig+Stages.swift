@@ -105,7 +105,8 @@ extension FineTuneConfig {
         where !Self.changeableKeys.contains(option.key) && !Self.batchKeys.contains(option.key) {
             settings[option.key] = YAMLWriter.text(of: option.get(self))
         }
-        settings["rows of a step (\(Self.batchKeys.sorted().joined(separator: " x ")) x processes)"] =
+        settings[
+            "rows of a step (\(Self.batchKeys.sorted().joined(separator: " x ")) x processes)"] =
             String(perDeviceTrainBatchSize * gradientAccumulationSteps * numRanks)
         return settings
     }

@@ -47,12 +47,15 @@ package struct CollectiveError: Error, Equatable, Sendable {
     package let peers: [Peer]
     /// The reason in the backend's words.
     package let message: String
+    /// Whether the store is gone, in which the ranks tell each other why they fail.
+    package let isStoreLost: Bool
 
     /// The error of one call.
     package init(
         reason: Reason, rank: Int, numRanks: Int, call: String, timeoutSeconds: Double,
-        peers: [Peer] = [], message: String = ""
+        peers: [Peer] = [], message: String = "", isStoreLost: Bool = false
     ) {
+        self.isStoreLost = isStoreLost
         self.reason = reason
         self.rank = rank
         self.numRanks = numRanks
@@ -109,7 +112,13 @@ extension CollectiveError: CustomStringConvertible {
     /// The silent ranks and what to do about them, then the ranks that have failed too.
     private var peerText: String {
         var parts: [String] = []
-        if !silentRanks.isEmpty {
+        if isStoreLost {
+            parts.append(
+                """
+                the store is gone with the process that hosts it, rank 0 unless the launcher does; restart \
+                all ranks from the last checkpoint
+                """)
+        } else if !silentRanks.isEmpty {
             parts.append(
                 """
                 \(Self.ranksText(silentRanks)) told nothing: ended, or busy elsewhere; \

@@ -193,23 +193,24 @@ package final class ProcessGroup {
         let reason: CollectiveError.Reason =
             isDiverged
             ? .diverged : elapsedSeconds < timeoutSeconds ? .connectionLost : .timedOut
+        // Looked at first: the host of the store may go once everybody has read there.
+        let isStoreLost = isStoreLost
         return CollectiveError(
             reason: reason, rank: name(of: rank), numRanks: numRanksOfRun,
             call: text(ctorch_distributed_failure_call(handle)), timeoutSeconds: timeoutSeconds,
             peers: isDiverged ? exchangedCalls() : notesOfPeers(),
-            message: text(ctorch_distributed_failure_message(handle)) + lostStoreText)
+            message: text(ctorch_distributed_failure_message(handle)), isStoreLost: isStoreLost)
     }
 
-    /// Says that nobody could tell anything any more, if that is so.
-    private var lostStoreText: String {
-        guard (try? store.has("joined/\(rank)")) == nil else { return "" }
-        return "; the store is gone too, with the process that hosts it: rank 0, unless the launcher does"
-    }
+    /// Whether nobody can tell anything any more.
+    private var isStoreLost: Bool { (try? store.has("joined/\(rank)")) == nil }
 
     /// What each other rank sent before the data of the call.
     private func exchangedCalls() -> [CollectiveError.Peer] {
         peerRanks.map {
-            .init(rank: name(of: $0), call: text(ctorch_distributed_failure_call_of(handle, Int32($0))))
+            .init(
+                rank: name(of: $0),
+                call: text(ctorch_distributed_failure_call_of(handle, Int32($0))))
         }
     }
 

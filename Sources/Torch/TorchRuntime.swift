@@ -15,6 +15,9 @@ public enum TorchRuntime {
         return String(match.1)
     }
 
+    /// Lets the kernel end this process when the one that started it ends, however that ends.
+    public static func endWithParent() { ctorch_runtime_end_with_parent() }
+
     /// Refuses to go on with a library other than the one that the headers describe.
     ///
     /// A mismatch runs at first and then crashes where virtual tables moved, so it is checked at start.

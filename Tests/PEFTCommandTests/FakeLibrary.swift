@@ -25,6 +25,7 @@ final class Calls {
     var scoreOptions: ScoreOptions?
     var generateOptions: GenerateOptions?
     var tokenizeOptions: TokenizeOptions?
+    var launchOptions: LaunchOptions?
     /// What it throws, if anything.
     var error: (any Error)?
     /// What its doctor finds.
@@ -82,7 +83,12 @@ final class Calls {
                 for line in lines { write(line.utf8.map(Int.init)) }
             },
             initModel: { _ in
-                InitModel.Summary(numParameters: 1_234, sizeBytes: 2_468, files: ["model.safetensors"])
+                InitModel.Summary(
+                    numParameters: 1_234, sizeBytes: 2_468, files: ["model.safetensors"])
+            },
+            launch: { options, _, _ in
+                self.launchOptions = options
+                return 0
             })
     }
 }

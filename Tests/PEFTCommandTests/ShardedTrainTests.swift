@@ -76,7 +76,9 @@ import TrainingTestSupport
         }
     }
 
-    private func largestDifference(_ name: String, _ first: String, _ second: String) throws -> Double {
+    private func largestDifference(_ name: String, _ first: String, _ second: String) throws
+        -> Double
+    {
         let values = try [first, second].map { try RunFiles.metric(name, in: workspace.path($0)) }
         try #require(values[0].count == values[1].count && !values[0].isEmpty)
         return zip(values[0], values[1]).map { ($0 - $1).magnitude }.max() ?? .nan

@@ -67,7 +67,8 @@ import TrainingTestSupport
     /// Files of at most one megabyte: a vocabulary of 20,000 takes two of them.
     @Test func largeModelsAreDividedAsTransformersDoes() throws {
         let text = try String(contentsOfFile: config, encoding: .utf8)
-        try workspace.write(text.replacing("\"vocab_size\": 61", with: "\"vocab_size\": 20000"), as: "config.json")
+        try workspace.write(
+            text.replacing("\"vocab_size\": 61", with: "\"vocab_size\": 20000"), as: "config.json")
         var options = options("a")
         options.maxShardMegabytes = 1
         let summary = try InitModel.run(options)

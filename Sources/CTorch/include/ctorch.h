@@ -30,6 +30,7 @@ typedef void (*CTorchRelease)(void *context);
 const char *ctorch_last_error(void);
 void ctorch_set_callback_error(const char *message);
 const char *ctorch_runtime_header_version(void);
+void ctorch_runtime_end_with_parent(void);  // the kernel kills this process when its parent ends
 const char *ctorch_runtime_configuration(void);
 int32_t ctorch_runtime_set_num_threads(int32_t count);
 int32_t ctorch_runtime_num_threads(void);

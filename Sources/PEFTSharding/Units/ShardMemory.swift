@@ -50,7 +50,9 @@ final class ShardMemory {
         var start = 0
         while start < sizeBytes {
             let count = memory.withUnsafeBytes {
-                pwrite(descriptor, $0.baseAddress?.advanced(by: start), sizeBytes - start, off_t(start))
+                pwrite(
+                    descriptor, $0.baseAddress?.advanced(by: start), sizeBytes - start, off_t(start)
+                )
             }
             if count < 0, errno == EINTR { continue }
             guard count > 0 else {
@@ -85,7 +87,9 @@ final class ShardMemory {
         var start = 0
         while start < sizeBytes {
             let count = buffer.withUnsafeMutableBytes {
-                pread(descriptor, $0.baseAddress?.advanced(by: start), sizeBytes - start, off_t(start))
+                pread(
+                    descriptor, $0.baseAddress?.advanced(by: start), sizeBytes - start, off_t(start)
+                )
             }
             if count < 0, errno == EINTR { continue }
             guard count > 0 else {

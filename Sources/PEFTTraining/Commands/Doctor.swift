@@ -16,7 +16,8 @@ public enum Doctor {
         let checkpoint =
             config.resume ? try RunCheckpoint.newest(in: URL(filePath: config.outputDir)) : nil
         let preflight = Preflight(
-            config, checkpoint: checkpoint, ranks: RankGroup(), onFailure: { _ in }, report: { _ in })
+            config, checkpoint: checkpoint, ranks: RankGroup(), onFailure: { _ in },
+            report: { _ in })
         _ = try preflight.run()
         return preflight.result
     }

@@ -86,7 +86,9 @@ public enum InitModel {
         let sizeBytes = numParameters * dtype.sizeBytes
         if shards.count > 1 {
             let index: JSONObject = [
-                "metadata": ["total_parameters": .int(numParameters), "total_size": .int(sizeBytes)],
+                "metadata": [
+                    "total_parameters": .int(numParameters), "total_size": .int(sizeBytes),
+                ],
                 "weight_map": .object(JSONObject(weightMap.sorted { $0.0 < $1.0 })),
             ]
             try AtomicFile.write(

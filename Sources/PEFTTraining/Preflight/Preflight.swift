@@ -65,9 +65,11 @@ final class Preflight {
             try check("held-out rows", after: base) { try read(path, $0) }
         }
         let batches = try check("batches", after: data) { data in
-            let batches = try BatchSchedule(dataset: data, options: config.batches(numRanks: ranks.size))
+            let batches = try BatchSchedule(
+                dataset: data, options: config.batches(numRanks: ranks.size))
             try checkpoint?.requireMatch(
-                settings: config.mathematicalSettings(numRanks: ranks.size), dataDigest: data.digest)
+                settings: config.mathematicalSettings(numRanks: ranks.size), dataDigest: data.digest
+            )
             return Found(batches, ["\(batches.stepsPerEpoch) steps an epoch"])
         }
         let adapted = try check("adapter", after: base, attach)

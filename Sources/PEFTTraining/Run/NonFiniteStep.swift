@@ -29,7 +29,9 @@ struct NonFiniteStep {
     /// - Throws: `TorchError` of the model.
     func diagnosis(losses sums: [Double]) throws -> Diagnosis {
         let own = sums.firstIndex { !$0.isFinite }
-        let all = try ranks.exchange(own.map(String.init) ?? "", for: "micro-batches").map { Int($0) }
+        let all = try ranks.exchange(own.map(String.init) ?? "", for: "micro-batches").map {
+            Int($0)
+        }
         guard let rank = all.firstIndex(where: { $0 != nil }), let index = all[rank] else {
             // Each sum is finite, and their sum is not.
             return Diagnosis(

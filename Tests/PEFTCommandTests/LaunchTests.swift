@@ -1,0 +1,167 @@
+import Foundation
+import PEFT
+import PEFTCommand
+import PEFTTraining
+import Testing
+import TrainingTestSupport
+
+/// `peft launch`: lines, signals, failures, restarts; with small programs in the place of training, and with training.
+@Suite(.serialized) struct LaunchTests {
+    /// What a launch of shell commands printed, and its status.
+    private func launch(
+        _ script: String, nproc: Int = 2, isTerminal: Bool = false,
+        stop: StopRequest = StopRequest(),
+        change: (inout LaunchOptions) -> Void = { _ in }
+    ) throws -> (status: Int32, out: [String], err: [String]) {
+        var options = LaunchOptions()
+        options.nproc = nproc
+        options.arguments = ["-c", script]
+        change(&options)
+        var (out, err) = ("", "")
+        let status = try Launch.run(
+            options, executable: "/bin/sh",
+            environment: ["PATH": "/usr/bin:/bin", "SLURM_PROCID": "9"],
+            stop: stop,
+            streams: Launch.Streams(
+                out: { out += $0 }, err: { err += $0 }, isTerminal: isTerminal))
+        func lines(_ text: String) -> [String] {
+            text.split(separator: "\n").map(String.init).sorted()
+        }
+        return (status, lines(out), lines(err))
+    }
+
+    @Test func everyRankHasItsVariablesAndItsPrefix() throws {
+        let result = try launch(
+            "echo $RANK $LOCAL_RANK $WORLD_SIZE $MASTER_ADDR $TORCHELASTIC_RESTART_COUNT "
+                + "${SLURM_PROCID:-none} $OMP_NUM_THREADS >&2; test $MASTER_PORT -gt 0",
+            nproc: 3)
+        #expect(result.status == 0)
+        let threads = max(1, ProcessInfo.processInfo.activeProcessorCount / 3)
+        #expect(
+            result.err == (0..<3).map { "[rank \($0)] \($0) \($0) 3 127.0.0.1 0 none \(threads)" })
+        #expect(result.out == [])
+    }
+
+    @Test func longLinesStayWholeAndLastLinesAreNotLost() throws {
+        let result = try launch(
+            "for i in 1 2 3 4; do head -c 70000 /dev/zero | tr '\\0' $RANK >&2; echo >&2; done; "
+                + "printf end >&2", nproc: 3)
+        #expect(result.status == 0)
+        let expected = (0..<3).flatMap { rank in
+            Array(
+                repeating: "[rank \(rank)] " + String(repeating: "\(rank)", count: 70_000), count: 4
+            )
+                + ["[rank \(rank)] end"]
+        }.sorted()
+        #expect(result.err == expected)
+    }
+
+    @Test func theFirstFailureIsNamedAndEndsTheOthers() throws {
+        let start = ContinuousClock.now
+        let result = try launch("test $RANK = 0 || exit 3; exec sleep 100") {
+            $0.graceSeconds = 0.2
+        }
+        #expect(result.status == 3)
+        #expect(result.err == ["peft: error: rank 1 ended with status 3"])
+        #expect(ContinuousClock.now - start < .seconds(60))
+    }
+
+    @Test func aProcessThatIgnoresTheEndIsKilled() throws {
+        let result = try launch(
+            "if test $RANK = 1; then kill -9 $$; fi; trap '' TERM; while :; do sleep 0.1; done"
+        ) { $0.graceSeconds = 0.1 }
+        #expect(result.status == 128 + 9)
+        #expect(result.err == ["peft: error: rank 1 was ended by signal 9"])
+    }
+
+    @Test func aFailureStartsAllAgain() throws {
+        let result = try launch(
+            "echo $TORCHELASTIC_RESTART_COUNT >&2; test $TORCHELASTIC_RESTART_COUNT = 2"
+        ) {
+            $0.maxRestarts = 3
+            $0.graceSeconds = 10
+        }
+        #expect(result.status == 0)
+        for count in 0...2 {
+            for rank in 0...1 { #expect(result.err.contains("[rank \(rank)] \(count)")) }
+        }
+        #expect(result.err.contains("note: starting all ranks again (2 of 3)"))
+    }
+
+    @Test func aSignalReachesEveryRankOnce() throws {
+        let stop = StopRequest()
+        stop.request(signal: SIGTERM)
+        let result = try launch(
+            "trap 'echo stopped >&2; exit 143' TERM; i=0; while test $i -lt 600; do sleep 0.1; i=$((i+1)); done",
+            stop: stop)
+        // A rank that the signal reaches before its trap is set ends at once.
+        #expect(result.status == 143)
+        #expect(result.err.allSatisfy { $0.hasSuffix("stopped") } && result.err.count <= 2)
+    }
+
+    @Test(arguments: [
+        (["launch", "--nproc", "2"], "found nothing"),
+        (["launch", "--nproc", "2", "--", "inspect", "x"], "found 'inspect'"),
+        (["launch", "--nproc", "0", "--", "train"], "nproc"),
+    ])
+    func wrongUseIsRefused(arguments: [String], message: String) {
+        let result = run(arguments)
+        #expect(result.status == 2)
+        #expect(result.output.err.contains(message), "\(result.output.err)")
+    }
+
+    @Test func whatFollowsGoesToTheProcessesUnchanged() throws {
+        let calls = Calls()
+        let result = run(
+            ["launch", "--nproc", "3", "--", "train", "--nproc", "--", "x"], calls: calls)
+        #expect(result.status == 0)
+        #expect(calls.launchOptions?.arguments == ["train", "--nproc", "--", "x"])
+        #expect(calls.launchOptions?.nproc == 3)
+    }
+
+    // MARK: - Training
+
+    private func training(_ workspace: Workspace, steps: Int) throws -> [String] {
+        [
+            "launch", "--nproc", "2", "--", "train", "--model", TinyModel.grouped, "--data",
+            try workspace.write(rows: TinyRows.make(12)), "--output-dir", workspace.path("out"),
+            "--dtype", "float32", "--lora-r", "4", "--per-device-train-batch-size", "2",
+            "--max-steps", "\(steps)", "--save-steps", "2", "--logging-steps", "1",
+        ]
+    }
+
+    @Test func trainingRunsInTwoProcesses() throws {
+        let workspace = try Workspace()
+        let result = try RunningProgram.run(training(workspace, steps: 3))
+        #expect(result.status == 0, "\(result.err)")
+        #expect(result.err.contains("[rank 0] done: 3 steps"), "\(result.err)")
+        #expect(!result.err.contains("[rank 1]"), "\(result.err)")
+    }
+
+    /// The processes die with a launcher that has no chance to end them.
+    @Test func nothingOutlivesALauncherThatIsKilled() throws {
+        let workspace = try Workspace()
+        let launcher = try RunningProgram(training(workspace, steps: 1_000_000))
+        let folder = URL(filePath: workspace.path("out"))
+        let deadline = ContinuousClock.now + .seconds(120)
+        while CheckpointFolder.list(in: folder).isEmpty {
+            try #require(ContinuousClock.now < deadline)
+            usleep(20_000)
+        }
+        launcher.send(SIGKILL)
+        _ = try launcher.finish()
+        while !processes(using: workspace.url.lastPathComponent).isEmpty {
+            try #require(ContinuousClock.now < deadline, "processes survive their launcher")
+            usleep(20_000)
+        }
+    }
+
+    /// Processes that have a word in their command line.
+    private func processes(using word: String) -> [String] {
+        let all = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return all.filter { Int($0) != nil }.filter { process in
+            let line = try? String(contentsOfFile: "/proc/\(process)/cmdline", encoding: .utf8)
+            return line?.contains(word) ?? false
+        }
+    }
+}
