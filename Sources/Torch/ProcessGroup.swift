@@ -65,6 +65,7 @@ package final class ProcessGroup {
     /// - Parameters:
     ///   - ranks: ascending, this process's among them; every rank of them makes the same call.
     ///   - name: of the group, a name of its own in the run.
+    /// - Returns: this process's end of the group.
     /// - Throws: `CollectiveError` naming the ranks that did not come.
     package func subgroup(
         of ranks: [Int], named name: String

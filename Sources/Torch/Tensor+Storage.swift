@@ -10,6 +10,7 @@ extension Tensor {
     /// - Parameters:
     ///   - sizeBytes: of the storage.
     ///   - owner: named in the error of an operation that uses it without memory.
+    /// - Returns: the storage as a tensor.
     /// - Throws: `TorchError` if libtorch refuses.
     /// - Memory: none.
     package static func storage(
@@ -43,6 +44,7 @@ extension Tensor {
     /// Takes the memory of this storage away; what uses it now fails.
     ///
     /// - Parameter owner: named in the error of an operation that uses it.
+    /// - Throws: `TorchError` if libtorch refuses.
     package func giveBack(of owner: String) throws(TorchError) {
         try check(
             "give back", [self], ctorch_storage_lend(handle, nil, Self.absence(of: owner)))

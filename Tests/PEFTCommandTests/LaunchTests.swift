@@ -2,6 +2,7 @@ import Foundation
 import PEFT
 import PEFTCommand
 import PEFTTraining
+import TestSupport
 import Testing
 import TrainingTestSupport
 
@@ -136,6 +137,21 @@ import TrainingTestSupport
         #expect(result.status == 0, "\(result.err)")
         #expect(result.err.contains("[rank 0] done: 3 steps"), "\(result.err)")
         #expect(!result.err.contains("[rank 1]"), "\(result.err)")
+    }
+
+    @Test func theExampleOfOneMachineRuns() throws {
+        let workspace = try Workspace()
+        let process = Process()
+        process.executableURL = Checkout.root.appending(path: "Examples/launch/local.sh")
+        let program = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
+            .deletingLastPathComponent().appending(path: "peft")
+        process.environment = ["PATH": "/usr/bin:/bin", "PEFT": program.path]
+        process.arguments = Array(try training(workspace, steps: 2).dropFirst(5))
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 0)
+        #expect(try RunFiles.metric("loss", in: workspace.path("out")).count == 2)
     }
 
     /// The processes die with a launcher that has no chance to end them.

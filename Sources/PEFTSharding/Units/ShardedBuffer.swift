@@ -125,6 +125,8 @@ final class BufferPool {
     ///   - unit: who needs it.
     ///   - sizeBytes: of every place.
     ///   - isInUse: whether a unit must stay.
+    /// - Returns: memory of that size.
+    /// - Throws: `TorchError` if memory does not suffice; `CollectiveError` of a gather that must end first.
     func place(
         for unit: ShardedBuffer, sizeBytes: Int, isInUse: (ShardedBuffer) -> Bool
     ) throws -> Tensor {

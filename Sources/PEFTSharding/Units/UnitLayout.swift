@@ -89,6 +89,7 @@ package final class LayoutPlan: TensorPlacement {
     /// - Parameters:
     ///   - blocks: the paths of the decoder blocks.
     ///   - numShards: processes that hold a shard each.
+    /// - Returns: one layout a unit, in the order of construction.
     package func layouts(blocks: [String], numShards: Int) -> [UnitLayout] {
         var order: [String] = []
         var groups: [String: [PlacedShape]] = [:]

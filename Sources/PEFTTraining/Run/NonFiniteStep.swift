@@ -25,7 +25,8 @@ struct NonFiniteStep {
 
     /// Where the loss goes wrong, the same in every process.
     ///
-    /// - Parameter losses: the sum of each micro-batch of this process.
+    /// - Parameter sums: the sum of each micro-batch of this process.
+    /// - Returns: what was found where.
     /// - Throws: `TorchError` of the model.
     func diagnosis(losses sums: [Double]) throws -> Diagnosis {
         let own = sums.firstIndex { !$0.isFinite }
