@@ -295,7 +295,7 @@ extension ModelShards: TensorPlacement {
         let whole = try frozen[place.unit].whole.view(
             atByte: offset, shape: tensor.shape, dtype: tensor.dtype)
         let range = layout.elements(of: place.tensor, inShard: ranks.shardIndex)
-        guard !range.isEmpty, let bytes = frozen[place.unit].shard.bytes else {
+        guard !range.isEmpty else {
             return PlacedTensor(whole: whole, range: range, own: nil)
         }
         let start =
@@ -303,7 +303,8 @@ extension ModelShards: TensorPlacement {
             - ranks.shardIndex * layout.shardBytes
         return PlacedTensor(
             whole: whole, range: range,
-            own: try bytes.view(atByte: start, shape: [range.count], dtype: tensor.dtype))
+            own: try frozen[place.unit].shard.bytes().view(
+                atByte: start, shape: [range.count], dtype: tensor.dtype))
     }
 
     /// Adds the bit patterns of all ranks as integers, which keeps every bit.

@@ -21,26 +21,32 @@ final class ShardMemory {
     private var memory: Tensor?
     private var descriptor: Int32 = -1
 
-    /// Makes room for a shard, filled with zeros.
-    ///
-    /// - Throws: `TorchError` if memory does not suffice.
-    init(sizeBytes: Int) throws(TorchError) {
+    /// Plans a shard; it takes memory when it is filled, so that an offloaded model never takes more than a unit's.
+    init(sizeBytes: Int) {
         self.sizeBytes = sizeBytes
-        memory = try Tensor.zeros([sizeBytes], dtype: .uint8)
     }
 
     deinit {
         if descriptor >= 0 { close(descriptor) }
     }
 
-    /// The bytes to fill; nil once they are in a file.
-    var bytes: Tensor? { memory }
+    /// The bytes to fill, zeros at first.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Precondition: they are not in a file.
+    func bytes() throws(TorchError) -> Tensor {
+        precondition(descriptor < 0, "the shard is in a file")
+        if let memory { return memory }
+        let bytes = try Tensor.zeros([sizeBytes], dtype: .uint8)
+        memory = bytes
+        return bytes
+    }
 
     /// Moves the bytes into a nameless file in a folder; they leave memory.
     ///
     /// - Throws: ``FileError``.
     func moveToFile(in folder: String) throws {
-        guard let memory else { return }
+        let memory = try bytes()
         var name = Array("\(folder)/.base-XXXXXX".utf8CString)
         descriptor = mkstemp(&name)
         if descriptor >= 0 { unlink(name) }
@@ -105,7 +111,7 @@ final class ShardMemory {
     ///
     /// - Throws: `TorchError` if the file cannot be read.
     func tensor() throws(TorchError) -> Tensor {
-        if let memory { return memory }
+        if descriptor < 0 { return try bytes() }
         let buffer = try Tensor.empty([sizeBytes], dtype: .uint8)
         try copy(to: buffer)
         return buffer

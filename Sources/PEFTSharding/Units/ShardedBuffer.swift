@@ -29,7 +29,7 @@ final class ShardedBuffer {
         self.group = group
         sizeBytes = shardBytes * (group?.size ?? 1)
         whole = try .storage(sizeBytes: sizeBytes, of: name)
-        shard = try ShardMemory(sizeBytes: shardBytes)
+        shard = ShardMemory(sizeBytes: shardBytes)
     }
 
     /// Begins to gather into a buffer, of at least ``sizeBytes``.

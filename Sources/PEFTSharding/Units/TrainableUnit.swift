@@ -50,9 +50,7 @@ final class TrainableUnit {
         }
         let buffer = try ShardedBuffer(
             name: name, shardBytes: shardCount * DType.float32.sizeBytes, group: ranks.shards)
-        guard let shard = buffer.shard.bytes else {
-            preconditionFailure("a new shard is in memory")
-        }
+        let shard = try buffer.shard.bytes()
         let range = ranks.shardIndex * shardCount..<(ranks.shardIndex + 1) * shardCount
         var own: [OwnParameter] = []
         for (parameter, offset) in zip(parameters, offsets) {
