@@ -90,7 +90,7 @@ let targets: [Target] = [
     tests("PEFTAdaptersTests", ["PEFTAdapters", "PEFTLayers", "Torch"]),
     tests(
         "PEFTShardingTests",
-        ["PEFTSharding", "PEFTQuantization", "PEFTModels", "PEFTLayers", "Torch"]),
+        ["PEFTSharding", "PEFTLayers", "Torch"]),
     tests(
         "PEFTModelsTests",
         [

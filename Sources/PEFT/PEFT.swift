@@ -4,6 +4,7 @@
 @_exported public import PEFTLayers
 @_exported public import PEFTModels
 @_exported public import PEFTQuantization
+@_exported public import PEFTSharding
 @_exported public import PEFTTokenizers
 @_exported public import PEFTTraining
 @_exported public import Torch

@@ -7,7 +7,7 @@ public import Torch
 /// among them, as float32 bit patterns. It belongs directly over a file, beneath what casts or quantizes: then the numbers are the
 /// file's own.
 ///
-/// - Memory: none; tensors are not copied.
+/// - Memory: at most 4 kB a tensor, its samples.
 public final class FingerprintingSource: ParameterSource {
     private let base: any ParameterSource
     private var passed: [String: Sample] = [:]

@@ -80,7 +80,7 @@ final class GGUFStore: TensorStore {
     /// Puts the rows of each head back in the order of Hugging Face.
     ///
     /// llama.cpp rotates neighbouring rows (0, 1), (2, 3), ...; Hugging Face rotates row i of the first half with
-    /// row i of the second: its row `half * D/2 + i` of a head is the file's row `2 i + half`.
+    /// row i of the second. `[H, D/2, 2, C] -> [H, 2, D/2, C]`, for the heads that the range touches.
     ///
     /// - Source: llama.cpp convert_hf_to_gguf.py:LlamaModel.permute, inverted.
     private func deinterleaved(
@@ -95,21 +95,17 @@ final class GGUFStore: TensorStore {
                     + "of even size",
                 remedy: "the head counts in the metadata are wrong: convert the model again")
         }
-        let (headSize, rowSize) = (numRows / numHeads, shape.dropFirst().reduce(1, *))
-        let dtype = Self.plainTypes[info.type.name] ?? .float32
-        let result = try Tensor.paged([range.count], dtype: dtype)
-        var element = range.lowerBound
-        while element < range.upperBound {
-            let (row, column) = element.quotientAndRemainder(dividingBy: rowSize)
-            let (head, inHead) = row.quotientAndRemainder(dividingBy: headSize)
-            let (half, index) = inHead.quotientAndRemainder(dividingBy: headSize / 2)
-            let count = min(rowSize - column, range.upperBound - element)
-            let start = (head * headSize + 2 * index + half) * rowSize + column
-            try result.narrow(0, element - range.lowerBound, count).copyInPlace(
-                from: decode(start..<(start + count), of: info))
-            element += count
-        }
-        return result
+        guard !range.isEmpty else { return try decode(range, of: info) }
+        let headCount = info.shape.reduce(1, *) / numHeads
+        let heads = range.lowerBound / headCount..<(range.upperBound - 1) / headCount + 1
+        let stored = try decode(
+            heads.lowerBound * headCount..<heads.upperBound * headCount, of: info)
+        let halves = try stored.reshape([heads.count, numRows / numHeads / 2, 2, -1])
+            .transposed(1, 2)
+        let result = try Tensor.paged(halves.shape, dtype: halves.dtype)
+        try result.copyInPlace(from: halves)
+        return try result.reshape([-1])
+            .narrow(0, range.lowerBound - heads.lowerBound * headCount, range.count)
     }
 
     // MARK: - Types

@@ -175,7 +175,7 @@ package struct Command {
             options.arguments = rest
             return try library.launch(
                 options, stop,
-                Launch.Streams(out: console.out, err: console.err, isTerminal: console.isTerminal))
+                Launch.Streams(err: console.err, isTerminal: console.isTerminal))
         }
     }
 

@@ -9,7 +9,10 @@ extension Library {
                 try TorchRuntime.checkVersion()
                 return "swift-peft \(PEFTVersion.current) (libtorch \(TorchRuntime.libraryVersion))"
             },
-            train: { try FineTune.run($0, stop: $1, report: $2) },
+            train: {
+                try FineTune.run(
+                    $0, environment: ProcessInfo.processInfo.environment, stop: $1, report: $2)
+            },
             doctor: { try Doctor.run($0) },
             score: { try Score.run($0) },
             generate: { try Generate.run($0, onText: $1) },

@@ -32,7 +32,7 @@ package final class ModelShards {
     /// How the model is divided.
     package let options: Options
     /// The frozen units, in the order of construction; empty until they are laid out.
-    package private(set) var layouts: [UnitLayout] = []
+    private var layouts: [UnitLayout] = []
     /// What broke a gather, under the ``TorchError`` that it became on its way through autograd.
     package private(set) var failure: (any Error)?
 
@@ -91,11 +91,13 @@ package final class ModelShards {
             for (tensor, shape) in layout.tensors.enumerated() {
                 places[shape.name] = (index, tensor)
             }
+            let block = self.blocks[layout.path]
             let buffer = try ShardedBuffer(
-                name: "\(layout.path), frozen", shardBytes: layout.shardBytes, group: ranks.shards)
+                name: "\(layout.path), frozen", shardBytes: layout.shardBytes,
+                group: ranks.shards, pool: block == nil ? nil : frozenPool)
             frozen.append(buffer)
             let isEmbedding = layout.path == embedding
-            positions[self.blocks[layout.path] ?? (isEmbedding ? 0 : output)].append(buffer)
+            positions[block ?? (isEmbedding ? 0 : output)].append(buffer)
             if isEmbedding, isHeadTied { positions[output].append(buffer) }
         }
     }
@@ -104,12 +106,10 @@ package final class ModelShards {
     ///
     /// - Throws: `CollectiveError`; an error of the disk where the base is offloaded.
     package func finishLoading() throws {
-        var sums = try frozen.map { try $0.checksums?.first ?? $0.shardChecksum() }
-        if let openUnit { sums[openUnit] = try close(openUnit) }
-        guard let group = ranks.shards, !frozen.isEmpty else {
-            for (buffer, sum) in zip(frozen, sums) { buffer.checksums = [sum] }
-            return
-        }
+        if let openUnit { try close(openUnit) }
+        guard let group = ranks.shards, !frozen.isEmpty else { return }
+        let sums = frozen.compactMap(\.checksums?.first)
+        precondition(sums.count == frozen.count, "a unit of which nothing was placed")
         let own = try Tensor(sums.map(Int64.init(bitPattern:)), shape: [sums.count])
         let all = try Tensor.empty([sums.count * group.size], dtype: .int64)
         try group.allGather(own, into: all, label: "checksums")
@@ -119,12 +119,10 @@ package final class ModelShards {
         }
     }
 
-    /// Moves a filled unit to its file, if it is to be there; gives the sum of its shard.
-    private func close(_ unit: Int) throws -> UInt64 {
-        let sum = try frozen[unit].shardChecksum()
-        frozen[unit].checksums = [sum]
+    /// Sums a filled unit up, and moves it to its file if it is to be there.
+    private func close(_ unit: Int) throws {
+        frozen[unit].checksums = [try frozen[unit].shardChecksum()]
         if let folder = options.offloadFolder { try frozen[unit].shard.moveToFile(in: folder) }
-        return sum
     }
 
     // MARK: - Adapters
@@ -149,7 +147,8 @@ package final class ModelShards {
     private func divide(_ parameters: [Parameter], of path: String, at position: Int) throws {
         guard !parameters.isEmpty else { return }
         let unit = try TrainableUnit(
-            name: "\(path), trainable", parameters: parameters, ranks: ranks)
+            name: "\(path), trainable", parameters: parameters, ranks: ranks,
+            pool: position == output ? nil : trainablePool)
         trainable[position] = unit
         if let buffer = unit.buffer { positions[position].append(buffer) }
     }
@@ -183,36 +182,26 @@ package final class ModelShards {
         }
         try reduceLater(than: position)
         current = position
-        for buffer in positions[position] { try start(buffer, at: position) }
+        for buffer in positions[position] { try start(buffer) }
         for buffer in positions[position] { try buffer.finish() }
         let next = isForward ? position + 1 : position - 1
         // The embedding is not used in backward.
         guard next > 0, next < positions.count else { return }
-        for buffer in positions[next] { try start(buffer, at: next) }
+        for buffer in positions[next] { try start(buffer) }
     }
 
-    private func start(_ buffer: ShardedBuffer, at position: Int) throws {
+    private func start(_ buffer: ShardedBuffer) throws {
         guard !buffer.isCurrent else { return }
-        let isEnd = position == 0 || position == output
-        guard !isEnd else {
-            return try buffer.start(
-                into: buffer.buffer ?? Tensor.empty([buffer.sizeBytes], dtype: .uint8))
-        }
-        let isFrozen = buffer.checksums != nil || frozen.contains { $0 === buffer }
-        let pool = isFrozen ? frozenPool : trainablePool
-        let sizes = (1..<output).flatMap { positions[$0] }
-            .filter { other in frozen.contains { $0 === other } == isFrozen }.map(\.sizeBytes)
-        let needed = positions[current] + [buffer]
-        let place = try pool.place(for: buffer, sizeBytes: sizes.max() ?? 0) { other in
-            needed.contains { $0 === other }
-        }
-        try buffer.start(into: place)
+        let used = positions[current]
+        let memory =
+            try buffer.pool?.place(for: buffer) { other in used.contains { $0 === other } }
+            ?? buffer.buffer ?? Tensor.empty([buffer.sizeBytes], dtype: .uint8)
+        try buffer.start(into: memory)
     }
 
     /// Frees what an end of the model took; blocks keep their places.
     package func release(_ end: ModelEnd) throws {
-        let position = end == .input ? 0 : output
-        for buffer in positions[position] { try buffer.evict() }
+        for buffer in positions[position(of: end)] { try buffer.evict() }
     }
 
     /// The position of an end.
@@ -288,7 +277,7 @@ extension ModelShards: TensorPlacement {
         else {
             preconditionFailure("\(tensor.name) was not planned")
         }
-        if let open = openUnit, open != place.unit { _ = try close(open) }
+        if let open = openUnit, open != place.unit { try close(open) }
         openUnit = place.unit
         let layout = layouts[place.unit]
         let offset = layout.offsets[place.tensor]

@@ -8,7 +8,7 @@ package final class ShardingSource: ParameterSource {
     private let base: any ParameterSource
     private let placement: any TensorPlacement
     private let dtype: DType
-    private let divides: (String, [Int]) -> Bool
+    private let divides: (String) -> Bool
 
     /// Decorates a source.
     ///
@@ -20,7 +20,7 @@ package final class ShardingSource: ParameterSource {
         self.base = base
         self.dtype = dtype
         placement = shards
-        divides = { path, _ in shards.divides(path) }
+        divides = shards.divides
     }
 
     /// Decorates a source that has shapes only, to note what a model consists of.
@@ -28,12 +28,12 @@ package final class ShardingSource: ParameterSource {
         self.base = base
         self.dtype = dtype
         placement = plan
-        divides = { _, _ in true }
+        divides = { _ in true }
     }
 
     /// The tensor in its unit, filled as far as it is this rank's; or the other source's.
     public func tensor(at path: String, shape: [Int]) throws -> Tensor {
-        guard divides(path, shape) else { return try base.tensor(at: path, shape: shape) }
+        guard divides(path) else { return try base.tensor(at: path, shape: shape) }
         let placed = try placement.place(PlacedShape(path: path, shape: shape, dtype: dtype))
         let elements = try base.elements(placed.range, at: path, shape: shape)
         if let own = placed.own {

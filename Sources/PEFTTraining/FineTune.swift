@@ -13,7 +13,7 @@ public enum FineTune {
     ///
     /// - Parameters:
     ///   - config: what to do; validated first, the same in every process.
-    ///   - environment: by which a launcher says who the process is; nil for the process's own.
+    ///   - environment: the variables by which a launcher says who the process is; none for a run of one process.
     ///   - stop: asks the run, from any thread, to write a checkpoint and end after its current step.
     ///   - report: called with each event, on the caller's thread; of several processes only in that of rank 0.
     /// - Returns: what was done, or nil if it was stopped.
@@ -21,13 +21,13 @@ public enum FineTune {
     @discardableResult
     public static func run(
         _ config: FineTuneConfig,
-        environment: [String: String]? = nil,
+        environment: [String: String] = [:],
         stop: StopRequest = StopRequest(), report: @escaping (TrainingEvent) -> Void = { _ in }
     ) throws -> RunSummary? {
         try config.validate()
         try TorchRuntime.checkVersion()
         if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
-        let launch = try LaunchEnvironment(environment ?? ProcessInfo.processInfo.environment)
+        let launch = try LaunchEnvironment(environment)
         let ranks = try RankGroup(launch, config)
         let run = Run(
             config: config, ranks: ranks, restartCount: launch.restartCount, stop: stop,
@@ -50,7 +50,7 @@ private struct Run {
 
     func start() throws -> RunSummary? {
         try Agreement.require(
-            config.settings(numRanks: ranks.size), topic: "settings", ranks: ranks)
+            config.agreedSettings, topic: "settings", ranks: ranks)
         // A launcher that starts a run again wants it to go on.
         let resumes = config.resume || (restartCount > 0 && !config.overwriteOutputDir)
         var output: OutputFolder?

@@ -48,11 +48,11 @@ extension FineTuneConfig {
         return options
     }
 
-    /// How the model is divided over processes.
+    /// How the model is divided over processes; the files of an offloaded base have no names, so they need no folder of their own.
     var shards: ModelShards.Options {
         ModelShards.Options(
             strategy: sharding, reshardsAfterForward: reshardAfterForward,
-            offloadFolder: offload == .base ? outputDir : nil)
+            offloadFolder: offload == .base ? RunResources.existingFolder(at: outputDir) : nil)
     }
 
     /// What the run computes with, in the terms of the rules.

@@ -55,6 +55,22 @@ import Torch
         #expect(numCompared == 3)
     }
 
+    /// What several processes read together is what one reads: cut anywhere, also within blocks, rows and heads.
+    @Test(arguments: ["llama-float16", "llama-F32.gguf", "llama-Q4_1.gguf", "llama-Q8_0.gguf"])
+    func partsOfATensorAreItsElements(_ name: String) throws {
+        let source = try BaseModelFiles.open(fixture(name)).source
+        for (path, whole) in try tensors(name) {
+            let count = whole.numElements
+            let cuts = [0, 0, 5 * count / 17, 11 * count / 17, count, count]
+            let parts = try zip(cuts, cuts.dropFirst()).map {
+                try source.elements($0..<$1, at: path, shape: whole.shape)
+            }
+            #expect(parts.map(\.shape) == zip(cuts, cuts.dropFirst()).map { [$1 - $0] })
+            #expect(parts.allSatisfy { $0.dtype == whole.dtype }, "\(path)")
+            #expect(try parts.flatMap { try $0.floats() } == whole.floats(), "\(path)")
+        }
+    }
+
     @Test func castingGivesOneElementType() throws {
         let files = try BaseModelFiles.open(fixture("llama-Q8_0.gguf"))
         let source = CastingSource(files.source, dtype: .bfloat16)

@@ -13,22 +13,22 @@ import TrainingTestSupport
         _ script: String, nproc: Int = 2, isTerminal: Bool = false,
         stop: StopRequest = StopRequest(),
         change: (inout LaunchOptions) -> Void = { _ in }
-    ) throws -> (status: Int32, out: [String], err: [String]) {
+    ) throws -> (status: Int32, err: [String]) {
         var options = LaunchOptions()
         options.nproc = nproc
         options.arguments = ["-c", script]
         change(&options)
-        var (out, err) = ("", "")
+        var err = ""
         let status = try Launch.run(
             options, executable: "/bin/sh",
             environment: ["PATH": "/usr/bin:/bin", "SLURM_PROCID": "9"],
             stop: stop,
             streams: Launch.Streams(
-                out: { out += $0 }, err: { err += $0 }, isTerminal: isTerminal))
+                err: { err += $0 }, isTerminal: isTerminal))
         func lines(_ text: String) -> [String] {
             text.split(separator: "\n").map(String.init).sorted()
         }
-        return (status, lines(out), lines(err))
+        return (status, lines(err))
     }
 
     @Test func everyRankHasItsVariablesAndItsPrefix() throws {
@@ -40,7 +40,13 @@ import TrainingTestSupport
         let threads = max(1, ProcessInfo.processInfo.activeProcessorCount / 3)
         #expect(
             result.err == (0..<3).map { "[rank \($0)] \($0) \($0) 3 127.0.0.1 0 none \(threads)" })
-        #expect(result.out == [])
+    }
+
+    /// Standard output is rank 0's alone, so that lines of JSON stay lines of JSON.
+    @Test func whatOtherRanksPrintGoesToStandardError() throws {
+        let result = try launch("if test $RANK = 1; then echo printed; fi")
+        #expect(result.status == 0)
+        #expect(result.err == ["[rank 1] printed"])
     }
 
     @Test func longLinesStayWholeAndLastLinesAreNotLost() throws {

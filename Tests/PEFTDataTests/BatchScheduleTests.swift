@@ -133,4 +133,49 @@ import Testing
                     + "max_length, or encode the rows with a truncation_mode",
             ])
     }
+
+    // MARK: - Several processes
+
+    private func shares(numRanks: Int, batch: Int, accumulation: Int, step: Int) throws
+        -> [BatchSchedule.Share]
+    {
+        var options = BatchSchedule.Options(
+            perDeviceTrainBatchSize: batch, gradientAccumulationSteps: accumulation, shuffle: false)
+        options.numRanks = numRanks
+        let schedule = try BatchSchedule(
+            dataset: dataset(lengths: Array(2...15)), options: options)
+        return (0..<numRanks).map { schedule.share(ofRank: $0, step: step) }
+    }
+
+    @Test func eachProcessTakesItsContiguousSliceOfAStep() throws {
+        let shares = try shares(numRanks: 2, batch: 2, accumulation: 2, step: 0)
+        #expect(
+            shares.map { $0.microBatches.map(\.rows) }
+                == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])
+        #expect(shares.map(\.firstIndex) == [0, 2])
+        // Lengths 2 to 9, of which the first token is no target.
+        #expect(shares.map(\.numTokens) == [44, 44])
+        #expect(shares.map(\.numTargetTokens) == [36, 36])
+    }
+
+    /// The second step has the six rows that are left.
+    @Test(arguments: [
+        (2, 4, 1, [[[8, 9, 10]], [[11, 12, 13]]]),
+        (4, 2, 1, [[[8, 9]], [[10, 11]], [[12, 13]], [[]]]),
+        (4, 1, 2, [[[8], [9]], [[10], [11]], [[12], [13]], [[], []]]),
+    ])
+    func allProcessesHaveAsManyMicroBatches(
+        numRanks: Int, batch: Int, accumulation: Int, rows: [[[Int]]]
+    ) throws {
+        let shares = try shares(
+            numRanks: numRanks, batch: batch, accumulation: accumulation, step: 1)
+        #expect(shares.map { $0.microBatches.map(\.rows) } == rows)
+        for share in shares {
+            #expect(share.numTargetTokens == (10...15).reduce(0) { $0 + $1 - 1 })
+            for batch in share.microBatches where batch.rows.isEmpty {
+                #expect(batch == .placeholder)
+                #expect(batch.numTargetTokens == 0)
+            }
+        }
+    }
 }

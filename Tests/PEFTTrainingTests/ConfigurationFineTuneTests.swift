@@ -23,6 +23,15 @@ import Testing
         #expect(error.flatMap(DiagnosisCode.of) == .float16WithoutScaling)
     }
 
+    /// Everything that a setting can be comes with `PEFT`.
+    @Test(arguments: [ShardingStrategy.gradOp, .hybrid(ranksPerGroup: 4)])
+    func divisionsSurviveJSON(strategy: ShardingStrategy) throws {
+        var config = Self.good
+        config.sharding = strategy
+        let data = try JSONEncoder().encode(config)
+        #expect(try JSONDecoder().decode(FineTuneConfig.self, from: data) == config)
+    }
+
     static let bad: [(change: @Sendable (inout FineTuneConfig) -> Void, message: String)] = [
         ({ $0.loraR = 0 }, "lora_r: expected at least 1, found 0"),
         ({ $0.loraAlpha = 0 }, "lora_alpha: expected a number above 0, found 0"),

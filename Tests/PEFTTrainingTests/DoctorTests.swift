@@ -70,6 +70,12 @@ import TrainingTestSupport
         #expect(limited.isReady)
     }
 
+    /// The files of an offloaded base have no names and need no output folder.
+    @Test func anOffloadedBaseIsCheckedAndNothingIsWritten() throws {
+        let report = try check { $0.offload = .base }
+        #expect(report.isReady, "\(failures(report))")
+    }
+
     @Test func memoryThatIsTooSmallIsFound() throws {
         let base = try BaseModel(
             at: URL(filePath: TinyModel.tied),

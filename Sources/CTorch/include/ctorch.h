@@ -60,6 +60,7 @@ bool ctorch_tensor_is_contiguous(CTorchTensor tensor);
 bool ctorch_tensor_is_same(CTorchTensor left, CTorchTensor right);
 const void *ctorch_tensor_identity(CTorchTensor tensor);  // the same for handles of one tensor
 int32_t ctorch_tensor_data(CTorchTensor tensor, void **out);
+int32_t ctorch_tensor_item(CTorchTensor tensor, double *out);
 
 // MARK: storage whose memory comes and goes
 // `size` bytes as uint8 without memory: using them is an error that says `message`, until memory is lent.
@@ -71,7 +72,6 @@ int32_t ctorch_storage_view(CTorchTensor bytes, int64_t offset, const int64_t *s
 int32_t ctorch_storage_lend(CTorchTensor bytes, CTorchTensor buffer, const char *message);
 // `tensor` becomes a view of what `source` is a view of; its identity, hooks and requires_grad stay.
 int32_t ctorch_storage_adopt(CTorchTensor tensor, CTorchTensor source);
-int32_t ctorch_tensor_item(CTorchTensor tensor, double *out);
 
 // MARK: random
 int32_t ctorch_generator_make(uint64_t seed, CTorchGenerator *out);

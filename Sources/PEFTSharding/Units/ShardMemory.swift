@@ -69,7 +69,9 @@ final class ShardMemory {
             start += count
         }
         // Written pages stay in the page cache, which the kernel empties when memory is short; clean ones at once.
-        fdatasync(descriptor)
+        guard fdatasync(descriptor) == 0 else {
+            throw FileError(path: folder, what: "the shard cannot be written", code: errno)
+        }
         posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
         self.memory = nil
     }

@@ -13,6 +13,8 @@ final class ShardedBuffer {
     let whole: Tensor
     /// Where this rank's shard is.
     let shard: ShardMemory
+    /// Where it takes turns with others; nil for memory of its own, which is freed after use.
+    let pool: BufferPool?
     /// The ranks that hold the shards; nil where this one holds them all.
     private let group: ProcessGroup?
     /// The sum of each rank's shard, by which the first gather is checked; nil for shards that change.
@@ -24,10 +26,14 @@ final class ShardedBuffer {
     /// Whether the buffer has, or will have, what the shards have now.
     private(set) var isCurrent = false
 
-    init(name: String, shardBytes: Int, group: ProcessGroup?) throws(TorchError) {
+    init(
+        name: String, shardBytes: Int, group: ProcessGroup?, pool: BufferPool?
+    ) throws(TorchError) {
         self.name = name
         self.group = group
+        self.pool = pool
         sizeBytes = shardBytes * (group?.size ?? 1)
+        pool?.reserve(sizeBytes)
         whole = try .storage(sizeBytes: sizeBytes, of: name)
         shard = ShardMemory(sizeBytes: shardBytes)
     }
@@ -113,22 +119,25 @@ public struct DamagedShard: Error, Equatable, CustomStringConvertible {
 /// Memory that units of a kind take turns in.
 final class BufferPool {
     private var slots: [(memory: Tensor?, holder: ShardedBuffer?)]
+    private var sizeBytes = 0
 
     /// A pool of so many places; memory is taken when it is needed.
     init(numSlots: Int) {
         slots = Array(repeating: (nil, nil), count: numSlots)
     }
 
+    /// Makes every place large enough; before the first one is taken.
+    func reserve(_ sizeBytes: Int) { self.sizeBytes = max(self.sizeBytes, sizeBytes) }
+
     /// A place for a unit: one of its own if it has one, else the place of one that is not in use.
     ///
     /// - Parameters:
     ///   - unit: who needs it.
-    ///   - sizeBytes: of every place.
     ///   - isInUse: whether a unit must stay.
-    /// - Returns: memory of that size.
+    /// - Returns: memory for the largest of them.
     /// - Throws: `TorchError` if memory does not suffice; `CollectiveError` of a gather that must end first.
     func place(
-        for unit: ShardedBuffer, sizeBytes: Int, isInUse: (ShardedBuffer) -> Bool
+        for unit: ShardedBuffer, isInUse: (ShardedBuffer) -> Bool
     ) throws -> Tensor {
         if let buffer = unit.buffer { return buffer }
         let index = slots.firstIndex { $0.holder.map { !isInUse($0) } ?? true }

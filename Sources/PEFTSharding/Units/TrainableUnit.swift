@@ -26,7 +26,9 @@ final class TrainableUnit {
     private static let granule = 16
 
     /// Divides the trainable tensors of a unit; their values are kept.
-    init(name: String, parameters: [Parameter], ranks: RankGroup) throws(TorchError) {
+    init(
+        name: String, parameters: [Parameter], ranks: RankGroup, pool: BufferPool?
+    ) throws(TorchError) {
         self.name = name
         self.parameters = parameters
         self.ranks = ranks
@@ -43,13 +45,12 @@ final class TrainableUnit {
         shardCount = (perShard + Self.granule - 1) / Self.granule * Self.granule
         guard numShards > 1 else {
             buffer = nil
-            own = parameters.map {
-                OwnParameter($0, whole: $0, range: 0..<$0.value.numElements)
-            }
+            own = parameters.map { OwnParameter(whole: $0) }
             return
         }
         let buffer = try ShardedBuffer(
-            name: name, shardBytes: shardCount * DType.float32.sizeBytes, group: ranks.shards)
+            name: name, shardBytes: shardCount * DType.float32.sizeBytes, group: ranks.shards,
+            pool: pool)
         let shard = try buffer.shard.bytes()
         let range = ranks.shardIndex * shardCount..<(ranks.shardIndex + 1) * shardCount
         var own: [OwnParameter] = []
@@ -87,9 +88,6 @@ final class TrainableUnit {
     }
 
     // MARK: - Gradients
-
-    /// Whether a reduction is under way.
-    var isReducing: Bool { pending != nil }
 
     /// Begins to sum the gradients over the ranks; the tensors' own gradients are taken.
     func startReduction() throws {
@@ -164,5 +162,10 @@ package struct OwnParameter {
         self.parameter = parameter
         self.whole = whole
         self.range = range
+    }
+
+    /// A tensor that is updated as a whole.
+    package init(whole: Parameter) {
+        self.init(whole, whole: whole, range: 0..<whole.value.numElements)
     }
 }

@@ -41,8 +41,13 @@ package struct UnitLayout: Sendable {
     /// Bytes of the whole, with what fills up the last shards.
     package var sizeBytes: Int { shardBytes * numShards }
 
-    /// The elements of a tensor that are in a shard; empty at the tensor's end if there are none.
-    func elements(of index: Int, inShard shard: Int) -> Range<Int> {
+    /// The elements of a tensor that are in a shard; empty at one of the tensor's ends if there are none.
+    ///
+    /// - Parameters:
+    ///   - index: of the tensor in ``tensors``.
+    ///   - shard: the shard's number.
+    /// - Returns: elements, row-major.
+    package func elements(of index: Int, inShard shard: Int) -> Range<Int> {
         let tensor = tensors[index]
         let itemBytes = tensor.dtype.sizeBytes
         func element(_ byte: Int) -> Int {

@@ -43,6 +43,8 @@ public enum InitModel {
 
     /// Writes a Hugging Face folder as transformers initializes one: normal numbers for matrices, ones for norms, zeros for biases.
     ///
+    /// The row of `pad_token_id`, if there is one, is drawn like the others.
+    ///
     /// The numbers of a tensor depend on the seed and its name alone. `config.json` comes last, so a folder that is not whole is
     /// no model.
     ///
@@ -57,8 +59,6 @@ public enum InitModel {
         let folder = URL(filePath: options.outputDir)
         let plan = try ModelPlan(
             config, options: BaseModelOptions(quantization: nil, computeDType: .float32))
-        try prepare(folder, isReplaced: options.overwrite)
-
         let entries = plan.layout.tensors.map { Entry(name: $0.path, shape: $0.shape) }
         let dtype = options.dtype.torch
         let shards = divided(
@@ -66,6 +66,8 @@ public enum InitModel {
         let random = Source(
             seed: UInt64(options.seed),
             standardDeviation: try initializerRange(config, path: options.config), dtype: dtype)
+        let configuration = try configuration(config, dtype: dtype, path: options.config)
+        try prepare(folder, isReplaced: options.overwrite)
         var weightMap: [(String, JSONValue)] = []
         var files: [String] = []
         for (index, shard) in shards.enumerated() {
@@ -96,8 +98,7 @@ public enum InitModel {
                 to: folder.appending(path: indexName))
         }
         try AtomicFile.write(
-            try configuration(config, dtype: dtype, path: options.config),
-            to: folder.appending(path: "config.json"))
+            configuration, to: folder.appending(path: "config.json"))
         return Summary(numParameters: numParameters, sizeBytes: sizeBytes, files: files)
     }
 
@@ -151,8 +152,13 @@ public enum InitModel {
     }
 
     private static func initializerRange(_ config: Data, path: String) throws -> Double {
-        let keys = try? JSONDecoder().decode(Keys.self, from: config)
-        return keys?.initializerRange ?? 0.02
+        do {
+            return try JSONDecoder().decode(Keys.self, from: config).initializerRange ?? 0.02
+        } catch {
+            throw CheckpointError.malformed(
+                path: path, reason: "initializer_range: expected a number",
+                remedy: "give the standard deviation of a new model's numbers, or leave it out")
+        }
     }
 
     /// The configuration with the element type that was written.

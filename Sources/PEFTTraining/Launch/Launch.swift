@@ -10,18 +10,13 @@ public enum Launch {
 
     /// Where the launcher writes.
     public struct Streams {
-        /// Writes to standard output.
-        public var out: (String) -> Void
         /// Writes to standard error.
         public var err: (String) -> Void
         /// Whether standard error is a terminal, which rank 0 then gets for itself.
         public var isTerminal: Bool
 
         /// Names where to write.
-        public init(
-            out: @escaping (String) -> Void, err: @escaping (String) -> Void, isTerminal: Bool
-        ) {
-            self.out = out
+        public init(err: @escaping (String) -> Void, isTerminal: Bool) {
             self.err = err
             self.isTerminal = isTerminal
         }
@@ -34,7 +29,7 @@ public enum Launch {
     ///   - executable: the program that each of them is.
     ///   - environment: what their variables are added to.
     ///   - stop: a signal to pass on.
-    ///   - streams: where the lines of the processes go, with the rank in front.
+    ///   - streams: where the lines of the processes go, with the rank in front; standard output is rank 0's alone.
     /// - Returns: 0, or the status of the first process that failed: 128 + its signal if one ended it.
     /// - Throws: `CheckpointError` if the program cannot be started.
     public static func run(

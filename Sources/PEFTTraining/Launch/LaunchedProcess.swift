@@ -14,7 +14,6 @@ final class LaunchedProcess {
     /// A pipe and what has come through it of a line that has not ended.
     private struct Output {
         let descriptor: Int32
-        let isError: Bool
         var rest: [UInt8] = []
         var isOpen = true
     }
@@ -47,7 +46,7 @@ final class LaunchedProcess {
             let (readEnd, writeEnd) = try Self.makePipe()
             writeEnds.append(writeEnd)
             posix_spawn_file_actions_adddup2(&actions, writeEnd, descriptor)
-            outputs.append(Output(descriptor: readEnd, isError: descriptor == STDERR_FILENO))
+            outputs.append(Output(descriptor: readEnd))
         }
         var argv = ([executable] + arguments).map { strdup($0) } + [nil]
         var envp = environment.map { strdup("\($0)=\($1)") } + [nil]
@@ -130,12 +129,12 @@ final class LaunchedProcess {
                     outputs[index].rest.append(0x0A)
                 }
             }
-            let write = outputs[index].isError ? streams.err : streams.out
             guard let end = outputs[index].rest.lastIndex(of: 0x0A) else { continue }
             let lines = outputs[index].rest[..<end].split(
                 separator: 0x0A, omittingEmptySubsequences: false)
             outputs[index].rest.removeFirst(end + 1)
-            write(lines.map { "[rank \(rank)] \(String(decoding: $0, as: UTF8.self))\n" }.joined())
+            streams.err(
+                lines.map { "[rank \(rank)] \(String(decoding: $0, as: UTF8.self))\n" }.joined())
         }
     }
 

@@ -75,12 +75,18 @@ package struct RunResources {
 
     /// Free bytes on the disk of a folder that need not be there yet; nil if the system does not tell.
     package static func freeDiskBytes(at path: String) -> Int? {
+        let attributes = try? FileManager.default.attributesOfFileSystem(
+            forPath: existingFolder(at: path))
+        return (attributes?[.systemFreeSize] as? NSNumber)?.intValue
+    }
+
+    /// The folder, or the nearest one above it that is there.
+    static func existingFolder(at path: String) -> String {
         var folder = URL(filePath: path).standardizedFileURL
         while !FileManager.default.fileExists(atPath: folder.path), folder.path != "/" {
             folder.deleteLastPathComponent()
         }
-        let attributes = try? FileManager.default.attributesOfFileSystem(forPath: folder.path)
-        return (attributes?[.systemFreeSize] as? NSNumber)?.intValue
+        return folder.path
     }
 
     /// Bytes of memory that the kernel could give this process; nil if it does not tell.

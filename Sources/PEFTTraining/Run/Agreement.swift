@@ -57,36 +57,12 @@ enum Agreement {
 }
 
 extension FineTuneConfig {
-    /// Every setting but those that may differ from one process to the other, as text by key.
-    func settings(numRanks: Int) -> [String: String] {
+    /// Every setting but the number of threads, which may differ from one process to the other, as text by key.
+    var agreedSettings: [String: String] {
         var settings: [String: String] = [:]
-        for option in Self.options where !["threads"].contains(option.key) {
+        for option in Self.options where option.key != "threads" {
             settings[option.key] = YAMLWriter.text(of: option.get(self))
         }
         return settings
-    }
-}
-
-extension RankGroup {
-    /// The processes that a launcher has started, divided as a configuration says.
-    ///
-    /// - Throws: `LaunchError`; `ConfigError` if the ranks do not divide; `CollectiveError` naming ranks that did not come.
-    convenience init(_ launch: LaunchEnvironment, _ config: FineTuneConfig) throws {
-        guard launch.numRanks > 1 else {
-            self.init()
-            return
-        }
-        let numShards =
-            switch config.sharding {
-            case .full, .gradOp: launch.numRanks
-            case .none: 1
-            case .hybrid(let ranksPerGroup): ranksPerGroup
-            }
-        guard launch.numRanks % numShards == 0 else {
-            throw TrainingError.groupsDoNotDivide(
-                ranksPerGroup: numShards, numRanks: launch.numRanks)
-        }
-        try self.init(
-            try launch.makeProcessGroup(timeoutSeconds: config.ddpTimeout), numShards: numShards)
     }
 }

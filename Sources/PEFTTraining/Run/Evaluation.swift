@@ -36,12 +36,13 @@ public enum Evaluation {
         let batches = EvaluationBatches(dataset, maxRows: maxRows, maxTokens: maxTokens)
         var values: [Double] = []
         for index in 0..<((batches.count + ranks.size - 1) / ranks.size * ranks.size) {
-            let numRows = index < batches.count ? batches[index].rows.count : 0
+            // Others score the batches that are not this process's; a placeholder has no row.
+            let batch = index < batches.count ? batches[index] : .placeholder
+            let numRows = batch.rows.count
             guard index % ranks.size == ranks.rank else {
                 values += Array(repeating: 0, count: 2 * numRows)
                 continue
             }
-            let batch = index < batches.count ? batches[index] : .placeholder
             let context = ForwardContext(
                 layout: SequenceLayout(segmentLengths: batch.segmentLengths))
             let losses = try withoutGrad { () throws(TorchError) in

@@ -51,11 +51,4 @@ struct OutputFolder {
             try FileManager.default.removeItem(at: file)
         }
     }
-
-    /// The checkpoint to continue from, if the run is resumed and there is one.
-    ///
-    /// - Throws: ``TrainingError/invalidState(path:reason:)``.
-    func newestCheckpoint() throws -> RunCheckpoint? {
-        isResumed ? try RunCheckpoint.newest(in: url) : nil
-    }
 }

@@ -188,12 +188,13 @@ public final class Trainer {
     /// The signal that asks the run to end, if any process was sent one.
     private func signal(of stop: StopRequest) throws -> Int32? {
         let own = stop.signal
-        let sums = try ready.ranks.sum(
-            own.map { [1, Double($0)] } ?? [0, 0], for: "stop requests")
-        guard own == nil, sums[0] > 0 else { return own }
-        let other = Int32(sums[1] / sums[0])
-        stop.request(signal: other)
-        return other
+        guard try ready.ranks.sum([own == nil ? 0 : 1], for: "stop requests")[0] > 0 else {
+            return nil
+        }
+        let all = try ready.ranks.exchange(own.map(String.init) ?? "", for: "signals")
+        guard let signal = all.lazy.compactMap({ Int32($0) }).first else { return nil }
+        stop.request(signal: signal)
+        return signal
     }
 
     private static func name(ofSignal signal: Int32) -> String {

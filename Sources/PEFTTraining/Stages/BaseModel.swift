@@ -51,8 +51,6 @@ public final class BaseModel {
     public let fingerprint: BaseFingerprint
     /// How it is divided over processes; nil where one process holds it whole.
     package let shards: ModelShards?
-    /// Elements that this process read of the files.
-    package let numElementsRead: Int
 
     /// Reads a model folder or GGUF file.
     ///
@@ -100,7 +98,6 @@ public final class BaseModel {
                 registry: registry,
                 source: options.quantized(stored, dense: dense, placement: placement)))
         try files.source.verifyAllConsumed()
-        numElementsRead = files.source.numElementsRead
         try shards?.finishLoading()
         try stored.complete(with: shards ?? placement)
         fingerprint = try stored.fingerprint

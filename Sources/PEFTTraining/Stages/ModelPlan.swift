@@ -16,10 +16,6 @@ struct ModelPlan {
     let embedding: String
     /// Whether the head is the embedding.
     let isHeadTied: Bool
-    /// The model with layers and no weights.
-    let model: any CausalLanguageModel
-    /// Its layers.
-    let registry: ModuleRegistry
 
     /// Builds a model without weights.
     ///
@@ -31,17 +27,14 @@ struct ModelPlan {
     init(_ config: Data, options: BaseModelOptions) throws {
         let source = ShapeSource()
         let layout = LayoutPlan()
-        let registry = ModuleRegistry()
         let dense = ShardingSource(planning: layout, source, dtype: options.computeDType)
         let model = try ModelRegistry.makeModel(
             config: config,
             Scope(
-                registry: registry,
+                registry: ModuleRegistry(),
                 source: options.quantized(source, dense: dense, placement: layout)))
         shapes = source.shapes
         self.layout = layout
-        self.registry = registry
-        self.model = model
         blocks = model.units.map(\.path)
         embedding = model.inputEmbedding.weight.path
         isHeadTied = model.head.weight is TiedWeight

@@ -33,9 +33,7 @@ public final class ShardedModel {
         self.adapted = adapted
         self.execution = execution
         trainableParameters = adapted.trainableParameters
-        own = trainableParameters.map {
-            OwnParameter($0, whole: $0, range: 0..<$0.value.numElements)
-        }
+        own = trainableParameters.map { OwnParameter(whole: $0) }
         try Self.requireOnePlace(adapted)
     }
 
@@ -56,9 +54,7 @@ public final class ShardedModel {
             own = shards.ownParameters
             execution = GatheredExecution(shards)
         } else {
-            own = trainableParameters.map {
-                OwnParameter($0, whole: $0, range: 0..<$0.value.numElements)
-            }
+            own = trainableParameters.map { OwnParameter(whole: $0) }
         }
         self.execution = recomputes ? RecomputedExecution(execution) : execution
     }
