@@ -48,6 +48,7 @@ let targets: [Target] = [
             .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
         ]),
     .target(name: "CKernels", cxxSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
+    .target(name: "CMemory", linkerSettings: [.linkedLibrary("jemalloc")]),
     .systemLibrary(name: "COniguruma", providers: [.apt(["libonig-dev"])]),
     .systemLibrary(name: "CYAML", providers: [.apt(["libyaml-dev"])]),
 
@@ -69,7 +70,8 @@ let targets: [Target] = [
             "PEFTLayers", "PEFTData", "PEFTTokenizers", "Torch", "CYAML",
         ]),
     library("PEFT", Array(umbrella.dropFirst())),
-    .executableTarget(name: "PEFTCommand", dependencies: umbrella, swiftSettings: strict),
+    .executableTarget(
+        name: "PEFTCommand", dependencies: umbrella + ["CMemory"], swiftSettings: strict),
     .executableTarget(
         name: "FineTuneModel", dependencies: umbrella, path: "Examples/FineTuneModel",
         swiftSettings: strict),

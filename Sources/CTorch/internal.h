@@ -17,6 +17,9 @@ namespace ctorch {
 void setLastError(std::string message);
 [[noreturn]] void throwCallbackError();
 
+// Whether this thread's new tensors have no elements.
+extern thread_local bool isDryRun;
+
 extern std::atomic<int64_t> liveTensors;
 extern std::atomic<int64_t> liveContexts;
 
@@ -39,7 +42,7 @@ inline at::IntArrayRef sizes(const int64_t *values, int32_t count) {
 }
 
 inline at::TensorOptions options(int32_t dtype) {
-  return at::TensorOptions().dtype(static_cast<at::ScalarType>(dtype));
+  return at::TensorOptions().dtype(static_cast<at::ScalarType>(dtype)).device(isDryRun ? at::kMeta : at::kCPU);
 }
 
 inline std::vector<at::Tensor> list(const CTorchTensor *handles, int32_t count) {

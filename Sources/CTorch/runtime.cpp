@@ -8,9 +8,6 @@
 #include <ATen/cpu/Utils.h>
 #include <torch/headeronly/version.h>
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #ifdef __linux__
 #include <csignal>
 #include <sys/prctl.h>
@@ -58,12 +55,6 @@ const char *ctorch_runtime_configuration(void) {
 int32_t ctorch_runtime_set_num_threads(int32_t count) { CTORCH_TRY(at::set_num_threads(count)); }
 
 int32_t ctorch_runtime_num_threads(void) { return at::get_num_threads(); }
-
-void ctorch_runtime_set_separate_pages(int32_t sizeBytes) {
-#ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, sizeBytes);
-#endif
-}
 
 bool ctorch_runtime_has_bfloat16_products(void) {
 #if defined(__x86_64__)

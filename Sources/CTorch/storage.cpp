@@ -11,14 +11,16 @@ c10::StorageImpl &storageOf(CTorchTensor value) { return *tensor(value).storage(
 
 // Made without at::Tensor::set_, which looks at the memory.
 at::Tensor viewOf(const c10::Storage &storage, int64_t offset, at::IntArrayRef shape, caffe2::TypeMeta dtype) {
-  auto view = at::detail::make_tensor<at::TensorImpl>(c10::Storage(storage), c10::DispatchKeySet(c10::DispatchKey::CPU),
-                                                      dtype);
+  const auto key = storage.device().is_meta() ? c10::DispatchKey::Meta : c10::DispatchKey::CPU;
+  auto view = at::detail::make_tensor<at::TensorImpl>(c10::Storage(storage), c10::DispatchKeySet(key), dtype);
   view.unsafeGetTensorImpl()->set_sizes_contiguous(shape);
   view.unsafeGetTensorImpl()->set_storage_offset(offset);
   return view;
 }
 
+// A dry run's storages never have any.
 void takeMemoryAway(c10::StorageImpl &storage, const char *message) {
+  if (storage.device().is_meta()) return;
   storage.set_data_ptr_noswap(at::DataPtr(nullptr, storage.device()));
   storage.release_data_and_set_meta_custom_data_ptr_error_msg_(std::string(message));
 }
@@ -29,8 +31,9 @@ extern "C" {
 
 int32_t ctorch_storage_make(int64_t size, const char *message, CTorchTensor *out) {
   CTORCH_TRY({
+    const c10::Device device(isDryRun ? c10::kMeta : c10::kCPU);
     auto storage = c10::Storage(c10::make_intrusive<c10::StorageImpl>(
-        c10::StorageImpl::use_byte_size_t(), static_cast<size_t>(size), at::DataPtr(nullptr, c10::Device(c10::kCPU)),
+        c10::StorageImpl::use_byte_size_t(), static_cast<size_t>(size), at::DataPtr(nullptr, device),
         /*allocator=*/nullptr, /*resizable=*/false));
     takeMemoryAway(*storage.unsafeGetStorageImpl(), message);
     *out = makeHandle(viewOf(storage, 0, {size}, caffe2::TypeMeta::Make<uint8_t>()));
@@ -59,6 +62,7 @@ int32_t ctorch_storage_lend(CTorchTensor bytes, CTorchTensor buffer, const char 
       const auto &owner = tensor(buffer);
       TORCH_CHECK(owner.is_contiguous() && owner.nbytes() >= storage.nbytes(), "a buffer of ", owner.nbytes(),
                   " bytes for a storage of ", storage.nbytes());
+      if (storage.device().is_meta()) return 0;
       // The lent pointer keeps the buffer's memory alive for as long as it is lent.
       auto *keeper = new at::Tensor(owner);
       at::DataPtr pointer(owner.data_ptr(), keeper, [](void *kept) { delete static_cast<at::Tensor *>(kept); },

@@ -29,6 +29,7 @@ package struct DropoutMask {
         let seed = key.seed(for: path)
         kept = try Tensor.empty(shape, dtype: .bool)
         scale = 65536 / Double(65536 - numDropped)
+        guard !DryRun.isOn else { return }
         kept.withUnsafeMutableBytes { bytes in
             Self.fill(bytes, numDropped: numDropped, seed: seed)
         }

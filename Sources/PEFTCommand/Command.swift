@@ -66,6 +66,7 @@ package struct Command {
         switch name {
         case .train: try start(name, arguments, TrainOptions.self, train)
         case .doctor: try start(name, arguments, DoctorOptions.self, doctor)
+        case .plan: try start(name, arguments, PlanOptions.self, plan)
         case .score: try start(name, arguments, ScoreOptions.self, score)
         case .generate: try start(name, arguments, GenerateOptions.self, generate)
         case .inspect: try start(name, arguments, InspectOptions.self, inspect)
@@ -107,6 +108,12 @@ package struct Command {
             for finding in check.findings { console.printError(finding) }
         }
         return report.isReady ? Status.done : Status.failed
+    }
+
+    private func plan(_ options: PlanOptions) throws -> Int32 {
+        let report = try library.plan(options)
+        console.out(options.json ? report.json.line + "\n" : PlanText.text(of: report))
+        return Status.done
     }
 
     private func score(_ options: ScoreOptions) throws -> Int32 {
@@ -191,6 +198,7 @@ package struct Command {
             switch name {
             case .train: HelpText.text(for: name, TrainOptions.self)
             case .doctor: HelpText.text(for: name, DoctorOptions.self)
+            case .plan: HelpText.text(for: name, PlanOptions.self)
             case .score: HelpText.text(for: name, ScoreOptions.self)
             case .generate: HelpText.text(for: name, GenerateOptions.self)
             case .inspect: HelpText.text(for: name, InspectOptions.self)

@@ -2,6 +2,7 @@
 package enum CommandName: String, CaseIterable, Sendable {
     case train
     case doctor
+    case plan
     case score
     case generate
     case inspect
@@ -12,7 +13,7 @@ package enum CommandName: String, CaseIterable, Sendable {
     /// Whether the command runs a model, for which the process is set up.
     package var computes: Bool {
         switch self {
-        case .train, .doctor, .score, .generate, .initModel: true
+        case .train, .doctor, .plan, .score, .generate, .initModel: true
         case .inspect, .tokenize, .launch: false
         }
     }
@@ -22,6 +23,7 @@ package enum CommandName: String, CaseIterable, Sendable {
         switch self {
         case .train: "fine-tune a model: quantize the base, train a LoRA adapter"
         case .doctor: "check a training run without making it: will everything learn?"
+        case .plan: "predict the memory and traffic of a run, and propose one that fits"
         case .score: "measure how well a model predicts a file of rows"
         case .generate: "continue a prompt"
         case .inspect: "say what is in a model, an adapter or a checkpoint"
@@ -49,6 +51,13 @@ package enum CommandName: String, CaseIterable, Sendable {
             the loss reaches every trainable tensor, what of the rows is learned, whether targets \
             match, dtypes fit, and disk and memory suffice. Failures have a stable code; \
             docs/errors explains each.
+            """
+        case .plan:
+            """
+            Predicts what a training run takes, before any weight is read: the memory of a process by part, \
+            and what it sends to others in a step. The model needs no more than its config.json; rows that \
+            are there decide the largest micro-batch. With --memory it proposes what fits, or what would \
+            be faster and still fit.
             """
         case .score:
             """
@@ -89,6 +98,11 @@ package enum CommandName: String, CaseIterable, Sendable {
             [
                 "peft doctor run.yaml",
                 "peft doctor run.yaml --gradient-checkpointing --json",
+            ]
+        case .plan:
+            [
+                "peft plan run.yaml",
+                "peft plan run.yaml --world 4 --memory 24GB --bandwidth 1.2GB",
             ]
         case .score:
             [

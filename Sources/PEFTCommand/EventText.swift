@@ -68,12 +68,26 @@ package enum EventText {
                 + "\(NumberFormat.bytes(summary.peakMemoryBytes)), last loss "
                 + NumberFormat.loss(summary.trainLoss)
         ]
+        lines.append(
+            "plan: \(NumberFormat.bytes(summary.plannedMemoryBytes)) at the peak, and it was "
+                + difference(summary.peakMemoryBytes, summary.plannedMemoryBytes))
+        if summary.plannedSentBytesPerStep > 0 {
+            lines.append(
+                "traffic: \(NumberFormat.bytes(summary.sentBytesPerStep)) sent a step, planned "
+                    + NumberFormat.bytes(summary.plannedSentBytesPerStep))
+        }
         if let last = summary.lastEvalLoss {
             let first = summary.firstEvalLoss.map { "\(NumberFormat.loss($0)) before, " } ?? ""
             lines.append("held-out loss: \(first)\(NumberFormat.loss(last)) after")
         }
         lines.append("adapter: \(summary.outputDir)")
         return lines
+    }
+
+    /// `3 % more`, `2 % less`.
+    private static func difference(_ actual: Int, _ planned: Int) -> String {
+        let percent = 100 * (Double(actual) / Double(max(1, planned)) - 1)
+        return "\(NumberFormat.fixed(abs(percent), digits: 0)) % \(percent < 0 ? "less" : "more")"
     }
 
     private static func warning(_ text: String, _ usesColor: Bool) -> String {

@@ -14,6 +14,7 @@ extension Library {
                     $0, environment: ProcessInfo.processInfo.environment, stop: $1, report: $2)
             },
             doctor: { try Doctor.run($0) },
+            plan: { try Plan.run($0) },
             score: { try Score.run($0) },
             generate: { try Generate.run($0, onText: $1) },
             inspect: { try Inspect.run($0) },

@@ -9,6 +9,8 @@ package struct Library {
         (FineTuneConfig, StopRequest, @escaping (TrainingEvent) -> Void) throws -> Void
     /// Checks a run before its first step.
     package var doctor: (FineTuneConfig) throws -> PreflightReport
+    /// Predicts what a run takes.
+    package var plan: (PlanOptions) throws -> PlanReport
     /// Scores rows.
     package var score: (ScoreOptions) throws -> ScoreReport
     /// Generates, and hands over the text as it comes.
@@ -29,6 +31,7 @@ package struct Library {
             @escaping (FineTuneConfig, StopRequest, @escaping (TrainingEvent) -> Void) throws ->
             Void,
         doctor: @escaping (FineTuneConfig) throws -> PreflightReport,
+        plan: @escaping (PlanOptions) throws -> PlanReport,
         score: @escaping (ScoreOptions) throws -> ScoreReport,
         generate: @escaping (GenerateOptions, (String) -> Void) throws -> GenerationReport,
         inspect: @escaping (InspectOptions) throws -> InspectReport,
@@ -39,6 +42,7 @@ package struct Library {
         self.version = version
         self.train = train
         self.doctor = doctor
+        self.plan = plan
         self.score = score
         self.generate = generate
         self.inspect = inspect

@@ -1,14 +1,10 @@
 import Foundation
 import PEFT
 
-/// How this process uses memory and threads; set before the first tensor.
+/// How this process uses threads and caches; set before the first tensor.
+///
+/// Its allocator is linked in: see CMemory.
 enum ProcessPolicy {
-    /// Allocations from this size on get pages of their own, which go back to the system when freed.
-    ///
-    /// The slices of the loss and decoded heads would otherwise leave holes in the heap: 1.88 GB at the peak of a step of 2 x 512
-    /// tokens on SmolLM2-135M instead of 1.45 GB, for 3 % more processor time (docs/decisions/0007).
-    private static let separatePagesSizeBytes = 16 << 20
-
     /// How often a waiting OpenMP thread looks before it sleeps, where the user has set nothing: microseconds, not milliseconds.
     private static let spinCount = ("GOMP_SPINCOUNT", "3000")
 
@@ -20,7 +16,6 @@ enum ProcessPolicy {
     ///
     /// OpenMP and oneDNN read their environment when they are loaded, before any code of ours runs.
     static func apply(_ environment: [String: String]) {
-        TorchRuntime.setSeparatePages(fromSizeBytes: separatePagesSizeBytes)
         let isWaitingDecided = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS"].contains {
             environment[$0] != nil
         }

@@ -133,14 +133,40 @@ public struct BatchSchedule: Sendable {
 
     /// The elements of each micro-batch of a step, by rank.
     package func microBatchElements(step: Int) -> [[[Int]]] {
-        let epoch = epoch(ofStep: step)
-        let start = (step % stepsPerEpoch) * elementsPerStep
-        let end = min(start + elementsPerStep, numElements)
-        var elements = Array(start..<end)
-        if options.shuffle {
-            let order = seededPermutation(count: numElements, seed: options.seed, epoch: epoch)
-            elements = Array(order[start..<end])
+        microBatchElements(step: step, order: order(ofEpoch: epoch(ofStep: step)))
+    }
+
+    /// The micro-batch with the most tokens in any process.
+    ///
+    /// - Parameter numSteps: steps from the first that are looked through, at least one.
+    /// - Returns: the first of those with most.
+    /// - Complexity: O(elements) for each epoch.
+    package func largestMicroBatch(inSteps numSteps: Int) -> TokenBatch {
+        var largest: [Int] = []
+        var most = -1
+        for first in stride(from: 0, to: max(1, numSteps), by: stepsPerEpoch) {
+            let order = order(ofEpoch: epoch(ofStep: first))
+            for step in first..<min(first + stepsPerEpoch, max(1, numSteps)) {
+                for elements in microBatchElements(step: step, order: order).joined() {
+                    let count = elements.flatMap(rows).reduce(0) { $0 + sequences[$1].tokens.count }
+                    guard count > most else { continue }
+                    (most, largest) = (count, elements)
+                }
+            }
         }
+        return batch(of: largest)
+    }
+
+    /// The elements in the order in which an epoch takes them.
+    private func order(ofEpoch epoch: Int) -> [Int] {
+        options.shuffle
+            ? seededPermutation(count: numElements, seed: options.seed, epoch: epoch)
+            : Array(0..<numElements)
+    }
+
+    private func microBatchElements(step: Int, order: [Int]) -> [[[Int]]] {
+        let start = (step % stepsPerEpoch) * elementsPerStep
+        let elements = Array(order[start..<min(start + elementsPerStep, numElements)])
         let perRank = (elements.count + options.numRanks - 1) / options.numRanks
         let size = options.perDeviceTrainBatchSize
         return (0..<options.numRanks).map { rank in

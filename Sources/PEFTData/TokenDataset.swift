@@ -20,4 +20,14 @@ public struct TokenDataset: Sendable, Equatable {
         self.sequences = sequences
         self.audit = audit
     }
+
+    /// The rows without what is beyond a length.
+    package func cut(to maxLength: Int) -> TokenDataset {
+        TokenDataset(
+            sequences.map { row in
+                TokenSequence(
+                    tokens: Array(row.tokens.prefix(maxLength)),
+                    isTarget: Array(row.isTarget.prefix(maxLength)), row: row.row)
+            })
+    }
 }

@@ -74,8 +74,8 @@ public final class WholePlacement: TensorPlacement {
     /// Makes the plain placement.
     public init() {}
 
-    /// Tensors are filled.
-    public var isPlan: Bool { false }
+    /// Tensors are filled, but for those of a dry run.
+    public var isPlan: Bool { DryRun.isOn }
 
     /// New memory for all elements.
     public func place(_ tensor: PlacedShape) throws -> PlacedTensor {

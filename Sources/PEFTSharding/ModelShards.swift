@@ -107,7 +107,7 @@ package final class ModelShards {
     /// - Throws: `CollectiveError`; an error of the disk where the base is offloaded.
     package func finishLoading() throws {
         if let openUnit { try close(openUnit) }
-        guard let group = ranks.shards, !frozen.isEmpty else { return }
+        guard let group = ranks.shards, !frozen.isEmpty, !DryRun.isOn else { return }
         let sums = frozen.compactMap(\.checksums?.first)
         precondition(sums.count == frozen.count, "a unit of which nothing was placed")
         let own = try Tensor(sums.map(Int64.init(bitPattern:)), shape: [sums.count])
@@ -121,7 +121,7 @@ package final class ModelShards {
 
     /// Sums a filled unit up, and moves it to its file if it is to be there.
     private func close(_ unit: Int) throws {
-        frozen[unit].checksums = [try frozen[unit].shardChecksum()]
+        if !DryRun.isOn { frozen[unit].checksums = [try frozen[unit].shardChecksum()] }
         if let folder = options.offloadFolder { try frozen[unit].shard.moveToFile(in: folder) }
     }
 
@@ -193,9 +193,10 @@ package final class ModelShards {
     private func start(_ buffer: ShardedBuffer) throws {
         guard !buffer.isCurrent else { return }
         let used = positions[current]
-        let memory =
+        let memory = try DryRun.part(.gathered) {
             try buffer.pool?.place(for: buffer) { other in used.contains { $0 === other } }
-            ?? buffer.buffer ?? Tensor.empty([buffer.sizeBytes], dtype: .uint8)
+                ?? buffer.buffer ?? Tensor.empty([buffer.sizeBytes], dtype: .uint8)
+        }
         try buffer.start(into: memory)
     }
 
@@ -265,8 +266,8 @@ package final class ModelShards {
 // MARK: - Placement
 
 extension ModelShards: TensorPlacement {
-    /// Tensors are filled.
-    package var isPlan: Bool { false }
+    /// Tensors are filled, but for those of a dry run.
+    package var isPlan: Bool { DryRun.isOn }
 
     /// Whether a tensor belongs to a divided unit.
     package func divides(_ path: String) -> Bool { places[path] != nil }

@@ -94,7 +94,8 @@ private struct Run {
         do {
             let trainer = try Trainer(
                 prepared.ready, config: config, batches: prepared.batches,
-                heldOut: prepared.heldOut, state: state, resumed: checkpoint, report: report)
+                heldOut: prepared.heldOut, plan: prepared.plan, state: state, resumed: checkpoint,
+                report: report)
             report(
                 .started(config.description(startStep: state.step, batches: prepared.batches)))
             return try trainer.run(stop: stop)

@@ -294,6 +294,12 @@ public struct RunSummary: Equatable, Sendable {
     public var tokensPerSecond: Double
     /// The most memory that the process has held.
     public var peakMemoryBytes: Int
+    /// The most memory that it was expected to hold; see ``RunPlan``.
+    public var plannedMemoryBytes: Int
+    /// Bytes that the process has sent to others in a step.
+    public var sentBytesPerStep: Int
+    /// Bytes that it was expected to send.
+    public var plannedSentBytesPerStep: Int
     /// The loss of the last step.
     public var trainLoss: Double
     /// The held-out loss before training, if it was measured.
@@ -306,12 +312,16 @@ public struct RunSummary: Equatable, Sendable {
     /// Makes a summary.
     public init(
         step: Int, trainSeconds: Double, tokensPerSecond: Double, peakMemoryBytes: Int,
+        plannedMemoryBytes: Int, sentBytesPerStep: Int = 0, plannedSentBytesPerStep: Int = 0,
         trainLoss: Double, firstEvalLoss: Double?, lastEvalLoss: Double?, outputDir: String
     ) {
         self.step = step
         self.trainSeconds = trainSeconds
         self.tokensPerSecond = tokensPerSecond
         self.peakMemoryBytes = peakMemoryBytes
+        self.plannedMemoryBytes = plannedMemoryBytes
+        self.sentBytesPerStep = sentBytesPerStep
+        self.plannedSentBytesPerStep = plannedSentBytesPerStep
         self.trainLoss = trainLoss
         self.firstEvalLoss = firstEvalLoss
         self.lastEvalLoss = lastEvalLoss
@@ -325,6 +335,9 @@ public struct RunSummary: Equatable, Sendable {
             ("train_seconds", .double(trainSeconds)),
             ("tokens_per_second", .double(tokensPerSecond)),
             ("peak_memory_bytes", .int(peakMemoryBytes)),
+            ("planned_memory_bytes", .int(plannedMemoryBytes)),
+            ("sent_bytes_per_step", .int(sentBytesPerStep)),
+            ("planned_sent_bytes_per_step", .int(plannedSentBytesPerStep)),
             ("train_loss", .double(trainLoss)),
             ("first_eval_loss", firstEvalLoss.map { .double($0) } ?? .null),
             ("last_eval_loss", lastEvalLoss.map { .double($0) } ?? .null),

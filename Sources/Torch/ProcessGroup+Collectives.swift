@@ -27,7 +27,10 @@ extension ProcessGroup {
         _ tensor: Tensor, _ reduction: Reduction = .sum, label: String = ""
     ) throws(CollectiveError) -> CollectiveWork {
         try checkReduction("allReduce", reduction, [tensor])
-        return try start("allReduce", " of \(tensor.summary), \(reduction)", label) {
+        return try start(
+            "allReduce", " of \(tensor.summary), \(reduction)", label,
+            sentBytes: 2 * (size - 1) * tensor.sizeBytes / size
+        ) {
             ctorch_distributed_all_reduce($0, $1, tensor.handle, reduction.rawValue, $2)
         }
     }
@@ -54,7 +57,10 @@ extension ProcessGroup {
             throw refusal(of: "broadcast", "root \(root) is no rank; ranks are 0 to \(size - 1)")
         }
         try checkContiguous("broadcast", [tensor])
-        return try start("broadcast", " of \(tensor.summary) from rank \(root)", label) {
+        return try start(
+            "broadcast", " of \(tensor.summary) from rank \(root)", label,
+            sentBytes: rank == root ? tensor.sizeBytes : 0
+        ) {
             ctorch_distributed_broadcast($0, $1, tensor.handle, Int32(root), $2)
         }
     }
@@ -78,7 +84,9 @@ extension ProcessGroup {
         _ input: Tensor, into output: Tensor, label: String = ""
     ) throws(CollectiveError) -> CollectiveWork {
         try checkParts("allGather", part: input, whole: output)
-        return try start("allGather", " of \(input.summary)", label) {
+        return try start(
+            "allGather", " of \(input.summary)", label, sentBytes: (size - 1) * input.sizeBytes
+        ) {
             ctorch_distributed_all_gather($0, $1, input.handle, output.handle, $2)
         }
     }
@@ -104,7 +112,10 @@ extension ProcessGroup {
     ) throws(CollectiveError) -> CollectiveWork {
         try checkReduction("reduceScatter", reduction, [input])
         try checkParts("reduceScatter", part: output, whole: input)
-        return try start("reduceScatter", " of \(input.summary), \(reduction)", label) {
+        return try start(
+            "reduceScatter", " of \(input.summary), \(reduction)", label,
+            sentBytes: (size - 1) * output.sizeBytes
+        ) {
             ctorch_distributed_reduce_scatter(
                 $0, $1, input.handle, output.handle, reduction.rawValue, $2)
         }
@@ -119,7 +130,9 @@ extension ProcessGroup {
 
     /// Waits until every rank has come here, all earlier calls done.
     package func barrier(label: String = "") throws(CollectiveError) {
-        try start("barrier", "", label) { ctorch_distributed_barrier($0, $1, $2) }.wait()
+        try start("barrier", "", label, sentBytes: 0) {
+            ctorch_distributed_barrier($0, $1, $2)
+        }.wait()
     }
 
     // MARK: - Checks

@@ -16,12 +16,15 @@ package final class ProcessGroup {
     /// How long a rank waits for the others in one call.
     package let timeoutSeconds: Double
 
-    private let store: Store
+    /// What this process has sent to others in this group and those made of it.
+    package let traffic: Traffic
+
+    /// Where the processes meet; nil in a dry run.
+    private let connection: (store: Store, handle: OpaquePointer)?
     private let address: String?
     /// The ranks of the whole run that this group's are, which errors name; nil for the group of all.
     private let members: [Int]?
     private let numRanksOfRun: Int
-    private let handle: OpaquePointer
     private var numCalls = 0
     private var failure: CollectiveError?
 
@@ -42,16 +45,23 @@ package final class ProcessGroup {
     ) throws(CollectiveError) {
         try self.init(
             store: store, rank: rank, size: size, timeoutSeconds: timeoutSeconds,
-            address: address, members: nil, numRanksOfRun: size)
+            address: address, members: nil, numRanksOfRun: size, traffic: Traffic())
+    }
+
+    /// A process of a dry run: nobody else is there, calls only count what they would send.
+    package init(dryRunOf rank: Int, of size: Int, traffic: Traffic = Traffic()) {
+        (self.rank, self.size, numRanksOfRun, self.traffic) = (rank, size, size, traffic)
+        (connection, address, members, timeoutSeconds) = (nil, nil, nil, .infinity)
     }
 
     private init(
         store: Store, rank: Int, size: Int, timeoutSeconds: Double, address: String?,
-        members: [Int]?, numRanksOfRun: Int
+        members: [Int]?, numRanksOfRun: Int, traffic: Traffic
     ) throws(CollectiveError) {
-        handle = try Self.connect(
+        let handle = try Self.connect(
             store, rank: rank, size: size, timeoutSeconds: timeoutSeconds, address: address)
-        self.store = store
+        connection = (store, handle)
+        self.traffic = traffic
         self.rank = rank
         self.size = size
         self.timeoutSeconds = timeoutSeconds
@@ -73,22 +83,25 @@ package final class ProcessGroup {
         guard let position = ranks.firstIndex(of: rank) else {
             throw refusal(of: "subgroup \(name)", "rank \(rank) is not one of \(ranks)")
         }
+        guard let connection else {
+            return ProcessGroup(dryRunOf: position, of: ranks.count, traffic: traffic)
+        }
         let part: Store
         do {
-            part = try store.prefixed(by: name)
+            part = try connection.store.prefixed(by: name)
         } catch {
             throw refusal(of: "subgroup \(name)", error.description)
         }
         return try ProcessGroup(
             store: part, rank: position, size: ranks.count, timeoutSeconds: timeoutSeconds,
-            address: address, members: ranks, numRanksOfRun: size)
+            address: address, members: ranks, numRanksOfRun: size, traffic: traffic)
     }
 
     /// The rank in the whole run of one of this group.
     private func name(of rank: Int) -> Int { members?[rank] ?? rank }
 
     deinit {
-        ctorch_distributed_group_free(handle)
+        if let connection { ctorch_distributed_group_free(connection.handle) }
     }
 
     // MARK: - Connecting
@@ -156,14 +169,17 @@ package final class ProcessGroup {
     ///   - name: the collective's name.
     ///   - details: the rest of what all ranks must agree on, such as ` of float32[4], sum`.
     ///   - label: what it is for.
+    ///   - sentBytes: what this process sends of its tensors.
     ///   - call: the C function, given the group, the call in words and where to put the work.
     /// - Returns: work to wait for.
     /// - Throws: `CollectiveError` if the group has ended.
     func start(
-        _ name: String, _ details: String, _ label: String,
+        _ name: String, _ details: String, _ label: String, sentBytes: Int,
         _ call: (OpaquePointer, String, UnsafeMutablePointer<OpaquePointer?>) -> Int32
     ) throws(CollectiveError) -> CollectiveWork {
         try throwIfFailed()
+        traffic.sentBytes += sentBytes
+        guard let handle = connection?.handle else { return CollectiveWork() }
         let text = "\(name) #\(numCalls + 1)\(details)" + (label.isEmpty ? "" : " (\(label))")
         var out: OpaquePointer?
         guard call(handle, text, &out) == 0, let out else {
@@ -184,30 +200,31 @@ package final class ProcessGroup {
 
     /// Throws the error that the group has ended with, if it has.
     func throwIfFailed() throws(CollectiveError) {
-        if failure == nil, ctorch_distributed_group_has_failed(handle) { failure = makeFailure() }
+        if failure == nil, let connection,
+            ctorch_distributed_group_has_failed(connection.handle)
+        {
+            failure = makeFailure(connection.store, connection.handle)
+        }
         if let failure { throw failure }
     }
 
-    private func makeFailure() -> CollectiveError {
+    private func makeFailure(_ store: Store, _ handle: OpaquePointer) -> CollectiveError {
         let isDiverged = ctorch_distributed_failure_call_of(handle, 0) != nil
         let elapsedSeconds = ctorch_distributed_failure_elapsed_seconds(handle)
         let reason: CollectiveError.Reason =
             isDiverged
             ? .diverged : elapsedSeconds < timeoutSeconds ? .connectionLost : .timedOut
         // Looked at first: the host of the store may go once everybody has read there.
-        let isStoreLost = isStoreLost
+        let isStoreLost = (try? store.has("joined/\(rank)")) == nil
         return CollectiveError(
             reason: reason, rank: name(of: rank), numRanks: numRanksOfRun,
             call: text(ctorch_distributed_failure_call(handle)), timeoutSeconds: timeoutSeconds,
-            peers: isDiverged ? exchangedCalls() : notesOfPeers(),
+            peers: isDiverged ? exchangedCalls(handle) : notesOfPeers(store),
             message: text(ctorch_distributed_failure_message(handle)), isStoreLost: isStoreLost)
     }
 
-    /// Whether nobody can tell anything any more.
-    private var isStoreLost: Bool { (try? store.has("joined/\(rank)")) == nil }
-
     /// What each other rank sent before the data of the call.
-    private func exchangedCalls() -> [CollectiveError.Peer] {
+    private func exchangedCalls(_ handle: OpaquePointer) -> [CollectiveError.Peer] {
         peerRanks.map {
             .init(
                 rank: name(of: $0),
@@ -219,7 +236,7 @@ package final class ProcessGroup {
     ///
     /// A rank that fails closes its connections, so the failure reaches every rank in a call within moments; who tells
     /// nothing is the rank to look at. Ranks that have read wait for each other, since one of them may host the store.
-    private func notesOfPeers() -> [CollectiveError.Peer] {
+    private func notesOfPeers(_ store: Store) -> [CollectiveError.Peer] {
         let grace = Self.grace(timeoutSeconds: timeoutSeconds)
         let notes = Self.waitForNotes("failed", of: peerRanks, in: store, for: grace)
         if (try? store.set("read/\(rank)", to: "")) != nil {
@@ -262,4 +279,13 @@ package final class ProcessGroup {
     private func text(_ pointer: UnsafePointer<CChar>?) -> String {
         pointer.map { String(cString: $0) } ?? ""
     }
+}
+
+/// What one process has sent.
+package final class Traffic {
+    /// Bytes of tensors, by ring algorithms; what is exchanged before each call does not count.
+    package fileprivate(set) var sentBytes = 0
+
+    /// Nothing yet.
+    package init() {}
 }

@@ -73,6 +73,7 @@ extension Tensor {
         let status = ctorch_tensor_empty(sizes, Int32(sizes.count), dtype.rawValue, &out)
         guard status == 0, let out else { throw TorchError.last("Tensor.init", []) }
         self.init(owning: out)
+        guard !DryRun.isOn else { return }
         withUnsafeMutableBytes { target in
             values.withUnsafeBytes { target.copyMemory(from: $0) }
         }

@@ -3,7 +3,7 @@ import CTorch
 extension Tensor {
     /// Reads the elements where they are.
     ///
-    /// - Precondition: the tensor is contiguous.
+    /// - Precondition: the tensor is contiguous, and no dry run's.
     public func withUnsafeBytes<Result, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -13,7 +13,7 @@ extension Tensor {
 
     /// Writes the elements where they are; autograd does not see it.
     ///
-    /// - Precondition: the tensor is contiguous.
+    /// - Precondition: the tensor is contiguous, and no dry run's.
     public func withUnsafeMutableBytes<Result, Failure: Error>(
         _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {

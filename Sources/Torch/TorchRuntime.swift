@@ -49,13 +49,6 @@ public enum TorchRuntime {
         try check("set threads", [], ctorch_runtime_set_num_threads(Int32(clamping: count)))
     }
 
-    /// Gives heap allocations from a size on pages of their own, which go back to the system when they are freed.
-    ///
-    /// It is a setting of the whole process (glibc's `M_MMAP_THRESHOLD`), so programs make it, not this library.
-    public static func setSeparatePages(fromSizeBytes sizeBytes: Int) {
-        ctorch_runtime_set_separate_pages(Int32(clamping: sizeBytes))
-    }
-
     /// Tensor handles that Swift holds now; the leak tests watch it.
     public static var numLiveTensors: Int { Int(ctorch_runtime_live_tensors()) }
 

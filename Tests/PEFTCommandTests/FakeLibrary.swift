@@ -30,6 +30,10 @@ final class Calls {
     var error: (any Error)?
     /// What its doctor finds.
     var preflight = PreflightReport()
+    /// What it was asked to plan, and what it finds.
+    var planOptions: PlanOptions?
+    var plan = PlanReport(
+        plan: RunPlan(numRanks: 1, numTokens: 8, parts: [], sentBytesPerStep: 0))
     /// The events of its training runs.
     var events: [TrainingEvent] = []
 
@@ -45,6 +49,10 @@ final class Calls {
             doctor: { config in
                 self.config = config
                 return self.preflight
+            },
+            plan: { options in
+                self.planOptions = options
+                return self.plan
             },
             score: { options in
                 self.scoreOptions = options

@@ -56,7 +56,7 @@ import TrainingTestSupport
             "  mlp.up_proj", "  mlp.down_proj", "preflight: ready: all 28 trainable tensors are",
             "base: \(TinyModel.tied) (nf4, block 64, double quantized; compute float32, 1 thread)",
             "run: 3 steps, output in \(workspace.path("out"))", "step 1/3 ", "step 2/3 ",
-            "step 3/3 ", "checkpoint of step 3: ", "done: 3 steps in ", "adapter: ",
+            "step 3/3 ", "checkpoint of step 3: ", "done: 3 steps in ", "plan: ", "adapter: ",
         ]
         #expect(lines.count == beginnings.count + 1, "\(result.err)")
         for (line, beginning) in zip(lines.dropFirst(), beginnings) {

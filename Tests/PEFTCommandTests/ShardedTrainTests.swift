@@ -131,6 +131,25 @@ import TrainingTestSupport
                 == RunFiles.adapter(in: workspace.path("again")))
     }
 
+    /// What a process sends in a step is what a dry run of it counts; the first step gathers a little more.
+    @Test(arguments: ["full", "grad-op", "none"])
+    func trafficIsAsPlanned(sharding: String) throws {
+        let processes = try start(
+            "out", ranks: 2, rows: 4, "--max-steps", "20", "--sharding", sharding, "--json")
+        let result = try #require(try processes.finish().first)
+        #expect(result.status == 0, "\(result.err)")
+        let line = try #require(result.out.split(separator: "\n").last)
+        let finished = try #require(try JSONValue(parsing: String(line)).objectValue)
+        func bytes(_ key: String) throws -> Double {
+            Double(try #require(finished[key]?.intValue))
+        }
+        let (sent, planned) = (
+            try bytes("sent_bytes_per_step"), try bytes("planned_sent_bytes_per_step")
+        )
+        #expect(planned > 1000)
+        #expect((sent / planned - 1).magnitude < 0.1, "\(sent) sent, \(planned) planned")
+    }
+
     // MARK: - Going on
 
     @Test(arguments: [(1, 12), (2, 6), (3, 4), (4, 3)])

@@ -46,7 +46,8 @@ import Testing
             .finished(
                 RunSummary(
                     step: 60, trainSeconds: 180, tokensPerSecond: 340,
-                    peakMemoryBytes: 1_940_000_000,
+                    peakMemoryBytes: 1_940_000_000, plannedMemoryBytes: 2_000_000_000,
+                    sentBytesPerStep: 5_100_000, plannedSentBytesPerStep: 5_000_000,
                     trainLoss: 1.9, firstEvalLoss: 2.9, lastEvalLoss: 2, outputDir: "out")))
         report.end()
         #expect(output.out == "")
@@ -67,6 +68,8 @@ import Testing
                 evaluation after step 20: loss 2.0000, perplexity 7.39, 4,321 target tokens
                 checkpoint of step 20: out/checkpoint-20
                 done: 60 steps in 3:00, 340 tokens/s, peak memory 1.94 GB, last loss 1.9000
+                plan: 2.00 GB at the peak, and it was 3 % less
+                traffic: 5.10 MB sent a step, planned 5.00 MB
                 held-out loss: 2.9000 before, 2.0000 after
                 adapter: out
 

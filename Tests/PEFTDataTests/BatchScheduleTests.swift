@@ -136,6 +136,25 @@ import Testing
 
     // MARK: - Several processes
 
+    @Test func theLargestMicroBatchIsThatOfAnyStepAndProcess() throws {
+        let lengths = [3, 9, 2, 8, 5, 1, 7, 4]
+        let plain = try BatchSchedule(
+            dataset: dataset(lengths: lengths),
+            options: .init(perDeviceTrainBatchSize: 2, shuffle: false))
+        #expect(plain.largestMicroBatch(inSteps: 1).tokens.count == 12)
+        #expect(plain.largestMicroBatch(inSteps: 100).tokens.count == 12)
+        var options = BatchSchedule.Options(
+            perDeviceTrainBatchSize: 2, gradientAccumulationSteps: 2, seed: 3)
+        options.numRanks = 2
+        let schedule = try BatchSchedule(dataset: dataset(lengths: lengths), options: options)
+        let all = (0..<5).flatMap { step in
+            (0..<2).flatMap { schedule.share(ofRank: $0, step: step).microBatches }
+        }
+        #expect(
+            schedule.largestMicroBatch(inSteps: 5).tokens.count
+                == all.map(\.tokens.count).max())
+    }
+
     private func shares(numRanks: Int, batch: Int, accumulation: Int, step: Int) throws
         -> [BatchSchedule.Share]
     {

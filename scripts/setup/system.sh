@@ -3,7 +3,7 @@
 #
 #   scripts/setup/system.sh [swift] [libraries] [python] [wordnet]
 #
-# swift: Swift 6.3 or later on PATH (checked, never installed). libraries: C++ headers, Oniguruma, libyaml.
+# swift: Swift 6.3 or later on PATH (checked, never installed). libraries: C++ headers, Oniguruma, libyaml, jemalloc.
 # python: Python 3.10 or later with venv (set-up and peers only; the product runs no Python). wordnet: WordNet's files.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -27,6 +27,7 @@ check_libraries() {
     compiles c++ vector || missing+=(g++)
     compiles c oniguruma.h || missing+=(libonig-dev)
     compiles c yaml.h || missing+=(libyaml-dev)
+    compiles c jemalloc/jemalloc.h || missing+=(libjemalloc-dev)
 }
 
 check_python() {

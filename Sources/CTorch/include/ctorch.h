@@ -34,8 +34,6 @@ void ctorch_runtime_end_with_parent(void);  // the kernel kills this process whe
 const char *ctorch_runtime_configuration(void);
 int32_t ctorch_runtime_set_num_threads(int32_t count);
 int32_t ctorch_runtime_num_threads(void);
-// Heap allocations of at least so many bytes get pages of their own; without glibc nothing changes.
-void ctorch_runtime_set_separate_pages(int32_t sizeBytes);
 // Whether the processor multiplies bfloat16 itself; if not, libtorch emulates it several times slower than float32.
 bool ctorch_runtime_has_bfloat16_products(void);
 int64_t ctorch_runtime_live_tensors(void);
@@ -188,6 +186,14 @@ int32_t ctorch_autograd_remove_hook(CTorchTensor tensor, uint32_t position);
 typedef int32_t (*CTorchAccumulateHook)(void *context, CTorchTensor parameter);
 int32_t ctorch_autograd_set_accumulate_hook(CTorchTensor tensor, CTorchAccumulateHook hook, CTorchRelease release,
                                             void *context);
+
+// MARK: dry runs of this thread: new tensors are on the meta device, their bytes are counted by part
+#define CTORCH_DRY_RUN_PARTS 8
+void ctorch_dry_run_begin(void);  // from zero
+void ctorch_dry_run_end(void);
+bool ctorch_dry_run_is_on(void);
+int32_t ctorch_dry_run_set_part(int32_t part);  // of allocations from here on; returns the part until here
+void ctorch_dry_run_peak(int64_t *parts);       // CTORCH_DRY_RUN_PARTS numbers: when most bytes were alive
 
 // MARK: distributed stores (+1 to `out`; freed once with `ctorch_distributed_store_free`)
 int32_t ctorch_distributed_tcp_store(const char *host, uint16_t port, bool isServer, double timeoutSeconds,

@@ -17,17 +17,24 @@ final class ShardMemory {
         }
     }
 
-    private let sizeBytes: Int
-    private var memory: Tensor?
-    private var descriptor: Int32 = -1
+    private enum Place {
+        /// It takes memory when it is filled, so that an offloaded model never takes more than a unit's.
+        case none
+        case memory(Tensor)
+        /// A descriptor; nil in a dry run.
+        case file(Int32?)
+    }
 
-    /// Plans a shard; it takes memory when it is filled, so that an offloaded model never takes more than a unit's.
+    private let sizeBytes: Int
+    private var place = Place.none
+
+    /// Plans a shard.
     init(sizeBytes: Int) {
         self.sizeBytes = sizeBytes
     }
 
     deinit {
-        if descriptor >= 0 { close(descriptor) }
+        if case .file(let descriptor?) = place { close(descriptor) }
     }
 
     /// The bytes to fill, zeros at first.
@@ -35,11 +42,14 @@ final class ShardMemory {
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Precondition: they are not in a file.
     func bytes() throws(TorchError) -> Tensor {
-        precondition(descriptor < 0, "the shard is in a file")
-        if let memory { return memory }
-        let bytes = try Tensor.zeros([sizeBytes], dtype: .uint8)
-        memory = bytes
-        return bytes
+        switch place {
+        case .memory(let bytes): return bytes
+        case .none:
+            let bytes = try Tensor.zeros([sizeBytes], dtype: .uint8)
+            place = .memory(bytes)
+            return bytes
+        case .file: preconditionFailure("the shard is in a file")
+        }
     }
 
     /// Moves the bytes into a nameless file in a folder; they leave memory.
@@ -47,38 +57,51 @@ final class ShardMemory {
     /// - Throws: ``FileError``.
     func moveToFile(in folder: String) throws {
         let memory = try bytes()
+        guard !DryRun.isOn else {
+            place = .file(nil)
+            return
+        }
         var name = Array("\(folder)/.base-XXXXXX".utf8CString)
-        descriptor = mkstemp(&name)
+        let descriptor = mkstemp(&name)
         if descriptor >= 0 { unlink(name) }
         guard descriptor >= 0 else {
             throw FileError(path: folder, what: "no file can be made there", code: errno)
         }
+        do {
+            try Self.write(memory, to: descriptor, in: folder)
+        } catch {
+            close(descriptor)
+            throw error
+        }
+        place = .file(descriptor)
+    }
+
+    private static func write(
+        _ bytes: Tensor, to descriptor: Int32, in folder: String
+    ) throws(FileError) {
+        let sizeBytes = bytes.sizeBytes
+        func failed(_ code: Int32) -> FileError {
+            FileError(path: folder, what: "the shard cannot be written", code: code)
+        }
         var start = 0
         while start < sizeBytes {
-            let count = memory.withUnsafeBytes {
+            let count = bytes.withUnsafeBytes {
                 pwrite(
                     descriptor, $0.baseAddress?.advanced(by: start), sizeBytes - start, off_t(start)
                 )
             }
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else {
-                throw FileError(
-                    path: folder, what: "the shard cannot be written",
-                    code: count == 0 ? ENOSPC : errno)
-            }
+            guard count > 0 else { throw failed(count == 0 ? ENOSPC : errno) }
             start += count
         }
         // Written pages stay in the page cache, which the kernel empties when memory is short; clean ones at once.
-        guard fdatasync(descriptor) == 0 else {
-            throw FileError(path: folder, what: "the shard cannot be written", code: errno)
-        }
+        guard fdatasync(descriptor) == 0 else { throw failed(errno) }
         posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
-        self.memory = nil
     }
 
     /// Asks the kernel to read the file ahead; returns at once.
     func readAhead() {
-        guard descriptor >= 0 else { return }
+        guard case .file(let descriptor?) = place else { return }
         posix_fadvise(descriptor, 0, off_t(sizeBytes), POSIX_FADV_WILLNEED)
     }
 
@@ -86,11 +109,15 @@ final class ShardMemory {
     ///
     /// - Throws: `TorchError` if the file cannot be read.
     func copy(to buffer: Tensor) throws(TorchError) {
-        if let memory {
-            try withoutGrad { () throws(TorchError) in
-                try buffer.narrow(0, 0, sizeBytes).copyInPlace(from: memory)
+        let descriptor: Int32
+        switch place {
+        case .file(let file?): descriptor = file
+        case .file(nil): return
+        case .memory, .none:
+            let bytes = try bytes()
+            return try withoutGrad { () throws(TorchError) in
+                try buffer.narrow(0, 0, sizeBytes).copyInPlace(from: bytes)
             }
-            return
         }
         var start = 0
         while start < sizeBytes {
@@ -113,7 +140,7 @@ final class ShardMemory {
     ///
     /// - Throws: `TorchError` if the file cannot be read.
     func tensor() throws(TorchError) -> Tensor {
-        if descriptor < 0 { return try bytes() }
+        guard case .file = place else { return try bytes() }
         let buffer = try Tensor.empty([sizeBytes], dtype: .uint8)
         try copy(to: buffer)
         return buffer

@@ -47,7 +47,7 @@ final class ShardedBuffer {
             gather = (nil, nil)
             return
         }
-        let source = try shard.tensor()
+        let source = try DryRun.part(.gathered) { () throws(TorchError) in try shard.tensor() }
         let work = try group.startAllGather(
             source, into: buffer.narrow(0, 0, sizeBytes), label: "gather of \(name)")
         gather = (work, source)

@@ -16,6 +16,7 @@ struct PreparedRun {
     let heldOut: TokenDataset?
     let batches: BatchSchedule
     let ready: ReadyModel
+    let plan: RunPlan
 }
 
 /// Goes through the stages up to step 0 and notes what is found: for `train`, which ends at the first failure, and for `doctor`,
@@ -59,11 +60,14 @@ final class Preflight {
     func run() throws -> PreparedRun? {
         let clock = ContinuousClock()
         let start = clock.now
+        let heldAtStart = MemoryStatistics.current().residentBytes
         let base = try check("base model", loadBase)
+        let heldWithBase = MemoryStatistics.current().residentBytes
         let data = try check("rows", after: base) { try read(config.data, $0) }
         let heldOut = try config.evalData.flatMap { path in
             try check("held-out rows", after: base) { try read(path, $0) }
         }
+        let heldByRows = max(0, MemoryStatistics.current().residentBytes - heldWithBase)
         let batches = try check("batches", after: data) { data in
             let batches = try BatchSchedule(
                 dataset: data, options: config.batches(numRanks: ranks.size))
@@ -79,13 +83,20 @@ final class Preflight {
         let sharded = try check("trainable set", after: adapted, divide)
         let both = sharded.flatMap { sharded in data.map { (sharded, $0) } }
         _ = try check("dtypes", after: both) { try requireDTypes($0, $1) }
-        if let sharded, let batches {
-            _ = try check("resources", after: sharded) { try requireResources($0, batches) }
+        let planned = sharded.flatMap { sharded in
+            data.flatMap { data in batches.map { (sharded, data, $0) } }
+        }
+        let resources = try check("resources", after: planned) { sharded, data, batches in
+            try requireResources(
+                sharded, batches, .known(data, heldOut: heldOut),
+                processBytes: ProcessMemory.predicted(residentBytes: heldAtStart + heldByRows))
         }
         let ready = try check("gradients", after: both) { try prove($0, $1) }
-        guard let base, let data, let batches, let ready else { return nil }
+        guard let base, let data, let batches, let resources, let ready else { return nil }
         if config.evalData != nil, heldOut == nil { return nil }
-        return PreparedRun(base: base, data: data, heldOut: heldOut, batches: batches, ready: ready)
+        return PreparedRun(
+            base: base, data: data, heldOut: heldOut, batches: batches, ready: ready,
+            plan: resources.plan)
     }
 
     // MARK: - Checks
@@ -151,15 +162,17 @@ final class Preflight {
     }
 
     private func requireResources(
-        _ sharded: ShardedModel, _ batches: BatchSchedule
+        _ sharded: ShardedModel, _ batches: BatchSchedule, _ rows: PlannedRows, processBytes: Int
     ) throws -> Found<RunResources> {
+        let adapted = sharded.adapted
+        let planner = Planner(
+            configuration: adapted.base.files.configuration, adapter: adapted.adapter.config,
+            rows: rows, processBytes: processBytes)
         let steps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
         let saved = config.saveSteps > 0 ? (steps + config.saveSteps - 1) / config.saveSteps : 1
-        let numTokens = (0..<min(steps, 8)).flatMap { batches.microBatches(step: $0) }
-            .map(\.tokens.count).max()
         let needed = RunResources(
-            sharded, elementBytes: config.dtype.torch.sizeBytes,
-            isRecomputed: config.gradientCheckpointing, numTokens: numTokens ?? 0,
+            plan: try planner.plan(config, numRanks: ranks.size),
+            trainableBytes: sharded.trainableParameters.reduce(0) { $0 + $1.value.sizeBytes },
             numCheckpoints: min(max(1, saved), config.saveTotalLimit ?? .max))
         var findings: [String] = []
         if let free = RunResources.freeDiskBytes(at: config.outputDir) {
@@ -169,10 +182,11 @@ final class Preflight {
                     + "the adapter, \(free.megabytes) free")
         }
         if let free = RunResources.availableMemoryBytes() {
-            try needed.require(memory: free)
+            let held = MemoryStatistics.current().residentBytes
+            try needed.require(memory: free, held: held)
             findings.append(
-                "memory: at least \(needed.memoryBytes.megabytes) for a step, "
-                    + "\(free.megabytes) available")
+                "memory: \(needed.plan.peakMemoryBytes.megabytes) at the peak, "
+                    + "\(held.megabytes) held now, \(free.megabytes) more available")
         }
         return Found(needed, findings)
     }

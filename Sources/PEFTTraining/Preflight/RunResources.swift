@@ -1,49 +1,31 @@
 import Foundation
-import PEFTLayers
-import Torch
 
-/// What a run needs of the machine, as far as it is certain before the first step.
+/// What a run needs of the machine.
 package struct RunResources {
+    /// What it takes, by a dry run.
+    let plan: RunPlan
     /// Bytes of the trainable tensors, which are float32.
     let trainableBytes: Int
     /// Checkpoints that will be on the disk together.
     let numCheckpoints: Int
-    /// Tokens of the largest micro-batch.
-    let numTokens: Int
-    /// Bytes that the activations of one token take in all blocks, at least.
-    let activationBytesPerToken: Int
 
-    /// Counts for a model and a run.
+    /// Counts for a run.
     ///
     /// - Parameters:
-    ///   - sharded: the model.
-    ///   - elementBytes: of an activation.
-    ///   - isRecomputed: whether blocks keep their input only.
-    ///   - numTokens: of the largest micro-batch.
+    ///   - plan: what it takes.
+    ///   - trainableBytes: of the adapter.
     ///   - numCheckpoints: that will be on the disk together.
-    package init(
-        _ sharded: ShardedModel, elementBytes: Int, isRecomputed: Bool, numTokens: Int,
-        numCheckpoints: Int
-    ) {
-        trainableBytes = sharded.trainableParameters.reduce(0) { $0 + $1.value.sizeBytes }
+    package init(plan: RunPlan, trainableBytes: Int, numCheckpoints: Int) {
+        self.plan = plan
+        self.trainableBytes = trainableBytes
         self.numCheckpoints = numCheckpoints
-        self.numTokens = numTokens
-        let linears = sharded.adapted.base.registry.linears
-        let blocks = Set(sharded.subjects.compactMap(\.block))
-        // What follows a linear keeps its output for backward; a recomputed block keeps its input.
-        let width =
-            isRecomputed
-            ? blocks.count * (linears.first?.weight.inFeatures ?? 0)
-            : linears.filter { linear in blocks.contains { linear.path.hasPrefix($0 + ".") } }
-                .reduce(0) { $0 + $1.weight.outFeatures }
-        activationBytesPerToken = width * elementBytes
     }
 
     /// Bytes of the adapter and of all checkpoints: the adapter and two moments each.
     package var diskBytes: Int { trainableBytes * (1 + 3 * numCheckpoints) }
 
-    /// Bytes that a step takes beyond the model, at least: gradients, moments, activations.
-    package var memoryBytes: Int { 3 * trainableBytes + numTokens * activationBytesPerToken }
+    /// What a plan may be too high by: a run is refused only if it would not fit all the same.
+    private static let planError = 0.1
 
     /// Refuses a disk that cannot hold the run's files.
     ///
@@ -58,17 +40,21 @@ package struct RunResources {
                 + "another disk with --output-dir")
     }
 
-    /// Refuses a step that cannot fit into memory.
+    /// Refuses a run that does not fit into memory.
     ///
+    /// - Parameters:
+    ///   - free: bytes that the process can still get.
+    ///   - held: bytes that it holds now.
     /// - Throws: ``Diagnosis`` with ``DiagnosisCode/memoryTooSmall``.
-    package func require(memory free: Int) throws(Diagnosis) {
-        guard memoryBytes > free else { return }
+    package func require(memory free: Int, held: Int) throws(Diagnosis) {
+        let missing = Int(Double(plan.peakMemoryBytes) * (1 - Self.planError)) - held
+        guard missing > free else { return }
         throw Diagnosis(
-            .memoryTooSmall, at: "a step of \(numTokens) tokens",
-            "gradients, optimizer state and activations take at least \(memoryBytes.megabytes), but "
-                + "\(free.megabytes) are available",
+            .memoryTooSmall, at: "a step of \(plan.numTokens) tokens",
+            "the process will take about \(plan.peakMemoryBytes.megabytes) at its peak, but "
+                + "\(free.megabytes) are available to it",
             remedy: "give --gradient-checkpointing, a smaller --per-device-train-batch-size or "
-                + "--max-length, or a smaller --lora-r")
+                + "--max-length, or --offload base; peft plan --memory proposes what fits")
     }
 
     // MARK: - What there is

@@ -10,17 +10,33 @@ extension RankGroup {
             self.init()
             return
         }
+        let numShards = try config.numShards(of: launch.numRanks)
+        try self.init(
+            try launch.makeProcessGroup(timeoutSeconds: config.ddpTimeout), numShards: numShards)
+    }
+
+    /// The first process of a dry run of so many.
+    ///
+    /// - Throws: ``TrainingError/groupsDoNotDivide(ranksPerGroup:numRanks:)``.
+    convenience init(dryRunOf config: FineTuneConfig, numRanks: Int) throws {
+        try self.init(
+            ProcessGroup(dryRunOf: 0, of: numRanks),
+            numShards: config.numShards(of: numRanks))
+    }
+}
+
+extension FineTuneConfig {
+    /// Processes that together hold everything once.
+    fileprivate func numShards(of numRanks: Int) throws(TrainingError) -> Int {
         let numShards =
-            switch config.sharding {
-            case .full, .gradOp: launch.numRanks
+            switch sharding {
+            case .full, .gradOp: numRanks
             case .none: 1
             case .hybrid(let ranksPerGroup): ranksPerGroup
             }
-        guard launch.numRanks % numShards == 0 else {
-            throw TrainingError.groupsDoNotDivide(
-                ranksPerGroup: numShards, numRanks: launch.numRanks)
+        guard numRanks % numShards == 0 else {
+            throw .groupsDoNotDivide(ranksPerGroup: numShards, numRanks: numRanks)
         }
-        try self.init(
-            try launch.makeProcessGroup(timeoutSeconds: config.ddpTimeout), numShards: numShards)
+        return numShards
     }
 }

@@ -14,6 +14,7 @@ public final class Trainer {
     private let config: FineTuneConfig
     private let batches: BatchSchedule
     private let heldOut: TokenDataset?
+    private let plan: RunPlan
     private let totalSteps: Int
     private let optimizer: AdamW
     private let trainStep: TrainStep
@@ -21,6 +22,7 @@ public final class Trainer {
     private let report: (TrainingEvent) -> Void
     private var state: RunCheckpoint.State
     private var monitor: TrainingMonitor
+    private var traffic = (sentBytes: 0, numSteps: 0)
 
     /// Steps in a row that may be left out for infinities or NaNs before the run ends.
     private static let maxSkippedInARow = 10
@@ -28,13 +30,14 @@ public final class Trainer {
     /// Prepares a run, from a checkpoint or from the start.
     init(
         _ ready: ReadyModel, config: FineTuneConfig, batches: BatchSchedule,
-        heldOut: TokenDataset?, state: RunCheckpoint.State, resumed: RunCheckpoint?,
+        heldOut: TokenDataset?, plan: RunPlan, state: RunCheckpoint.State, resumed: RunCheckpoint?,
         report: @escaping (TrainingEvent) -> Void
     ) throws {
         self.ready = ready
         self.config = config
         self.batches = batches
         self.heldOut = heldOut
+        self.plan = plan
         self.report = report
         self.state = state
         outputFolder = URL(filePath: config.outputDir)
@@ -88,7 +91,10 @@ public final class Trainer {
     private func step(_ log: MetricsLog?) throws -> TrainStep.Result? {
         let share = batches.share(ofRank: ready.ranks.rank, step: state.step)
         do {
+            let before = sentBytes
             let result = try trainStep(step: state.step, share: share)
+            traffic.sentBytes += sentBytes - before
+            traffic.numSteps += 1
             state.step += 1
             state.lastLoss = result.loss
             state.numSkippedInARow = 0
@@ -107,6 +113,9 @@ public final class Trainer {
             return nil
         }
     }
+
+    /// Bytes that this process has sent so far.
+    private var sentBytes: Int { ready.ranks.world?.traffic.sentBytes ?? 0 }
 
     /// Leaves the step out, and says so.
     private func skip(
@@ -164,7 +173,10 @@ public final class Trainer {
             step: state.step, trainSeconds: trainSeconds,
             tokensPerSecond: Double(numTokens) / max(trainSeconds, .leastNonzeroMagnitude),
             peakMemoryBytes: MemoryStatistics.current().peakResidentBytes,
-            trainLoss: state.lastLoss ?? .nan, firstEvalLoss: state.firstEvalLoss,
+            plannedMemoryBytes: plan.peakMemoryBytes,
+            sentBytesPerStep: traffic.sentBytes / max(1, traffic.numSteps),
+            plannedSentBytesPerStep: plan.sentBytesPerStep, trainLoss: state.lastLoss ?? .nan,
+            firstEvalLoss: state.firstEvalLoss,
             lastEvalLoss: state.lastEvaluation?.evalLoss, outputDir: config.outputDir)
         report(.finished(summary))
         return summary

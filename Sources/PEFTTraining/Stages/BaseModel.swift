@@ -85,26 +85,41 @@ public final class BaseModel {
             embedding: plan.embedding, isHeadTied: plan.isHeadTied)
 
         let stored = FingerprintingSource(files.source)
-        var dense: any ParameterSource = CastingSource(stored, dtype: options.computeDType)
-        var placement: any TensorPlacement = WholePlacement()
-        if let shards, shards.dividesBase {
-            dense = ShardingSource(dense, shards: shards, dtype: options.computeDType)
-            placement = shards
-        }
         registry = ModuleRegistry()
         model = try ModelRegistry.makeModel(
             config: files.configuration,
             Scope(
                 registry: registry,
-                source: options.quantized(stored, dense: dense, placement: placement)))
+                source: options.source(
+                    stored, dense: CastingSource(stored, dtype: options.computeDType),
+                    shards: shards)))
         try files.source.verifyAllConsumed()
         try shards?.finishLoading()
-        try stored.complete(with: shards ?? placement)
+        try stored.complete(with: shards ?? WholePlacement())
         fingerprint = try stored.fingerprint
     }
 }
 
 extension BaseModelOptions {
+    /// What a model is built on: its tensors as these options store them, in this process as far as the shards say.
+    ///
+    /// - Parameters:
+    ///   - stored: the file's numbers, for what is quantized.
+    ///   - dense: the same in the compute dtype, for what is not.
+    ///   - shards: how the model is divided; laid out.
+    /// - Returns: a source that answers with weights in their storage.
+    /// - Throws: `QuantizationError` for a block size that there is not.
+    func source(
+        _ stored: any ParameterSource, dense: any ParameterSource, shards: ModelShards?
+    ) throws(QuantizationError) -> any ParameterSource {
+        guard let shards, shards.dividesBase else {
+            return try quantized(stored, dense: dense, placement: WholePlacement())
+        }
+        return try quantized(
+            stored, dense: ShardingSource(dense, shards: shards, dtype: computeDType),
+            placement: shards)
+    }
+
     /// The source that stores linear weights as these options say.
     func quantized(
         _ stored: any ParameterSource, dense: any ParameterSource, placement: any TensorPlacement

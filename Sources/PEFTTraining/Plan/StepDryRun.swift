@@ -1,0 +1,182 @@
+import Foundation
+import PEFTAdapters
+import PEFTData
+import PEFTLayers
+import PEFTModels
+import PEFTSharding
+import Torch
+
+/// A run's loading and two of its steps on tensors without elements: what memory they take and what they send.
+///
+/// The model, its adapter, the division over processes, backward and the optimizer are the very code of a run, so a plan knows
+/// nothing of families, strategies or options by itself. Two steps, because what the first one gathers stays for the second.
+struct StepDryRun {
+    /// What was found.
+    struct Result {
+        /// Bytes of tensors by part, at the moment when most were alive.
+        let parts: [DryRun.Part: Int]
+        /// Bytes that the process sends in a step.
+        let sentBytes: Int
+    }
+
+    /// The model's `config.json`.
+    let configuration: Data
+    /// What the run is told.
+    let config: FineTuneConfig
+    /// What is attached.
+    let adapter: any AdapterConfig
+    /// The number of processes.
+    let numRanks: Int
+    /// The largest micro-batch of any process.
+    let microBatch: TokenBatch
+    /// The largest batch of held-out rows; nil without evaluation.
+    let evaluationBatch: TokenBatch?
+
+    /// Micro-batches of a step that differ from each other: the first makes gradients, the others add to them.
+    private static let maxMicroBatches = 2
+
+    /// Runs it.
+    ///
+    /// - Throws: `ModelError`, `AdapterError` or ``TrainingError`` for what does not fit together; `TorchError`.
+    /// - Complexity: as many operations as two steps have, each in microseconds.
+    func callAsFunction() throws -> Result {
+        let options = config.baseModel
+        let plan = try ModelPlan(configuration, options: options)
+        let ranks =
+            numRanks == 1
+            ? RankGroup() : try RankGroup(dryRunOf: config, numRanks: numRanks)
+        let traffic = ranks.world?.traffic
+        var sentBytes = 0
+        let parts = try DryRun.peak {
+            let shards =
+                numRanks == 1 && config.offload == .none
+                ? nil : ModelShards(ranks, options: config.shards)
+            let registry = ModuleRegistry()
+            let model = try DryRun.part(.base) {
+                try build(plan, options, shards: shards, in: registry)
+            }
+            let own = try DryRun.part(.adapter) {
+                _ = try adapter.attach(to: registry, seed: 0)
+                try shards?.divideTrainable(
+                    units: model.units, all: registry.trainableParameters)
+                return shards.map { $0.ownParameters.map(\.parameter) }
+                    ?? registry.trainableParameters
+            }
+            let optimizer = try DryRun.part(.optimizer) {
+                try AdamW(own, configuration: config.optimizer)
+            }
+            let step = Step(config, model, shards, optimizer)
+            for _ in 0..<2 {
+                let before = traffic?.sentBytes ?? 0
+                try step(
+                    microBatch,
+                    count: min(Self.maxMicroBatches, config.gradientAccumulationSteps))
+                sentBytes = (traffic?.sentBytes ?? 0) - before
+            }
+            if let evaluationBatch {
+                try withoutGrad { _ = try step.losses(of: evaluationBatch) }
+            }
+        }
+        return Result(parts: parts, sentBytes: sentBytes)
+    }
+
+    private func build(
+        _ plan: ModelPlan, _ options: BaseModelOptions, shards: ModelShards?,
+        in registry: ModuleRegistry
+    ) throws -> any CausalLanguageModel {
+        try shards?.layOut(
+            shards?.dividesBase == true ? plan.layout : nil, blocks: plan.blocks,
+            embedding: plan.embedding, isHeadTied: plan.isHeadTied)
+        let source = EmptySource(dtype: options.computeDType)
+        let model = try ModelRegistry.makeModel(
+            config: configuration,
+            Scope(
+                registry: registry,
+                source: options.source(source, dense: source, shards: shards)))
+        try shards?.finishLoading()
+        return model
+    }
+}
+
+/// A step as ``TrainStep`` takes it, but for what reads numbers.
+private struct Step {
+    private let config: FineTuneConfig
+    private let model: any CausalLanguageModel
+    private let shards: ModelShards?
+    private let optimizer: AdamW
+    private let execution: any BlockExecution
+
+    init(
+        _ config: FineTuneConfig, _ model: any CausalLanguageModel, _ shards: ModelShards?,
+        _ optimizer: AdamW
+    ) {
+        self.config = config
+        self.model = model
+        self.shards = shards
+        self.optimizer = optimizer
+        let gathered: any BlockExecution =
+            shards.map { GatheredExecution($0) } ?? ResidentExecution()
+        execution = LossCounting(
+            config.gradientCheckpointing ? RecomputedExecution(gathered) : gathered)
+    }
+
+    func callAsFunction(_ microBatch: TokenBatch, count: Int) throws {
+        for index in 0..<count {
+            let losses = try losses(of: microBatch)
+            shards?.beginBackward(reduces: index == count - 1 || config.reduceEachMicroBatch)
+            try losses.sum.backward(gradient: Tensor.full([], 1))
+            try shards?.endBackward()
+        }
+        try shards?.handOverGradients()
+        try DryRun.part(.optimizer) { () throws(TorchError) in
+            try optimizer.update(learningRate: config.learningRate)
+        }
+        shards?.parametersChanged()
+        try optimizer.clearGradients()
+    }
+
+    func losses(of batch: TokenBatch) throws(TorchError) -> TokenLosses {
+        let context = ForwardContext(
+            layout: SequenceLayout(segmentLengths: batch.segmentLengths),
+            dropout: DropoutKey(seed: 0, step: 0, microBatch: 0))
+        return try model.losses(
+            tokens: batch.tokens, targets: batch.targets, context: context, execution: execution)
+    }
+}
+
+/// Counts what the head takes for the loss.
+private final class LossCounting: BlockExecution {
+    private let inner: any BlockExecution
+
+    init(_ inner: any BlockExecution) { self.inner = inner }
+
+    func run(
+        _ unit: ModuleUnit, _ hiddenStates: Tensor,
+        _ body: @escaping (Tensor) throws(TorchError) -> Tensor
+    ) throws(TorchError) -> Tensor {
+        try inner.run(unit, hiddenStates, body)
+    }
+
+    func atEnd<Result>(
+        _ end: ModelEnd, _ body: () throws(TorchError) -> Result
+    ) throws(TorchError) -> Result {
+        try DryRun.part(end == .output ? .loss : .activations) { () throws(TorchError) in
+            try inner.atEnd(end, body)
+        }
+    }
+}
+
+/// Tensors without numbers, for every path.
+private final class EmptySource: ParameterSource {
+    private let dtype: DType
+
+    init(dtype: DType) { self.dtype = dtype }
+
+    func tensor(at path: String, shape: [Int]) throws -> Tensor {
+        try Tensor.empty(shape, dtype: dtype)
+    }
+
+    func elements(_ range: Range<Int>, at path: String, shape: [Int]) throws -> Tensor {
+        try Tensor.empty([range.count], dtype: dtype)
+    }
+}
