@@ -60,7 +60,7 @@ import TrainingTestSupport
         #expect(commands.count >= 5)
         for command in commands {
             var arguments = Self.words(of: command).dropFirst().map { paths[$0] ?? $0 }
-            if arguments.first == "train" || arguments.first == "doctor" {
+            if ["train", "doctor", "plan"].contains(arguments.first) {
                 // The first step of the demo's warm-up changes nothing.
                 arguments += [
                     "--model", Checkout.demoModel.path, "--data",
