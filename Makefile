@@ -1,7 +1,7 @@
 # Every target says what it does, installs only what is missing, and works offline once it has run.
 # LIBTORCH=<folder> in the environment uses that libtorch 2.13.0 instead of the wheel in .venv-torch.
 
-.PHONY: help setup libtorch model build test demo parity bench fixtures lint budget clean distclean
+.PHONY: help setup libtorch model torchrun build test demo parity bench fixtures lint budget clean distclean
 .NOTPARALLEL:
 
 help:
@@ -27,10 +27,13 @@ libtorch:
 model:
 	@scripts/setup/model.sh
 
+torchrun: libtorch
+	@scripts/setup/torchrun.sh
+
 build: setup
 	swift build -c release --product peft
 
-test: setup model
+test: setup model torchrun
 	@scripts/test.sh
 
 demo: build model

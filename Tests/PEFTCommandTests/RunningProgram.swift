@@ -31,6 +31,9 @@ final class RunningProgram {
     private let files: Workspace
     private let isEnded = DispatchSemaphore(value: 0)
 
+    /// Where a program of this package was built.
+    static func url(of name: String) -> URL { folder.appending(path: name) }
+
     /// Starts the program.
     ///
     /// - Parameters:
@@ -40,11 +43,19 @@ final class RunningProgram {
     ///   - name: the program's name.
     ///   - folder: where it runs; nil for an empty one of its own.
     /// - Throws: an error of the file system.
-    init(
+    convenience init(
         _ arguments: [String], input: String = "", after limit: String? = nil,
         of name: String = "peft", in folder: URL? = nil
     ) throws {
-        let executable = Self.folder.appending(path: name)
+        try self.init(
+            Self.url(of: name), arguments, input: input, after: limit, in: folder)
+    }
+
+    /// Starts a program of any path, with variables added to this process's environment.
+    init(
+        _ executable: URL, _ arguments: [String], environment added: [String: String] = [:],
+        input: String = "", after limit: String? = nil, in folder: URL? = nil
+    ) throws {
         files = try Workspace()
         try files.write(input, as: "in")
         for name in ["out", "err"] { try files.write("", as: name) }
@@ -58,7 +69,7 @@ final class RunningProgram {
         }
         var environment = ProcessInfo.processInfo.environment
         environment["OMP_NUM_THREADS"] = "1"
-        process.environment = environment
+        process.environment = environment.merging(added) { $1 }
         process.currentDirectoryURL = folder ?? files.url
         process.standardInput = try FileHandle(forReadingFrom: files.url.appending(path: "in"))
         process.standardOutput = try FileHandle(forWritingTo: files.url.appending(path: "out"))
