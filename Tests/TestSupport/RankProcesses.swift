@@ -31,15 +31,19 @@ package final class RankProcesses {
     ///   - program: the program's name among those that the package builds.
     ///   - environments: one a rank, added to this process's environment.
     ///   - arguments: the same for all ranks.
+    ///   - prefixes: a command a rank that becomes the program, such as `ip netns exec name`, by its path; none for the program.
     /// - Throws: an error of the file system.
     package init(
-        _ program: String, environments: [[String: String]], arguments: [String]
+        _ program: String, environments: [[String: String]], arguments: [String],
+        prefixes: [[String]] = []
     ) throws {
         files = try Checkout.temporaryFolder()
         for (rank, variables) in environments.enumerated() {
             let process = Process()
-            process.executableURL = Self.folder.appending(path: program)
-            process.arguments = arguments
+            let prefix = rank < prefixes.count ? prefixes[rank] : []
+            let command = prefix + [Self.folder.appending(path: program).path] + arguments
+            process.executableURL = URL(filePath: command[0])
+            process.arguments = Array(command.dropFirst())
             process.environment = ProcessInfo.processInfo.environment
                 .merging(["OMP_NUM_THREADS": "1"]) { $1 }.merging(variables) { $1 }
             process.standardInput = FileHandle.nullDevice
@@ -57,6 +61,9 @@ package final class RankProcesses {
         }
         try? FileManager.default.removeItem(at: files)
     }
+
+    /// Whether a rank has not ended.
+    package func isRunning(_ rank: Int) -> Bool { processes[rank].isRunning }
 
     /// Sends a rank a signal.
     package func send(_ signal: Int32, to rank: Int) {

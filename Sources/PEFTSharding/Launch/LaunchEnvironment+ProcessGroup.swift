@@ -7,7 +7,8 @@ extension LaunchEnvironment {
     /// Connects this process with the others of its run.
     ///
     /// The keys carry the restart count, so a restarted run does not read what the last attempt left in a store that its
-    /// launcher keeps. One process gets a group of one, without a network.
+    /// launcher keeps. One process gets a group of one, without a network. A process is reached at its address on the route to
+    /// the store; where `GLOO_SOCKET_IFNAME` is set, at that of the interface.
     ///
     /// - Parameter timeoutSeconds: how long to wait for the other ranks, here and in every call.
     /// - Returns: this process's end of the group.
@@ -24,6 +25,12 @@ extension LaunchEnvironment {
         return try ProcessGroup(
             store: store.prefixed(by: "swift-peft/\(restartCount)"), rank: rank, size: numRanks,
             timeoutSeconds: timeoutSeconds,
-            address: Self.loopbackHosts.contains(rendezvous.host) ? "127.0.0.1" : nil)
+            address: address(rendezvous))
+    }
+
+    private func address(_ rendezvous: Rendezvous) -> String? {
+        if Self.loopbackHosts.contains(rendezvous.host) { return "127.0.0.1" }
+        if namesInterface { return nil }
+        return LocalAddress.onRoute(to: rendezvous.host, port: rendezvous.port)
     }
 }

@@ -47,6 +47,8 @@ package struct LaunchEnvironment: Equatable, Sendable {
     package let rendezvous: Rendezvous?
     /// How often the launcher has restarted the run.
     package let restartCount: Int
+    /// Whether `GLOO_SOCKET_IFNAME` says by which network interface the processes reach each other.
+    package let namesInterface: Bool
 
     /// Reads the variables of a process.
     ///
@@ -55,6 +57,7 @@ package struct LaunchEnvironment: Equatable, Sendable {
     package init(_ variables: [String: String]) throws(LaunchError) {
         var reader = LaunchVariables(variables)
         launcher = reader.launcher
+        namesInterface = variables["GLOO_SOCKET_IFNAME"].map { !$0.isEmpty } ?? false
         let names = reader.names
         let isAlone = launcher == .none
         numRanks =
