@@ -47,8 +47,13 @@ package struct Command {
         default: break
         }
         guard let name = CommandName(rawValue: first) else { return refuse(first) }
+        return reporting(name) { try run(name, rest) }
+    }
+
+    /// Prints what a command throws, and gives the status.
+    private func reporting(_ name: CommandName, _ body: () throws -> Int32) -> Int32 {
         do {
-            return try run(name, rest)
+            return try body()
         } catch let error as ConfigError {
             console.printError(error.description)
             guard error.isUsageError else { return Status.failed }
@@ -180,9 +185,15 @@ package struct Command {
             }
             var options = options
             options.arguments = rest
-            return try library.launch(
-                options, stop,
-                Launch.Streams(err: console.err, isTerminal: console.isTerminal))
+            // A mistake is reported here once, and not by every process.
+            return reporting(.train) {
+                try start(.train, Array(rest.dropFirst()), TrainOptions.self) { train in
+                    try train.config.validate()
+                    return try library.launch(
+                        options, stop,
+                        Launch.Streams(err: console.err, isTerminal: console.isTerminal))
+                }
+            }
         }
     }
 

@@ -24,7 +24,7 @@ enum Main {
         let isTraining = arguments.first == CommandName.train.rawValue
         let watch =
             isTraining || arguments.first == CommandName.launch.rawValue
-            ? SignalWatch(stop) {
+            ? SignalWatch(stop, endsAtSecond: isTraining) {
                 guard isTraining else { return }
                 let note = "note: stopping after this step; once more to stop at once\n"
                 Console.writeNote(startOfLine + note)

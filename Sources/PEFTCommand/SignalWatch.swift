@@ -2,7 +2,7 @@ import Dispatch
 import Foundation
 package import PEFT
 
-/// Turns SIGINT and SIGTERM into a stop request; a second signal ends the process at once.
+/// Turns SIGINT and SIGTERM into a stop request; a second signal ends the process at once, unless it is to be passed on.
 ///
 /// The handlers run on a queue of their own, so they may do what signal handlers must not.
 package struct SignalWatch {
@@ -11,16 +11,19 @@ package struct SignalWatch {
     /// Begins to watch.
     ///
     /// - Parameters:
-    ///   - stop: the request that the first signal makes.
-    ///   - notify: is called on the first signal, on the watch's queue.
-    package init(_ stop: StopRequest, notify: @escaping @Sendable () -> Void) {
+    ///   - stop: the request that a signal makes.
+    ///   - endsAtSecond: whether a second signal ends this process; else it makes the request again.
+    ///   - notify: is called on each request, on the watch's queue.
+    package init(
+        _ stop: StopRequest, endsAtSecond: Bool = true, notify: @escaping @Sendable () -> Void
+    ) {
         let queue = DispatchQueue(label: "peft.signals")
         let registered = DispatchGroup()
         sources = [SIGINT, SIGTERM].map { number in
             signal(number, SIG_IGN)  // else the default action ends the process before the source
             let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
             source.setEventHandler {
-                if stop.signal != nil { _exit(Command.Status.stopped(by: number)) }
+                if endsAtSecond, stop.signal != nil { _exit(Command.Status.stopped(by: number)) }
                 stop.request(signal: number)
                 notify()
             }

@@ -76,7 +76,10 @@ import TrainingTestSupport
     @Test func aProcessThatIgnoresTheEndIsKilled() throws {
         let result = try launch(
             "if test $RANK = 1; then kill -9 $$; fi; trap '' TERM; while :; do sleep 0.1; done"
-        ) { $0.graceSeconds = 0.1 }
+        ) {
+            $0.graceSeconds = 0.1
+            $0.killSeconds = 0.1
+        }
         #expect(result.status == 128 + 9)
         #expect(result.err == ["peft: error: rank 1 was ended by signal 9"])
     }
@@ -119,11 +122,86 @@ import TrainingTestSupport
 
     @Test func whatFollowsGoesToTheProcessesUnchanged() throws {
         let calls = Calls()
-        let result = run(
-            ["launch", "--nproc", "3", "--", "train", "--nproc", "--", "x"], calls: calls)
-        #expect(result.status == 0)
-        #expect(calls.launchOptions?.arguments == ["train", "--nproc", "--", "x"])
+        let arguments = ["train", "m", "--data", "rows.jsonl", "--output-dir", "out", "--seed=5"]
+        let result = run(["launch", "--nproc", "3", "--"] + arguments, calls: calls)
+        #expect(result.status == 0, "\(result.output.err)")
+        #expect(calls.launchOptions?.arguments == arguments)
         #expect(calls.launchOptions?.nproc == 3)
+    }
+
+    @Test func aMistakeInWhatFollowsIsReportedOnce() {
+        let calls = Calls()
+        let result = run(
+            ["launch", "--nproc", "4", "--", "train", "m", "--data", "x", "--lora-rr", "3"],
+            calls: calls)
+        #expect(result.status == 2)
+        #expect(calls.launchOptions == nil)
+        #expect(result.output.err.components(separatedBy: "--lora-rr").count == 2)
+        #expect(result.output.err.hasSuffix("'peft train --help' shows the options.\n"))
+    }
+
+    @Test func aPortThatIsTakenIsOneErrorBeforeAnythingStarts() throws {
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(listener) }
+        try #require(listen(listener, 1) == 0)
+        var address = sockaddr_in()
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                _ = getsockname(listener, $0, &size)
+            }
+        }
+        let port = Int(UInt16(bigEndian: address.sin_port))
+        let failure = #expect(throws: LaunchFailure.self) {
+            try launch("echo started >&2") { $0.port = port }
+        }
+        #expect(
+            failure?.description
+                == "--port \(port): rank 0 cannot listen there: Address already in use; "
+                + "give another port, or none to take a free one")
+    }
+
+    @Test func everySignalIsPassedOn() throws {
+        let stop = StopRequest()
+        let script =
+            "trap 'n=$((n+1)); echo $n >&2; test $n -lt 2 || exit 7' TERM; n=0; echo ready >&2; "
+            + "while :; do sleep 0.05; done"
+        var numReady = 0
+        var options = LaunchOptions()
+        options.nproc = 2
+        options.arguments = ["-c", script]
+        let status = try Launch.run(
+            options, executable: "/bin/sh", environment: ["PATH": "/usr/bin:/bin"], stop: stop,
+            streams: Launch.Streams(
+                err: { text in
+                    // The first signal when both are ready, the second when both had the first.
+                    let lines = text.split(separator: "\n")
+                    numReady += lines.filter { $0.hasSuffix("ready") || $0.hasSuffix(" 1") }.count
+                    if numReady / 2 > stop.count { stop.request(signal: SIGTERM) }
+                }, isTerminal: false))
+        #expect(status == 7)
+        #expect(stop.count == 2)
+    }
+
+    @Test func whatTheSecondSignalDoesNotEndIsKilled() throws {
+        let stop = StopRequest()
+        for _ in 0..<2 { stop.request(signal: SIGTERM) }
+        let result = try launch("trap '' TERM; while :; do sleep 0.05; done", stop: stop) {
+            $0.killSeconds = 0.5
+        }
+        #expect([128 + SIGKILL, 128 + SIGTERM].contains(result.status))
+    }
+
+    /// A child that a rank leaves behind has the pipe open, too.
+    @Test func nobodyWaitsForWhatARankLeavesBehind() throws {
+        let folder = try Workspace()
+        let result = try launch(
+            "(while test ! -e \(folder.path("end")); do sleep 0.05; done) & echo done >&2", nproc: 1
+        )
+        // It returns though the child runs on, until now.
+        try folder.write("", as: "end")
+        #expect(result.status == 0)
+        #expect(result.err == ["[rank 0] done"])
     }
 
     // MARK: - Training
@@ -149,9 +227,9 @@ import TrainingTestSupport
         let workspace = try Workspace()
         let process = Process()
         process.executableURL = Checkout.root.appending(path: "Examples/launch/local.sh")
-        let program = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
-            .deletingLastPathComponent().appending(path: "peft")
-        process.environment = ["PATH": "/usr/bin:/bin", "PEFT": program.path]
+        process.environment = [
+            "PATH": "/usr/bin:/bin", "PEFT": RunningProgram.url(of: "peft").path,
+        ]
         process.arguments = Array(try training(workspace, steps: 2).dropFirst(5))
         process.standardError = FileHandle.nullDevice
         try process.run()
@@ -172,18 +250,9 @@ import TrainingTestSupport
         }
         launcher.send(SIGKILL)
         _ = try launcher.finish()
-        while !processes(using: workspace.url.lastPathComponent).isEmpty {
+        while !RunningProcesses.all(with: workspace.url.lastPathComponent).isEmpty {
             try #require(ContinuousClock.now < deadline, "processes survive their launcher")
             usleep(20_000)
-        }
-    }
-
-    /// Processes that have a word in their command line.
-    private func processes(using word: String) -> [String] {
-        let all = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
-        return all.filter { Int($0) != nil }.filter { process in
-            let line = try? String(contentsOfFile: "/proc/\(process)/cmdline", encoding: .utf8)
-            return line?.contains(word) ?? false
         }
     }
 }

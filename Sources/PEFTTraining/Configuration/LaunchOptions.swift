@@ -8,6 +8,8 @@ public struct LaunchOptions: Hashable, Sendable {
     public var maxRestarts = 0
     /// Seconds that the others have to end by themselves after one has failed.
     public var graceSeconds = 30.0
+    /// Seconds from SIGTERM to SIGKILL for those that have not.
+    public var killSeconds = 5.0
     /// The arguments of each process, its command first.
     public var arguments: [String] = []
 
@@ -28,6 +30,9 @@ extension LaunchOptions: ConfigurableOptions {
         .init(
             "grace_seconds", \.graceSeconds, section: "Processes", placeholder: "SECONDS",
             help: "how long the others may take to end after one has failed"),
+        .init(
+            "kill_seconds", \.killSeconds, section: "Processes", placeholder: "SECONDS",
+            help: "how long they may take to end after SIGTERM, until they are killed"),
     ]
 
     /// What is wrong with the values.
@@ -36,6 +41,7 @@ extension LaunchOptions: ConfigurableOptions {
         checks.expect("nproc", nproc, "at least 1") { $0 >= 1 }
         checks.expect("max_restarts", maxRestarts, "at least 0") { $0 >= 0 }
         checks.expect("grace_seconds", graceSeconds, "at least 0") { $0 >= 0 && $0.isFinite }
+        checks.expect("kill_seconds", killSeconds, "at least 0") { $0 >= 0 && $0.isFinite }
         if let port { checks.expect("port", port, "1 to 65535") { (1...65535).contains($0) } }
         return checks.problems
     }

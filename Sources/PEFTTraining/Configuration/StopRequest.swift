@@ -5,6 +5,7 @@ import Synchronization
 /// The run writes a checkpoint, reports `TrainingEvent.interrupted` and returns.
 public final class StopRequest: Sendable {
     private let signalNumber = Atomic<Int32>(0)
+    private let numSignals = Atomic<Int>(0)
 
     /// Makes a request that nobody has made yet.
     public init() {}
@@ -14,7 +15,11 @@ public final class StopRequest: Sendable {
     /// - Parameter signal: the signal's number (`SIGINT`, `SIGTERM`), above 0.
     public func request(signal: Int32) {
         _ = signalNumber.compareExchange(expected: 0, desired: signal, ordering: .relaxed)
+        numSignals.add(1, ordering: .releasing)
     }
+
+    /// How often somebody has asked: a launcher passes on every signal.
+    package var count: Int { numSignals.load(ordering: .acquiring) }
 
     /// The signal that asked; nil while nobody has.
     public var signal: Int32? {

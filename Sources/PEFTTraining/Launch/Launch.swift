@@ -3,7 +3,7 @@ import Foundation
 /// Starts the processes of a run on this machine and looks after them: what `peft launch` does.
 ///
 /// They find each other by the variables that torchrun sets, so a run is the same under either. Each is in a process group of its
-/// own: the terminal's Ctrl-C reaches this process alone, which passes it on once.
+/// own: the terminal's Ctrl-C reaches this process alone, which passes it on.
 public enum Launch {
     /// The variable that tells a process whom it must not outlive.
     package static let parentVariable = "PEFT_LAUNCHER_PID"
@@ -28,14 +28,16 @@ public enum Launch {
     ///   - options: how many, and with which arguments.
     ///   - executable: the program that each of them is.
     ///   - environment: what their variables are added to.
-    ///   - stop: a signal to pass on.
+    ///   - stop: the signals to pass on; after the second one, processes that do not end are killed.
     ///   - streams: where the lines of the processes go, with the rank in front; standard output is rank 0's alone.
     /// - Returns: 0, or the status of the first process that failed: 128 + its signal if one ended it.
-    /// - Throws: `CheckpointError` if the program cannot be started.
+    /// - Throws: ``LaunchFailure`` if the port is taken, before anything is started; `CheckpointError` if the program cannot be
+    ///   started.
     public static func run(
         _ options: LaunchOptions, executable: String, environment: [String: String],
         stop: StopRequest, streams: Streams
     ) throws -> Int32 {
+        if let port = options.port { try LaunchPort.requireFree(port) }
         var restartCount = 0
         while true {
             let attempt = LaunchAttempt(
@@ -61,10 +63,8 @@ final class LaunchAttempt {
     private var firstFailure: Int32?
     private var deadline: ContinuousClock.Instant?
     private var hasTerminated = false
-    private var hasPassedOn = false
+    private var numPassedOn = 0
 
-    /// After SIGTERM, how long a process may take before it is killed.
-    private static let terminationGrace = Duration.seconds(5)
     private static let pollMilliseconds: Int32 = 50
 
     /// Variables of other launchers, which would contradict ours.
@@ -85,7 +85,7 @@ final class LaunchAttempt {
 
     /// Starts all and waits; gives the status of the whole.
     func run(executable: String, environment: [String: String]) throws -> Int32 {
-        let port = options.port ?? Int(LaunchedProcess.freePort())
+        let port = options.port ?? LaunchPort.free()
         for rank in 0..<options.nproc {
             children.append(
                 try LaunchedProcess(
@@ -95,8 +95,9 @@ final class LaunchAttempt {
         }
         while children.contains(where: { !$0.isDone }) {
             LaunchedProcess.wait(for: children, milliseconds: Self.pollMilliseconds)
-            for child in children { child.forward(to: streams) }
+            // First whether it has ended: then all that it wrote is in the pipe, and is forwarded.
             for child in children where child.reap() { note(child) }
+            for child in children { child.forward(to: streams) }
             passSignalOn()
             endOverdue()
         }
@@ -137,16 +138,28 @@ final class LaunchAttempt {
     }
 
     private func passSignalOn() {
-        guard let signal = stop.signal, !hasPassedOn else { return }
-        hasPassedOn = true
-        for child in children { child.send(signal) }
+        guard let signal = stop.signal else { return }
+        while numPassedOn < stop.count {
+            numPassedOn += 1
+            for child in children { child.send(signal) }
+            // At the second signal a process ends at once; one that does not hangs.
+            if numPassedOn == 2 { terminate() }
+        }
     }
 
     /// Ends those that have not ended by themselves after a failure.
     private func endOverdue() {
         guard let deadline, .now > deadline else { return }
-        for child in children { child.send(hasTerminated ? SIGKILL : SIGTERM) }
+        if !hasTerminated {
+            for child in children { child.send(SIGTERM) }
+            return terminate()
+        }
+        for child in children { child.send(SIGKILL) }
+    }
+
+    /// Sets the clock for those that SIGTERM does not end.
+    private func terminate() {
         hasTerminated = true
-        self.deadline = .now + Self.terminationGrace
+        deadline = .now + .seconds(options.killSeconds)
     }
 }

@@ -8,6 +8,9 @@ final class LaunchedProcess {
     /// What a shell would report; nil while it runs.
     private(set) var status: Int32?
 
+    /// What a pipe holds at most, unless its user has asked the kernel for more: 64 kB on Linux.
+    private static let pipeCapacity = 65_536
+
     private let identifier: pid_t
     private var outputs: [Output] = []
 
@@ -37,8 +40,13 @@ final class LaunchedProcess {
         for signal in [SIGINT, SIGTERM, SIGPIPE] { sigaddset(&defaults, signal) }
         posix_spawnattr_setsigdefault(&attributes, &defaults)
         posix_spawnattr_setpgroup(&attributes, 0)
+        // A thread of Dispatch blocks signals, and a process inherits that.
+        var blocked = sigset_t()
+        sigemptyset(&blocked)
+        posix_spawnattr_setsigmask(&attributes, &blocked)
         posix_spawnattr_setflags(
-            &attributes, Int16(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF))
+            &attributes,
+            Int16(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK))
         var writeEnds: [Int32] = []
         defer { for end in writeEnds { close(end) } }
         for (descriptor, isPiped) in [(STDOUT_FILENO, rank > 0), (STDERR_FILENO, !ownsTerminal)]
@@ -113,16 +121,22 @@ final class LaunchedProcess {
         poll(&polled, nfds_t(polled.count), milliseconds)
     }
 
-    /// Passes whole lines on, each in one piece with the rank in front; at the end of the pipe also what is left.
+    /// Passes whole lines on, each in one piece with the rank in front; at the end also what is left.
+    ///
+    /// The end is that of the pipe, or of the process: a child of its own may keep the pipe open, which nobody waits for.
     func forward(to streams: Launch.Streams) {
         for index in outputs.indices where outputs[index].isOpen {
-            var buffer = [UInt8](repeating: 0, count: 65_536)
+            var buffer = [UInt8](repeating: 0, count: Self.pipeCapacity)
+            var numBytes = 0
             var count = read(outputs[index].descriptor, &buffer, buffer.count)
             while count > 0 {
                 outputs[index].rest += buffer[..<count]
+                numBytes += count
+                // Such a child may write faster than we read.
+                if numBytes >= Self.pipeCapacity { break }
                 count = read(outputs[index].descriptor, &buffer, buffer.count)
             }
-            if count == 0 {
+            if count == 0 || status != nil {
                 close(outputs[index].descriptor)
                 outputs[index].isOpen = false
                 if outputs[index].rest.last.map({ $0 != 0x0A }) ?? false {
@@ -136,22 +150,5 @@ final class LaunchedProcess {
             streams.err(
                 lines.map { "[rank \(rank)] \(String(decoding: $0, as: UTF8.self))\n" }.joined())
         }
-    }
-
-    /// A port of the loopback interface that nobody listens on now.
-    static func freePort() -> UInt16 {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-        withUnsafeMutablePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                _ = bind(descriptor, $0, size)
-                _ = getsockname(descriptor, $0, &size)
-            }
-        }
-        return UInt16(bigEndian: address.sin_port)
     }
 }
