@@ -20,6 +20,7 @@ final class ShardMemory {
     private enum Place {
         /// It takes memory when it is filled, so that an offloaded model never takes more than a unit's.
         case none
+        /// Pages of its own: in a heap, the shards that went to files would leave holes that nothing uses again.
         case memory(Tensor)
         /// A descriptor; nil in a dry run.
         case file(Int32?)
@@ -45,7 +46,7 @@ final class ShardMemory {
         switch place {
         case .memory(let bytes): return bytes
         case .none:
-            let bytes = try Tensor.zeros([sizeBytes], dtype: .uint8)
+            let bytes = try Tensor.paged([sizeBytes], dtype: .uint8)
             place = .memory(bytes)
             return bytes
         case .file: preconditionFailure("the shard is in a file")

@@ -1,5 +1,4 @@
 import Glibc
-import Torch
 
 extension Tensor {
     /// A tensor in pages of its own, which go back to the system when it dies; its elements are zero.
@@ -7,9 +6,9 @@ extension Tensor {
     /// For weights that live until they are quantized. In the heap they would alternate with the quantized weights that
     /// stay, and the holes that they leave are not used again: glibc before 2.38 places no aligned block in a freed
     /// block of its size.
-    static func paged(_ shape: [Int], dtype: DType) throws(TorchError) -> Tensor {
+    package static func paged(_ shape: [Int], dtype: DType) throws(TorchError) -> Tensor {
         let sizeBytes = shape.reduce(dtype.sizeBytes, *)
-        guard sizeBytes > 0 else { return try Tensor.empty(shape, dtype: dtype) }
+        guard sizeBytes > 0, !DryRun.isOn else { return try Tensor.empty(shape, dtype: dtype) }
         guard let pages = AnonymousPages(sizeBytes: sizeBytes) else {
             throw TorchError(
                 operation: "Tensor.paged", operands: ["\(dtype.name)\(shape)"],
