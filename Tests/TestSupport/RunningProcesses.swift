@@ -7,6 +7,7 @@ package enum RunningProcesses {
     /// - Parameters:
     ///   - word: such as the name of the test's folder, which no other process has.
     ///   - variable: what their environment must hold, such as `RANK=1`; nil for anything.
+    /// - Returns: their ids.
     package static func all(with word: String, variable: String? = nil) -> [Int32] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
         return names.compactMap { Int32($0) }.filter { process in

@@ -37,7 +37,8 @@ enum LaunchPort {
     static func requireFree(_ port: Int) throws(LaunchFailure) {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(descriptor) }
-        var isReused: Int32 = 1  // a run that has just ended leaves connections that wait for nothing
+        // A run that has just ended leaves connections that wait for nothing.
+        var isReused: Int32 = 1
         setsockopt(
             descriptor, SOL_SOCKET, SO_REUSEADDR, &isReused, socklen_t(MemoryLayout<Int32>.size))
         guard bind(descriptor, to: UInt16(clamping: port), at: INADDR_ANY) == 0,
