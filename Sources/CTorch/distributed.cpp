@@ -19,7 +19,25 @@
 namespace ctorch {
 
 using BackendPointer = c10::intrusive_ptr<c10d::Backend>;
-using Operation = std::function<c10::intrusive_ptr<c10d::Work>(c10d::Backend &)>;
+
+// The point in time until which a call waits for the other ranks.
+class Deadline {
+ public:
+  explicit Deadline(std::chrono::milliseconds timeout) : end(std::chrono::steady_clock::now() + timeout) {}
+
+  // At least a millisecond: c10d takes zero for no limit.
+  std::chrono::milliseconds left() const {
+    using std::chrono::milliseconds;
+    return std::max(milliseconds(1), std::chrono::ceil<milliseconds>(end - std::chrono::steady_clock::now()));
+  }
+
+ private:
+  const std::chrono::steady_clock::time_point end;
+};
+
+// Moves the data of a call and waits until it is there. A collective of the backend has the backend's own timeout; what
+// consists of several messages shares the deadline.
+using Operation = std::function<void(c10d::Backend &, const Deadline &)>;
 
 // What every rank sends before its data: a hash of the whole call, then the call in words as far as it fits.
 constexpr size_t headerBytes = 256;
@@ -65,8 +83,8 @@ using ProgressPointer = std::shared_ptr<Progress>;
 // numbers when they bring different calls of one size; so the data of a call starts only when all ranks have made it.
 class Group {
  public:
-  Group(StorePointer store, BackendPointer backend, int32_t rank, int32_t size)
-      : store(std::move(store)), backend(std::move(backend)), rank(rank), size(size) {
+  Group(StorePointer store, BackendPointer backend, int32_t rank, int32_t size, std::chrono::milliseconds timeout)
+      : store(std::move(store)), backend(std::move(backend)), rank(rank), size(size), timeout(timeout) {
     worker = std::thread([this] { run(); });
   }
 
@@ -127,7 +145,7 @@ class Group {
     try {
       found.calls = exchange(task.call);
       if (found.calls.empty()) {
-        if (task.operation) task.operation(*backend)->wait();
+        if (task.operation) task.operation(*backend, Deadline(timeout));
         return true;
       }
       found.message = "the ranks called different collectives";
@@ -178,6 +196,7 @@ class Group {
   BackendPointer backend;  // used by the worker only
   const int32_t rank;
   const int32_t size;
+  const std::chrono::milliseconds timeout;
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<Task> queue;
@@ -201,6 +220,49 @@ static c10d::ReduceOp reduceOp(int32_t code) {
   return c10d::ReduceOp(types[code]);
 }
 
+// Writes the parts of all ranks into `whole`, in a ring: in step s each rank passes on to the right what it got in step
+// s - 1. Gloo's own all-gather goes through a second buffer as large as `whole`; its messages are sent from and received
+// in the tensors' own memory. Their tags are apart from those of its collectives, which carry a prefix, and messages of
+// one tag between two ranks keep their order.
+//
+// When a connection breaks amid a message, Gloo tells only those who wait for the messages after it. So an empty message
+// follows each part and is waited for first, and what was sent is waited for only when the right neighbour has
+// confirmed it: until then it is the left one, in the end, through which the loss of a rank is seen.
+static void gatherInRing(c10d::Backend &backend, const at::Tensor &whole, const at::Tensor &part,
+                         const Deadline &deadline) {
+  const int rank = backend.getRank();
+  const int size = backend.getSize();
+  const auto place = [&](int owner) { return whole.narrow(0, (owner + size) % size * part.numel(), part.numel()); };
+  at::Tensor own = place(rank);
+  if (own.const_data_ptr() != part.const_data_ptr()) own.copy_(part);
+  if (size == 1) return;
+
+  constexpr int tag = 0;
+  const int left = (rank + size - 1) % size;
+  const int right = (rank + 1) % size;
+  const at::Tensor nothing = whole.narrow(0, 0, 0);
+  std::vector<c10::intrusive_ptr<c10d::Work>> sent;
+  const auto send = [&](at::Tensor message, int receiver) {
+    std::vector<at::Tensor> tensors{std::move(message)};
+    sent.push_back(backend.send(tensors, receiver, tag));
+  };
+  const auto receive = [&](at::Tensor message, int sender) {
+    std::vector<at::Tensor> tensors{std::move(message)};
+    return backend.recv(tensors, sender, tag);
+  };
+  for (int step = 0; step < size - 1; step++) {
+    const auto message = receive(place(rank - step - 1), left);
+    const auto end = receive(nothing, left);
+    send(place(rank - step), right);
+    send(nothing, right);
+    end->wait(deadline.left());
+    message->wait(deadline.left());
+  }
+  send(nothing, left);
+  receive(nothing, right)->wait(deadline.left());
+  for (const auto &work : sent) work->wait(deadline.left());
+}
+
 }  // namespace ctorch
 
 using namespace ctorch;
@@ -216,7 +278,7 @@ int32_t ctorch_distributed_gloo(CTorchStore base, int32_t rank, int32_t size, co
              options->threads = 1;
              auto connections = c10::make_intrusive<c10d::PrefixStore>(std::string("gloo"), store(base));
              BackendPointer backend = c10::make_intrusive<ProcessGroupGloo>(connections, rank, size, options);
-             *out = reinterpret_cast<CTorchGroup>(new Group(store(base), std::move(backend), rank, size)));
+             *out = reinterpret_cast<CTorchGroup>(new Group(store(base), std::move(backend), rank, size, timeout)));
 }
 
 void ctorch_distributed_group_free(CTorchGroup handle) { delete reinterpret_cast<Group *>(handle); }
@@ -225,36 +287,40 @@ int32_t ctorch_distributed_all_reduce(CTorchGroup handle, const char *call, CTor
                                       CTorchWork *out) {
   CTORCH_TRY(at::Tensor data = tensor(target).detach(); c10d::AllreduceOptions options;
              options.reduceOp = reduceOp(reduction);
-             *out = makeWorkHandle(group(handle).start(call, data.numel(), [=](c10d::Backend &backend) {
+             const Operation move = [=](c10d::Backend &backend, const Deadline &) {
                std::vector<at::Tensor> tensors{data};
-               return backend.allreduce(tensors, options);
-             })));
+               backend.allreduce(tensors, options)->wait();
+             };
+             *out = makeWorkHandle(group(handle).start(call, data.numel(), move)));
 }
 
 int32_t ctorch_distributed_broadcast(CTorchGroup handle, const char *call, CTorchTensor target, int32_t root,
                                      CTorchWork *out) {
   CTORCH_TRY(at::Tensor data = bytesOf(target); c10d::BroadcastOptions options; options.rootRank = root;
-             *out = makeWorkHandle(group(handle).start(call, data.numel(), [=](c10d::Backend &backend) {
+             const Operation move = [=](c10d::Backend &backend, const Deadline &) {
                std::vector<at::Tensor> tensors{data};
-               return backend.broadcast(tensors, options);
-             })));
+               backend.broadcast(tensors, options)->wait();
+             };
+             *out = makeWorkHandle(group(handle).start(call, data.numel(), move)));
 }
 
 int32_t ctorch_distributed_all_gather(CTorchGroup handle, const char *call, CTorchTensor input, CTorchTensor output,
                                       CTorchWork *out) {
   CTORCH_TRY(at::Tensor part = bytesOf(input); at::Tensor whole = bytesOf(output);
-             *out = makeWorkHandle(group(handle).start(call, part.numel(), [=](c10d::Backend &backend) mutable {
-               return backend._allgather_base(whole, part);
-             })));
+             const Operation move = [=](c10d::Backend &backend, const Deadline &deadline) {
+               gatherInRing(backend, whole, part, deadline);
+             };
+             *out = makeWorkHandle(group(handle).start(call, part.numel(), move)));
 }
 
 int32_t ctorch_distributed_reduce_scatter(CTorchGroup handle, const char *call, CTorchTensor input,
                                           CTorchTensor output, int32_t reduction, CTorchWork *out) {
   CTORCH_TRY(at::Tensor whole = tensor(input).detach().view({-1}); at::Tensor part = tensor(output).detach().view({-1});
              c10d::ReduceScatterOptions options; options.reduceOp = reduceOp(reduction);
-             *out = makeWorkHandle(group(handle).start(call, part.numel(), [=](c10d::Backend &backend) mutable {
-               return backend._reduce_scatter_base(part, whole, options);
-             })));
+             const Operation move = [=](c10d::Backend &backend, const Deadline &) mutable {
+               backend._reduce_scatter_base(part, whole, options)->wait();
+             };
+             *out = makeWorkHandle(group(handle).start(call, part.numel(), move)));
 }
 
 int32_t ctorch_distributed_barrier(CTorchGroup handle, const char *call, CTorchWork *out) {

@@ -9,6 +9,8 @@ enum Scenario: String {
     case overlapping
     /// The last rank is killed after the first barrier.
     case killed
+    /// The last rank is killed while an all-gather moves its data.
+    case killedInGather
     /// Rank 1 calls another collective than the others.
     case diverged
     /// All call the same, for different layers, and nobody waits for it.
@@ -25,6 +27,19 @@ enum Scenario: String {
             try group.barrier()
             if group.rank == group.size - 1 { kill(getpid(), SIGKILL) }
             try failing(group, &report) { try group.allReduce($0, label: "gradients") }
+        case .killedInGather:
+            let part = try Tensor.zeros([48 << 20], dtype: .uint8)
+            let whole = try Tensor.zeros([group.size * 48 << 20], dtype: .uint8)
+            try group.barrier()
+            let isKilled = group.rank == group.size - 1
+            try failing(group, &report) { _ in
+                let work = try group.startAllGather(part, into: whole)
+                if isKilled {
+                    usleep(10_000)
+                    kill(getpid(), SIGKILL)
+                }
+                try work.wait()
+            }
         case .diverged:
             try group.barrier()
             try failing(group, &report) {
@@ -86,6 +101,11 @@ enum Scenario: String {
                 let gathered = try Tensor.zeros([size * count], dtype: dtype)
                 try group.allGather(try input(count, rank, dtype), into: gathered)
                 report.values["allGather \(dtype.name) \(count)"] = try gathered.floats()
+                let shared = try Tensor.zeros([size * count], dtype: dtype)
+                let mine = try shared.narrow(0, rank * count, count)
+                try mine.copyInPlace(from: try input(count, rank, dtype))
+                try group.allGather(mine, into: shared)
+                report.values["allGather inPlace \(dtype.name) \(count)"] = try shared.floats()
                 let copied = try input(count, rank, dtype)
                 try group.broadcast(copied, from: size - 1)
                 report.values["broadcast \(dtype.name) \(count)"] = try copied.floats()
