@@ -1,8 +1,21 @@
 // swift-tools-version: 6.2
+import Foundation
 import PackageDescription
 
 // The libtorch of the wheel `torch`: $LIBTORCH, else the link that `make libtorch` leaves in the checkout.
 let libtorch = Context.environment["LIBTORCH"] ?? Context.packageDirectory + "/.libtorch"
+
+/// The backend NCCL is compiled where libtorch is a CUDA build, with the headers of CUDA and NCCL in the wheels beside it.
+let nvidia = libtorch + "/../nvidia"
+let cudaHeaders = [nvidia + "/cu13/include", nvidia + "/nccl/include"]
+let hasNCCL = [
+    libtorch + "/lib/libtorch_cuda.so", cudaHeaders[0] + "/crt/host_config.h",
+    cudaHeaders[1] + "/nccl.h",
+].allSatisfy(FileManager.default.fileExists)
+let cudaSettings: [CXXSetting] = [
+    .define("CTORCH_HAS_NCCL"), .unsafeFlags(cudaHeaders.flatMap { ["-isystem", $0] }),
+]
+let cudaLibraries: [LinkerSetting] = [.linkedLibrary("torch_cuda"), .linkedLibrary("c10_cuda")]
 
 let strict: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
@@ -40,13 +53,13 @@ let targets: [Target] = [
                 "-O2", "-isystem", libtorch + "/include",
                 "-isystem", libtorch + "/include/torch/csrc/api/include",
             ]),
-        ],
+        ] + (hasNCCL ? cudaSettings : []),
         linkerSettings: [
             .unsafeFlags([
                 "-L" + libtorch + "/lib", "-Xlinker", "-rpath", "-Xlinker", libtorch + "/lib",
             ]),
             .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
-        ]),
+        ] + (hasNCCL ? cudaLibraries : [])),
     .target(name: "CKernels", cxxSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
     .target(name: "CMemory", linkerSettings: [.linkedLibrary("jemalloc")]),
     .systemLibrary(name: "COniguruma", providers: [.apt(["libonig-dev"])]),

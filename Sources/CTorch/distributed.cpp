@@ -1,43 +1,19 @@
 // Process groups: collectives that a worker thread carries out in the order of the calls, each after an exchange of what
 // the ranks call.
-#define USE_C10D_GLOO 1
-#include "distributed.h"
+#include "distributed_transport.h"
 
 #include <c10/core/GradMode.h>
-#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
-#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
-#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
-#include <functional>
 #include <mutex>
 #include <optional>
 #include <thread>
 
 namespace ctorch {
 
-using BackendPointer = c10::intrusive_ptr<c10d::Backend>;
-
-// The point in time until which a call waits for the other ranks.
-class Deadline {
- public:
-  explicit Deadline(std::chrono::milliseconds timeout) : end(std::chrono::steady_clock::now() + timeout) {}
-
-  // At least a millisecond: c10d takes zero for no limit.
-  std::chrono::milliseconds left() const {
-    using std::chrono::milliseconds;
-    return std::max(milliseconds(1), std::chrono::ceil<milliseconds>(end - std::chrono::steady_clock::now()));
-  }
-
- private:
-  const std::chrono::steady_clock::time_point end;
-};
-
-// Moves the data of a call and waits until it is there. A collective of the backend has the backend's own timeout; what
-// consists of several messages shares the deadline.
-using Operation = std::function<void(c10d::Backend &, const Deadline &)>;
+using Operation = Transport::Operation;
 
 // What every rank sends before its data: a hash of the whole call, then the call in words as far as it fits.
 constexpr size_t headerBytes = 256;
@@ -80,11 +56,15 @@ class Progress {
 using ProgressPointer = std::shared_ptr<Progress>;
 
 // One process's end of a group. Gloo aborts the process when ranks bring buffers of different sizes, and gives wrong
-// numbers when they bring different calls of one size; so the data of a call starts only when all ranks have made it.
+// numbers when they bring different calls of one size; NCCL hangs. So the data of a call starts only when all ranks have
+// made it. They tell each other over Gloo whatever moves the data: it is a few bytes in host memory, an exchange over the
+// GPU would wait for what is queued there, and only Gloo notices at once that a rank has gone.
 class Group {
  public:
-  Group(StorePointer store, BackendPointer backend, int32_t rank, int32_t size, std::chrono::milliseconds timeout)
-      : store(std::move(store)), backend(std::move(backend)), rank(rank), size(size), timeout(timeout) {
+  Group(StorePointer store, BackendPointer gloo, std::unique_ptr<Transport> transport, int32_t rank, int32_t size,
+        std::chrono::milliseconds timeout)
+      : store(std::move(store)), gloo(std::move(gloo)), transport(std::move(transport)), rank(rank), size(size),
+        timeout(timeout) {
     worker = std::thread([this] { run(); });
   }
 
@@ -101,12 +81,17 @@ class Group {
   Group(const Group &) = delete;
   Group &operator=(const Group &) = delete;
 
-  // With no elements to move, the ranks only meet.
-  ProgressPointer start(const char *call, int64_t numElements, Operation operation) {
+  // `tensor` is one of those that the operation moves; without elements, the ranks only meet.
+  ProgressPointer start(const char *call, const at::Tensor &tensor, Operation operation) {
+    operation = transport->prepared(tensor, std::move(operation));
+    return meet(call, tensor.numel() == 0 ? nullptr : std::move(operation));
+  }
+
+  ProgressPointer meet(const char *call, Operation operation = nullptr) {
     auto progress = std::make_shared<Progress>();
     {
       std::lock_guard<std::mutex> lock(mutex);
-      queue.push_back({call, numElements == 0 ? nullptr : std::move(operation), progress});
+      queue.push_back({call, std::move(operation), progress});
     }
     changed.notify_all();
     return progress;
@@ -145,7 +130,7 @@ class Group {
     try {
       found.calls = exchange(task.call);
       if (found.calls.empty()) {
-        if (task.operation) task.operation(*backend, Deadline(timeout));
+        if (task.operation) task.operation(*transport, Deadline(timeout));
         return true;
       }
       found.message = "the ranks called different collectives";
@@ -166,7 +151,7 @@ class Group {
     auto *bytes = mine.mutable_data_ptr<uint8_t>();
     std::memcpy(bytes, &hash, sizeof hash);
     std::memcpy(bytes + sizeof hash, call.data(), std::min(call.size(), headerTextBytes));
-    backend->_allgather_base(all, mine)->wait();
+    gatherSingle(*gloo, all, mine)->wait();
     const auto *received = all.const_data_ptr<uint8_t>();
     bool agree = true;
     std::vector<std::string> calls;
@@ -187,13 +172,15 @@ class Group {
     } catch (...) {
       // The store's process is gone too. The failure itself is what counts; its readers find out on their own.
     }
-    backend.reset();
+    transport->close();
+    gloo.reset();
     std::lock_guard<std::mutex> lock(mutex);
     failure = std::make_shared<const Failure>(std::move(found));
   }
 
   const StorePointer store;
-  BackendPointer backend;  // used by the worker only
+  BackendPointer gloo;  // used by the worker only
+  const std::unique_ptr<Transport> transport;
   const int32_t rank;
   const int32_t size;
   const std::chrono::milliseconds timeout;
@@ -220,111 +207,70 @@ static c10d::ReduceOp reduceOp(int32_t code) {
   return c10d::ReduceOp(types[code]);
 }
 
-// Writes the parts of all ranks into `whole`, in a ring: in step s each rank passes on to the right what it got in step
-// s - 1. Gloo's own all-gather goes through a second buffer as large as `whole`; its messages are sent from and received
-// in the tensors' own memory. Their tags are apart from those of its collectives, which carry a prefix, and messages of
-// one tag between two ranks keep their order.
-//
-// When a connection breaks amid a message, Gloo tells only those who wait for the messages after it. So an empty message
-// follows each part and is waited for first, and what was sent is waited for only when the right neighbour has
-// confirmed it: until then it is the left one, in the end, through which the loss of a rank is seen.
-static void gatherInRing(c10d::Backend &backend, const at::Tensor &whole, const at::Tensor &part,
-                         const Deadline &deadline) {
-  const int rank = backend.getRank();
-  const int size = backend.getSize();
-  const auto place = [&](int owner) { return whole.narrow(0, (owner + size) % size * part.numel(), part.numel()); };
-  at::Tensor own = place(rank);
-  if (own.const_data_ptr() != part.const_data_ptr()) own.copy_(part);
-  if (size == 1) return;
-
-  constexpr int tag = 0;
-  const int left = (rank + size - 1) % size;
-  const int right = (rank + 1) % size;
-  const at::Tensor nothing = whole.narrow(0, 0, 0);
-  std::vector<c10::intrusive_ptr<c10d::Work>> sent;
-  const auto send = [&](at::Tensor message, int receiver) {
-    std::vector<at::Tensor> tensors{std::move(message)};
-    sent.push_back(backend.send(tensors, receiver, tag));
-  };
-  const auto receive = [&](at::Tensor message, int sender) {
-    std::vector<at::Tensor> tensors{std::move(message)};
-    return backend.recv(tensors, sender, tag);
-  };
-  for (int step = 0; step < size - 1; step++) {
-    const auto message = receive(place(rank - step - 1), left);
-    const auto end = receive(nothing, left);
-    send(place(rank - step), right);
-    send(nothing, right);
-    end->wait(deadline.left());
-    message->wait(deadline.left());
-  }
-  send(nothing, left);
-  receive(nothing, right)->wait(deadline.left());
-  for (const auto &work : sent) work->wait(deadline.left());
-}
-
 }  // namespace ctorch
 
 using namespace ctorch;
 
 extern "C" {
 
-int32_t ctorch_distributed_gloo(CTorchStore base, int32_t rank, int32_t size, const char *address,
-                                double timeoutSeconds, CTorchGroup *out) {
-  CTORCH_TRY(using c10d::ProcessGroupGloo; const PipeSignalBlock block; const auto timeout = milliseconds(timeoutSeconds);
-             auto options = address ? ProcessGroupGloo::Options::create(timeout)
-                                    : ProcessGroupGloo::Options::create_default(timeout);
-             if (address) options->devices.push_back(ProcessGroupGloo::createDeviceForHostname(address));
-             options->threads = 1;
-             auto connections = c10::make_intrusive<c10d::PrefixStore>(std::string("gloo"), store(base));
-             BackendPointer backend = c10::make_intrusive<ProcessGroupGloo>(connections, rank, size, options);
-             *out = reinterpret_cast<CTorchGroup>(new Group(store(base), std::move(backend), rank, size, timeout)));
+int32_t ctorch_distributed_connect(CTorchStore base, bool usesNCCL, int32_t rank, int32_t size, const char *address,
+                                   double timeoutSeconds, CTorchGroup *out) {
+  CTORCH_TRY(const auto timeout = milliseconds(timeoutSeconds);
+             BackendPointer gloo = connectGloo(store(base), rank, size, address, timeout);
+             auto transport = usesNCCL ? makeNCCLTransport(store(base), rank, size, timeout) : makeGlooTransport(gloo);
+             *out = reinterpret_cast<CTorchGroup>(
+                 new Group(store(base), std::move(gloo), std::move(transport), rank, size, timeout)));
+}
+
+int32_t ctorch_distributed_num_nccl_devices(void) {
+  try {
+    return numNCCLDevices();
+  } catch (...) {
+    return 0;
+  }
 }
 
 void ctorch_distributed_group_free(CTorchGroup handle) { delete reinterpret_cast<Group *>(handle); }
 
 int32_t ctorch_distributed_all_reduce(CTorchGroup handle, const char *call, CTorchTensor target, int32_t reduction,
                                       CTorchWork *out) {
-  CTORCH_TRY(at::Tensor data = tensor(target).detach(); c10d::AllreduceOptions options;
-             options.reduceOp = reduceOp(reduction);
-             const Operation move = [=](c10d::Backend &backend, const Deadline &) {
-               std::vector<at::Tensor> tensors{data};
-               backend.allreduce(tensors, options)->wait();
+  CTORCH_TRY(at::Tensor data = tensor(target).detach(); const auto op = reduceOp(reduction);
+             const Operation move = [=](Transport &transport, const Deadline &deadline) {
+               transport.allReduce(data, op, deadline);
              };
-             *out = makeWorkHandle(group(handle).start(call, data.numel(), move)));
+             *out = makeWorkHandle(group(handle).start(call, data, move)));
 }
 
 int32_t ctorch_distributed_broadcast(CTorchGroup handle, const char *call, CTorchTensor target, int32_t root,
                                      CTorchWork *out) {
-  CTORCH_TRY(at::Tensor data = bytesOf(target); c10d::BroadcastOptions options; options.rootRank = root;
-             const Operation move = [=](c10d::Backend &backend, const Deadline &) {
-               std::vector<at::Tensor> tensors{data};
-               backend.broadcast(tensors, options)->wait();
+  CTORCH_TRY(at::Tensor data = bytesOf(target);
+             const Operation move = [=](Transport &transport, const Deadline &deadline) {
+               transport.broadcast(data, root, deadline);
              };
-             *out = makeWorkHandle(group(handle).start(call, data.numel(), move)));
+             *out = makeWorkHandle(group(handle).start(call, data, move)));
 }
 
 int32_t ctorch_distributed_all_gather(CTorchGroup handle, const char *call, CTorchTensor input, CTorchTensor output,
                                       CTorchWork *out) {
   CTORCH_TRY(at::Tensor part = bytesOf(input); at::Tensor whole = bytesOf(output);
-             const Operation move = [=](c10d::Backend &backend, const Deadline &deadline) {
-               gatherInRing(backend, whole, part, deadline);
+             const Operation move = [=](Transport &transport, const Deadline &deadline) {
+               transport.allGather(whole, part, deadline);
              };
-             *out = makeWorkHandle(group(handle).start(call, part.numel(), move)));
+             *out = makeWorkHandle(group(handle).start(call, part, move)));
 }
 
 int32_t ctorch_distributed_reduce_scatter(CTorchGroup handle, const char *call, CTorchTensor input,
                                           CTorchTensor output, int32_t reduction, CTorchWork *out) {
   CTORCH_TRY(at::Tensor whole = tensor(input).detach().view({-1}); at::Tensor part = tensor(output).detach().view({-1});
-             c10d::ReduceScatterOptions options; options.reduceOp = reduceOp(reduction);
-             const Operation move = [=](c10d::Backend &backend, const Deadline &) mutable {
-               backend._reduce_scatter_base(part, whole, options)->wait();
+             const auto op = reduceOp(reduction);
+             const Operation move = [=](Transport &transport, const Deadline &deadline) {
+               transport.reduceScatter(part, whole, op, deadline);
              };
-             *out = makeWorkHandle(group(handle).start(call, part.numel(), move)));
+             *out = makeWorkHandle(group(handle).start(call, part, move)));
 }
 
 int32_t ctorch_distributed_barrier(CTorchGroup handle, const char *call, CTorchWork *out) {
-  CTORCH_TRY(*out = makeWorkHandle(group(handle).start(call, 0, nullptr)));
+  CTORCH_TRY(*out = makeWorkHandle(group(handle).meet(call)));
 }
 
 bool ctorch_distributed_work_wait(CTorchWork handle) { return progress(handle).wait(); }

@@ -18,6 +18,8 @@ package final class ProcessGroup {
 
     /// What this process has sent to others in this group and those made of it.
     package let traffic: Traffic
+    /// What moves the tensors.
+    package let backend: Backend
 
     /// Where the processes meet; nil in a dry run.
     private let connection: (store: Store, handle: OpaquePointer)?
@@ -30,7 +32,7 @@ package final class ProcessGroup {
 
     private static let pollMicroseconds: UInt32 = 10_000
 
-    /// Connects this process with all others of the group over TCP (Gloo), for tensors in host memory.
+    /// Connects this process with all others of the group over TCP.
     ///
     /// - Parameters:
     ///   - store: where the processes find each other; one name space for one group.
@@ -39,29 +41,35 @@ package final class ProcessGroup {
     ///   - timeoutSeconds: how long to wait for the others, here and in every call.
     ///   - address: this host's name or address under which the others reach it; nil takes the interface in
     ///     `GLOO_SOCKET_IFNAME`, else the host's own name.
-    /// - Throws: `CollectiveError` naming the ranks that did not come.
+    ///   - backend: what moves the tensors, the same on all ranks; the connections over TCP are made in any case.
+    /// - Throws: `CollectiveError` naming the ranks that did not come, or what the backend lacks here.
     package convenience init(
-        store: Store, rank: Int, size: Int, timeoutSeconds: Double, address: String? = nil
+        store: Store, rank: Int, size: Int, timeoutSeconds: Double, address: String? = nil,
+        backend: Backend = .gloo
     ) throws(CollectiveError) {
         try self.init(
             store: store, rank: rank, size: size, timeoutSeconds: timeoutSeconds,
-            address: address, members: nil, numRanksOfRun: size, traffic: Traffic())
+            address: address, backend: backend, members: nil, numRanksOfRun: size,
+            traffic: Traffic())
     }
 
     /// A process of a dry run: nobody else is there, calls only count what they would send.
     package init(dryRunOf rank: Int, of size: Int, traffic: Traffic = Traffic()) {
         (self.rank, self.size, numRanksOfRun, self.traffic) = (rank, size, size, traffic)
         (connection, address, members, timeoutSeconds) = (nil, nil, nil, .infinity)
+        backend = .gloo
     }
 
     private init(
         store: Store, rank: Int, size: Int, timeoutSeconds: Double, address: String?,
-        members: [Int]?, numRanksOfRun: Int, traffic: Traffic
+        backend: Backend, members: [Int]?, numRanksOfRun: Int, traffic: Traffic
     ) throws(CollectiveError) {
         let handle = try Self.connect(
-            store, rank: rank, size: size, timeoutSeconds: timeoutSeconds, address: address)
+            store, rank: rank, size: size, timeoutSeconds: timeoutSeconds, address: address,
+            backend: backend)
         connection = (store, handle)
         self.traffic = traffic
+        self.backend = backend
         self.rank = rank
         self.size = size
         self.timeoutSeconds = timeoutSeconds
@@ -94,7 +102,8 @@ package final class ProcessGroup {
         }
         return try ProcessGroup(
             store: part, rank: position, size: ranks.count, timeoutSeconds: timeoutSeconds,
-            address: address, members: ranks, numRanksOfRun: size, traffic: traffic)
+            address: address, backend: backend, members: ranks, numRanksOfRun: size,
+            traffic: traffic)
     }
 
     /// The rank in the whole run of one of this group.
@@ -107,7 +116,8 @@ package final class ProcessGroup {
     // MARK: - Connecting
 
     private static func connect(
-        _ store: Store, rank: Int, size: Int, timeoutSeconds: Double, address: String?
+        _ store: Store, rank: Int, size: Int, timeoutSeconds: Double, address: String?,
+        backend: Backend
     ) throws(CollectiveError) -> OpaquePointer {
         func failed(
             _ reason: CollectiveError.Reason, silent: [Int] = [], _ message: String = ""
@@ -121,6 +131,7 @@ package final class ProcessGroup {
             throw failed(
                 .refused("expected a rank from 0 to below the size, and a positive timeout"))
         }
+        if let problem = backend.problem { throw failed(.refused(problem)) }
         let numJoined: Int
         do {
             numJoined = try store.add(1, to: "joined/\(rank)")
@@ -136,8 +147,9 @@ package final class ProcessGroup {
                     """))
         }
         var out: OpaquePointer?
-        let status = ctorch_distributed_gloo(
-            store.handle, Int32(rank), Int32(size), address, timeoutSeconds, &out)
+        let status = ctorch_distributed_connect(
+            store.handle, backend == .nccl, Int32(rank), Int32(size), address, timeoutSeconds,
+            &out)
         if status == 0, let out { return out }
         let message = String(cString: ctorch_last_error())
         throw failed(

@@ -87,6 +87,36 @@ import Torch
         }
     }
 
+    @Test(.enabled(if: ProcessGroup.Backend.nccl.problem != nil, "this machine can use NCCL"))
+    func backendThatIsNotHereIsRefusedBeforeTheRankJoins() throws {
+        let problem = try #require(ProcessGroup.Backend.nccl.problem)
+        let store = try Store.inMemory()
+        let error = #expect(throws: CollectiveError.self) {
+            _ = try ProcessGroup(
+                store: store, rank: 0, size: 1, timeoutSeconds: 10, backend: .nccl)
+        }
+        #expect(error?.description == "rank 0 of 1: connect: \(problem)")
+        _ = try ProcessGroup(
+            store: store, rank: 0, size: 1, timeoutSeconds: 10, address: "127.0.0.1")
+    }
+
+    @Test func missingBackendSaysWhatIsMissingAndWhatToDo() {
+        #expect(ProcessGroup.Backend.gloo.problem == nil)
+        #expect(
+            ProcessGroup.Backend.problem(numNCCLDevices: -1) == """
+                the backend nccl is not in this build: libtorch \(TorchRuntime.headerVersion) was without \
+                lib/libtorch_cuda.so, or without nvidia/cu13/include and nvidia/nccl/include beside it; \
+                build with LIBTORCH=<folder of a CUDA wheel of torch> (make cuda-check installs one), \
+                or use the backend gloo
+                """)
+        #expect(
+            ProcessGroup.Backend.problem(numNCCLDevices: 0) == """
+                the backend nccl needs a GPU, and CUDA finds none on this machine: check nvidia-smi and \
+                CUDA_VISIBLE_DEVICES, or use the backend gloo
+                """)
+        #expect(ProcessGroup.Backend.problem(numNCCLDevices: 1) == nil)
+    }
+
     @Test func errorNamesCollectiveNumberAndSilentRanks() {
         let error = CollectiveError(
             reason: .timedOut, rank: 0, numRanks: 3,

@@ -211,8 +211,9 @@ int32_t ctorch_distributed_store_get(CTorchStore store, const char *key, double 
 
 // MARK: distributed groups. Every collective returns at once with work (+1). `call` says in words what this rank does;
 // the ranks compare it before any data moves. Reductions: 0 sum, 1 average, 2 maximum. Tensors must be contiguous.
-int32_t ctorch_distributed_gloo(CTorchStore store, int32_t rank, int32_t size, const char *address,
-                                double timeoutSeconds, CTorchGroup *out);  // address NULL: the host's own name
+int32_t ctorch_distributed_num_nccl_devices(void);  // -1: built without NCCL
+int32_t ctorch_distributed_connect(CTorchStore store, bool usesNCCL, int32_t rank, int32_t size, const char *address,
+                                   double timeoutSeconds, CTorchGroup *out);  // address NULL: the host's own name
 void ctorch_distributed_group_free(CTorchGroup group);  // after what was started has ended
 int32_t ctorch_distributed_all_reduce(CTorchGroup group, const char *call, CTorchTensor tensor, int32_t reduction,
                                       CTorchWork *out);
