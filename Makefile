@@ -45,6 +45,7 @@ parity: build model
 bench: build model
 	@scripts/parity/venv.sh
 	@.venv-parity/bin/python Benchmarks/train_step.py
+	@.venv-parity/bin/python Benchmarks/sharded_step.py
 
 fixtures:
 	@scripts/fixtures.sh

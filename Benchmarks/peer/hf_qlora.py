@@ -1,8 +1,9 @@
-"""One QLoRA run of Hugging Face PEFT + bitsandbytes on random tokens: the peer of Benchmarks/train_step.py.
+"""One QLoRA run of Hugging Face PEFT + bitsandbytes on random tokens: the peer of the scripts beside this folder.
 
 NF4 with double quantization, LoRA of rank 16 on all linears, bfloat16 autocast, AdamW. Prints one JSON line: tokens per
 second (median over the steps after the second), seconds to load, seconds from start to the end of the first step, first and
-last loss. `--recompute` turns activation checkpointing on, `--plain` leaves out PEFT's `prepare_model_for_kbit_training`.
+last loss. `--recompute` turns activation checkpointing on, `--plain` leaves out PEFT's `prepare_model_for_kbit_training`. `--sharded`, under
+torchrun, divides the model by FSDP with PEFT's wrapping policy; its flat parameters need one dtype, so the adapter is bfloat16 then.
 """
 
 import time
@@ -11,10 +12,14 @@ START = time.perf_counter()
 
 import argparse  # noqa: E402
 import json  # noqa: E402
+import os  # noqa: E402
+import resource  # noqa: E402
 import statistics  # noqa: E402
 
 import torch  # noqa: E402
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training  # noqa: E402
+from peft.utils.other import fsdp_auto_wrap_policy  # noqa: E402
+from torch.distributed.fsdp import FullyShardedDataParallel  # noqa: E402
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig  # noqa: E402
 
 
@@ -28,6 +33,7 @@ def parse_arguments():
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16", help="of the computation")
     parser.add_argument("--recompute", action="store_true")
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--sharded", action="store_true", help="over the processes of torchrun; implies --plain")
     return parser.parse_args()
 
 
@@ -41,22 +47,36 @@ def load(arguments):
         arguments.model, dtype=dtype, quantization_config=quantization, device_map={"": "cpu"},
         attn_implementation="sdpa")
     model.config.use_cache = False
-    if not arguments.plain:
+    if not arguments.plain and not arguments.sharded:
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=arguments.recompute, gradient_checkpointing_kwargs={"use_reentrant": False})
     elif arguments.recompute:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
     lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(model, lora).train()
+    model = get_peft_model(model, lora).train()
+    return shard(model) if arguments.sharded else model
+
+
+def shard(model):
+    """The model over the processes of torchrun, a decoder block and each adapter a unit."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
+    return FullyShardedDataParallel(
+        model, auto_wrap_policy=fsdp_auto_wrap_policy(model), use_orig_params=False, device_id=torch.device("cpu")).train()
 
 
 def main():
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    if arguments.sharded:
+        torch.distributed.init_process_group("gloo")
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     model = load(arguments)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-4)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1 + rank)
     loaded = time.perf_counter()
     seconds, losses = [], []
     for step in range(arguments.steps):
@@ -71,9 +91,11 @@ def main():
         losses.append(loss.item())
         if step == 0:
             first_step_done = time.perf_counter() - START
+    if rank > 0:
+        return
     print(json.dumps(dict(
-        tokens_per_second=arguments.batch * arguments.length / statistics.median(seconds[2:]),
-        load_seconds=loaded - START, first_step_seconds=first_step_done, losses=[losses[0], losses[-1]])))
+        tokens_per_second=size * arguments.batch * arguments.length / statistics.median(seconds[2:]),
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, load_seconds=loaded - START, first_step_seconds=first_step_done, losses=[losses[0], losses[-1]])))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ struct Failure {
   std::string message;
   double elapsedSeconds = 0;
   std::vector<std::string> calls;  // what each rank called, if they differ; else empty
+  bool isStoreLost = false;
 };
 
 // How far one collective has come; shared by the thread that waits for it and the one that carries it out.
@@ -40,6 +41,12 @@ class Progress {
     std::unique_lock<std::mutex> lock(mutex);
     changed.wait(lock, [&] { return result.has_value(); });
     return *result;
+  }
+
+  // No: it has not finished in time.
+  bool wait(std::chrono::seconds limit) {
+    std::unique_lock<std::mutex> lock(mutex);
+    return changed.wait_for(lock, limit, [&] { return result.has_value(); }) && *result;
   }
 
   bool isFinished() {
@@ -126,7 +133,7 @@ class Group {
 
   bool succeeds(const Task &task) {
     const auto begin = std::chrono::steady_clock::now();
-    Failure found{task.call, "", 0, {}};
+    Failure found{task.call, "", 0, {}, false};
     try {
       found.calls = exchange(task.call);
       if (found.calls.empty()) {
@@ -166,16 +173,27 @@ class Group {
 
   // Leaves a note in the store, then closes the connections: whoever waits for this rank fails at once and finds it.
   void end(Failure found) {
-    const std::string note = found.call + "\n" + found.message;
-    try {
-      store->set("failed/" + std::to_string(rank), std::vector<uint8_t>(note.begin(), note.end()));
-    } catch (...) {
-      // The store's process is gone too. The failure itself is what counts; its readers find out on their own.
-    }
+    found.isStoreLost = !leaveNote(found.call + "\n" + found.message);
     transport->close();
     gloo.reset();
     std::lock_guard<std::mutex> lock(mutex);
     failure = std::make_shared<const Failure>(std::move(found));
+  }
+
+  // Whether the store has it. The store may be gone with its process; or, behind a cut cable, it says nothing for a quarter
+  // of an hour, and its client knows no timeout: then the thread that asks is left behind, and nobody asks again.
+  bool leaveNote(const std::string &note) {
+    auto progress = std::make_shared<Progress>();
+    std::thread([store = store, key = "failed/" + std::to_string(rank), note, progress] {
+      const PipeSignalBlock block;
+      try {
+        store->set(key, std::vector<uint8_t>(note.begin(), note.end()));
+        progress->finish(store->check({key}));
+      } catch (...) {
+        progress->finish(false);
+      }
+    }).detach();
+    return progress->wait(std::chrono::seconds(5));
   }
 
   const StorePointer store;
@@ -294,6 +312,11 @@ const char *ctorch_distributed_failure_message(CTorchGroup handle) {
 double ctorch_distributed_failure_elapsed_seconds(CTorchGroup handle) {
   const auto failure = group(handle).currentFailure();
   return failure ? failure->elapsedSeconds : 0;
+}
+
+bool ctorch_distributed_failure_is_store_lost(CTorchGroup handle) {
+  const auto failure = group(handle).currentFailure();
+  return failure && failure->isStoreLost;
 }
 
 const char *ctorch_distributed_failure_call_of(CTorchGroup handle, int32_t rank) {

@@ -9,6 +9,8 @@ public import Torch
 public final class CheckpointSource: ParameterSource {
     private let store: any TensorStore
     private var consumed: Set<String> = []
+    /// Elements that were read so far, each as often as it was.
+    package private(set) var numElementsRead = 0
 
     /// A source over stored tensors.
     init(_ store: any TensorStore) {
@@ -40,6 +42,7 @@ public final class CheckpointSource: ParameterSource {
             throw CheckpointError.tensors(path: store.path, problems: [problem])
         }
         consumed.insert(path)
+        numElementsRead += range.count
         return try store.load(range, of: path)
     }
 

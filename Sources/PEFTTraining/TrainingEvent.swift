@@ -112,19 +112,22 @@ public struct ModelDescription: Equatable, Sendable {
     public var numAdaptedLinears: Int
     /// Bytes of the base in memory.
     public var weightSizeBytes: Int
+    /// Elements that all processes have read of the base's files together; each once, but for vectors that all of them keep.
+    public var numElementsRead: Int
     /// Seconds that reading and quantizing took.
     public var loadSeconds: Double
 
     /// Makes a description.
     public init(
         architecture: String, numParameters: Int, numTrainableParameters: Int,
-        numAdaptedLinears: Int, weightSizeBytes: Int, loadSeconds: Double
+        numAdaptedLinears: Int, weightSizeBytes: Int, numElementsRead: Int, loadSeconds: Double
     ) {
         self.architecture = architecture
         self.numParameters = numParameters
         self.numTrainableParameters = numTrainableParameters
         self.numAdaptedLinears = numAdaptedLinears
         self.weightSizeBytes = weightSizeBytes
+        self.numElementsRead = numElementsRead
         self.loadSeconds = loadSeconds
     }
 
@@ -136,6 +139,7 @@ public struct ModelDescription: Equatable, Sendable {
             ("num_trainable_parameters", .int(numTrainableParameters)),
             ("num_adapted_linears", .int(numAdaptedLinears)),
             ("weight_size_bytes", .int(weightSizeBytes)),
+            ("num_elements_read", .int(numElementsRead)),
             ("load_seconds", .double(loadSeconds)),
         ])
     }

@@ -227,11 +227,14 @@ package final class ProcessGroup {
             isDiverged
             ? .diverged : elapsedSeconds < timeoutSeconds ? .connectionLost : .timedOut
         // Looked at first: the host of the store may go once everybody has read there.
-        let isStoreLost = (try? store.has("joined/\(rank)")) == nil
+        let isStoreLost = ctorch_distributed_failure_is_store_lost(handle)
         return CollectiveError(
             reason: reason, rank: name(of: rank), numRanks: numRanksOfRun,
             call: text(ctorch_distributed_failure_call(handle)), timeoutSeconds: timeoutSeconds,
-            peers: isDiverged ? exchangedCalls(handle) : notesOfPeers(store),
+            peers: isDiverged
+                ? exchangedCalls(handle)
+                : isStoreLost
+                    ? peerRanks.map { .init(rank: name(of: $0)) } : notesOfPeers(store),
             message: text(ctorch_distributed_failure_message(handle)), isStoreLost: isStoreLost)
     }
 

@@ -10,6 +10,14 @@ public struct TorchError: Error, Equatable, Sendable, CustomStringConvertible {
     public let message: String
     /// Whether backward was called on a loss that no recorded operation made.
     public let isLossWithoutGraph: Bool
+    /// Whether memory did not suffice: in libtorch's words, in oneDNN's or in ours.
+    public var isOutOfMemory: Bool {
+        [
+            "can't allocate memory", "not enough memory", "could not create a memory",
+            "out of memory",
+        ]
+        .contains { message.contains($0) }
+    }
 
     /// Makes an error of an operation that is checked on the Swift side.
     public init(
@@ -22,10 +30,14 @@ public struct TorchError: Error, Equatable, Sendable, CustomStringConvertible {
         self.isLossWithoutGraph = isLossWithoutGraph
     }
 
-    /// `matmul(float32[2, 3], float32[2, 3]): reason`.
+    /// `matmul(float32[2, 3], float32[2, 3]): reason`; of many operands the first ones.
     public var description: String {
-        "\(operation)(\(operands.joined(separator: ", "))): \(message)"
+        let shown = operands.prefix(Self.maxShown).joined(separator: ", ")
+        let more = operands.count - Self.maxShown
+        return "\(operation)(\(shown)\(more > 0 ? ", \(more) more" : "")): \(message)"
     }
+
+    private static let maxShown = 6
 
     /// The last failure of the C shim on this thread.
     static func last(_ operation: String, _ operands: [Tensor?]) -> TorchError {

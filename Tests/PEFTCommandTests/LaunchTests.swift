@@ -122,7 +122,9 @@ import TrainingTestSupport
 
     @Test func whatFollowsGoesToTheProcessesUnchanged() throws {
         let calls = Calls()
-        let arguments = ["train", "m", "--data", "rows.jsonl", "--output-dir", "out", "--seed=5"]
+        let arguments = [
+            "train", "--model", "m", "--data", "rows.jsonl", "--output-dir", "out", "--seed=5",
+        ]
         let result = run(["launch", "--nproc", "3", "--"] + arguments, calls: calls)
         #expect(result.status == 0, "\(result.output.err)")
         #expect(calls.launchOptions?.arguments == arguments)
@@ -132,7 +134,7 @@ import TrainingTestSupport
     @Test func aMistakeInWhatFollowsIsReportedOnce() {
         let calls = Calls()
         let result = run(
-            ["launch", "--nproc", "4", "--", "train", "m", "--data", "x", "--lora-rr", "3"],
+            ["launch", "--nproc", "4", "--", "train", "--model", "m", "--lora-rr", "3"],
             calls: calls)
         #expect(result.status == 2)
         #expect(calls.launchOptions == nil)
@@ -196,12 +198,11 @@ import TrainingTestSupport
     @Test func nobodyWaitsForWhatARankLeavesBehind() throws {
         let folder = try Workspace()
         let result = try launch(
-            "(while test ! -e \(folder.path("end")); do sleep 0.05; done) & echo done >&2", nproc: 1
-        )
-        // It returns though the child runs on, until now.
-        try folder.write("", as: "end")
+            "(while test -d \(folder.url.path); do sleep 0.05; done) & echo done >&2", nproc: 1)
+        // It returns though the child runs on, until the folder is gone.
         #expect(result.status == 0)
         #expect(result.err == ["[rank 0] done"])
+        withExtendedLifetime(folder) {}
     }
 
     // MARK: - Training

@@ -131,6 +131,27 @@ import TrainingTestSupport
                 == RunFiles.adapter(in: workspace.path("again")))
     }
 
+    /// Over all processes each element of the files is read once, but for the last norm, which all of them keep.
+    @Test(arguments: [1, 2, 3]) func loadingReadsEachElementOnce(numRanks: Int) throws {
+        let processes = try start(
+            "out", ranks: numRanks, rows: 1, "--max-steps", "1", "--json")
+        let result = try #require(try processes.finish().first)
+        #expect(result.status == 0, "\(result.err)")
+        let events = try result.out.split(separator: "\n").map {
+            try #require(try JSONValue(parsing: String($0)).objectValue)
+        }
+        let loaded = try #require(events.first { $0["event"]?.stringValue == "loaded" })
+        let (numRead, numParameters) = (
+            try #require(loaded["num_elements_read"]?.intValue),
+            try #require(loaded["num_parameters"]?.intValue)
+        )
+        let norm = try #require(
+            try SafetensorsFile(URL(filePath: TinyModel.grouped + "/model.safetensors"))
+                .entries.first { $0.name == "model.norm.weight" }
+        ).shape[0]
+        #expect(numRead == numParameters + (numRanks - 1) * norm)
+    }
+
     /// What a process sends in a step is what a dry run of it counts; the first step gathers a little more.
     @Test(arguments: ["full", "grad-op", "none"])
     func trafficIsAsPlanned(sharding: String) throws {

@@ -24,7 +24,7 @@ import Testing
                 ModelDescription(
                     architecture: "llama", numParameters: 134_515_008,
                     numTrainableParameters: 4_884_480, numAdaptedLinears: 210,
-                    weightSizeBytes: 112_000_000, loadSeconds: 1.25)),
+                    weightSizeBytes: 112_000_000, numElementsRead: 134_515_008, loadSeconds: 1.25)),
             .datasetAudit(
                 DatasetSummary(
                     path: "train.jsonl", numRows: 2000, numTokens: 98_765, numTargetTokens: 43_210,

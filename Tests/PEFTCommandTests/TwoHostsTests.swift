@@ -51,6 +51,9 @@ private final class TwoHosts {
 
     private let port = RankProcesses.freePort()
 
+    /// Cuts the cable: nothing arrives any more, and nobody is told.
+    func disconnect() -> Bool { Self.ip("-n \(name)a link set \(name)a down") }
+
     private static func ip(_ arguments: String) -> Bool {
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
@@ -85,7 +88,7 @@ private final class TwoHosts {
             workspace.path(output), "--dtype", "float32", "--lora-r", "4", "--logging-steps", "1",
             "--save-steps", "2", "--save-total-limit", "2", "--max-steps", "\(steps)",
             "--per-device-train-batch-size", "\(numRows)", "--threads", "1",
-            "--ddp-timeout", "15",
+            "--ddp-timeout", "10",
         ]
     }
 
@@ -128,5 +131,22 @@ private final class TwoHosts {
         let other = try processes.finish()[1 - rank]
         #expect(other.status == 1)
         #expect(other.err.contains("rank \(rank)"), "\(other.err)")
+    }
+
+    /// Nothing closes a connection whose cable is cut: only `--ddp-timeout` tells.
+    @Test func aCutCableEndsBothHosts() throws {
+        let processes = try startAndWait()
+        if hosts.areSeparate {
+            #expect(hosts.disconnect())
+        } else {
+            processes.send(SIGSTOP, to: 1)  // the nearest that there is
+        }
+        while processes.isRunning(0) { usleep(10_000) }
+        if !hosts.areSeparate { processes.send(SIGKILL, to: 1) }
+        for (rank, result) in try processes.finish().enumerated()
+        where hosts.areSeparate || rank == 0 {
+            #expect(result.status == 1)
+            #expect(result.err.contains("rank \(1 - rank)"), "rank \(rank): \(result.err)")
+        }
     }
 }

@@ -232,6 +232,7 @@ bool ctorch_distributed_group_has_failed(CTorchGroup group);
 const char *ctorch_distributed_failure_call(CTorchGroup group);
 const char *ctorch_distributed_failure_message(CTorchGroup group);
 double ctorch_distributed_failure_elapsed_seconds(CTorchGroup group);
+bool ctorch_distributed_failure_is_store_lost(CTorchGroup group);  // it must not be asked again
 const char *ctorch_distributed_failure_call_of(CTorchGroup group, int32_t rank);  // NULL: all ranks called the same
 
 #ifdef __cplusplus

@@ -14,7 +14,7 @@ extension DiagnosisCode {
         switch error {
         case let diagnosis as Diagnosis: diagnosis.code
         case let error as ConfigError: error.problems.lazy.compactMap(\.code).first
-        case let error as TorchError: error.isLossWithoutGraph ? .lossWithoutGraph : nil
+        case let error as TorchError: of(error)
         case let error as AdapterError: of(error)
         case let error as CheckpointError: of(error)
         case let error as DatasetError: of(error.problem)
@@ -29,6 +29,11 @@ extension DiagnosisCode {
         let message = SystemError.message(of: error) ?? String(describing: error)
         guard let code = of(error)?.rawValue, !message.hasPrefix(code) else { return message }
         return "\(code): \(message)"
+    }
+
+    private static func of(_ error: TorchError) -> DiagnosisCode? {
+        if error.isLossWithoutGraph { return .lossWithoutGraph }
+        return error.isOutOfMemory ? .memoryTooSmall : nil
     }
 
     private static func of(_ error: AdapterError) -> DiagnosisCode? {

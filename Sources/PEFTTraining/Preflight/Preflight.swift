@@ -78,7 +78,13 @@ final class Preflight {
         }
         let adapted = try check("adapter", after: base, attach)
         if let adapted {
-            report(.loaded(adapted.description(loadSeconds: (clock.now - start).seconds)))
+            let numRead = try ranks.sum(
+                [Double(adapted.base.files.source.numElementsRead)], for: "elements read")
+            report(
+                .loaded(
+                    adapted.description(
+                        numElementsRead: Int(numRead[0]),
+                        loadSeconds: (clock.now - start).seconds)))
         }
         let sharded = try check("trainable set", after: adapted, divide)
         let both = sharded.flatMap { sharded in data.map { (sharded, $0) } }

@@ -58,11 +58,16 @@ public final class AdaptedModel {
     public var trainableParameters: [Parameter] { base.registry.trainableParameters }
 
     /// The model in numbers, for the event of its loading.
-    func description(loadSeconds: Double) -> ModelDescription {
+    ///
+    /// - Parameters:
+    ///   - numElementsRead: of the base's files, by all processes.
+    ///   - loadSeconds: that reading and quantizing took.
+    /// - Returns: what the event says.
+    func description(numElementsRead: Int, loadSeconds: Double) -> ModelDescription {
         ModelDescription(
             architecture: base.architecture, numParameters: base.registry.numElements,
             numTrainableParameters: trainableParameters.reduce(0) { $0 + $1.value.numElements },
             numAdaptedLinears: adapter.adapters.count, weightSizeBytes: base.registry.sizeBytes,
-            loadSeconds: loadSeconds)
+            numElementsRead: numElementsRead, loadSeconds: loadSeconds)
     }
 }
