@@ -1,7 +1,7 @@
 # Every target says what it does, installs only what is missing, and works offline once it has run.
 # LIBTORCH=<folder> in the environment uses that libtorch 2.13.0 instead of the wheel in .venv-torch.
 
-.PHONY: help setup libtorch model torchrun build test demo parity bench fixtures lint budget clean distclean
+.PHONY: help setup libtorch model torchrun build test demo parity bench fixtures cuda-check lint budget clean distclean
 .NOTPARALLEL:
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make parity    compare with transformers + PEFT + bitsandbytes, in .venv-parity"
 	@echo "make bench     measure training speed and memory beside the peer, in .venv-parity"
 	@echo "make fixtures  make the committed test fixtures again with the pinned peers, show the difference"
+	@echo "make cuda-check  build against a CUDA libtorch, run all tests on the CPU; no GPU needed, downloads 2.5 GB"
 	@echo "make lint      swift format in strict mode"
 	@echo "make budget    sizes, counts and imports that are kept in bounds"
 	@echo "make clean     remove build products (distclean: also libtorch, venvs, the model)"
@@ -50,6 +51,11 @@ bench: build model
 fixtures:
 	@scripts/fixtures.sh
 
+cuda-check:
+	@scripts/setup/system.sh swift libraries
+	@scripts/setup/model.sh
+	@scripts/cuda_check.sh
+
 lint:
 	@scripts/lint.sh
 
@@ -57,7 +63,7 @@ budget:
 	@scripts/budget.py
 
 clean:
-	rm -rf .build demo-output
+	rm -rf .build .build-cuda demo-output
 
 distclean: clean
-	rm -rf .libtorch .venv-torch .venv-parity .cache
+	rm -rf .libtorch .venv-torch .libtorch-cuda .venv-torch-cuda .venv-parity .cache

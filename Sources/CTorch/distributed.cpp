@@ -174,8 +174,8 @@ class Group {
   // Leaves a note in the store, then closes the connections: whoever waits for this rank fails at once and finds it.
   void end(Failure found) {
     found.isStoreLost = !leaveNote(found.call + "\n" + found.message);
-    transport->close();
     gloo.reset();
+    transport->close();
     std::lock_guard<std::mutex> lock(mutex);
     failure = std::make_shared<const Failure>(std::move(found));
   }

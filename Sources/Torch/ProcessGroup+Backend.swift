@@ -28,8 +28,7 @@ extension ProcessGroup {
                 """
                 the backend nccl is not in this build: libtorch \(TorchRuntime.headerVersion) \
                 was without lib/libtorch_cuda.so, or without nvidia/cu13/include and nvidia/nccl/include beside it; \
-                build with LIBTORCH=<folder of a CUDA wheel of torch> (make cuda-check installs one), \
-                or use the backend gloo
+                build with LIBTORCH=$PWD/.libtorch-cuda after make cuda-check, or use the backend gloo
                 """
             case 0:
                 """

@@ -42,7 +42,9 @@ import TrainingTestSupport
     // MARK: - Help
 
     @Test func versionNamesOursAndLibtorchs() throws {
-        #expect(try run("--version") == "swift-peft \(PEFTVersion.current) (libtorch 2.13.0)\n")
+        let libtorch = TorchRuntime.headerVersion
+        #expect(
+            try run("--version") == "swift-peft \(PEFTVersion.current) (libtorch \(libtorch))\n")
     }
 
     @Test func helpIsThere() throws {

@@ -106,8 +106,7 @@ import Torch
             ProcessGroup.Backend.problem(numNCCLDevices: -1) == """
                 the backend nccl is not in this build: libtorch \(TorchRuntime.headerVersion) was without \
                 lib/libtorch_cuda.so, or without nvidia/cu13/include and nvidia/nccl/include beside it; \
-                build with LIBTORCH=<folder of a CUDA wheel of torch> (make cuda-check installs one), \
-                or use the backend gloo
+                build with LIBTORCH=$PWD/.libtorch-cuda after make cuda-check, or use the backend gloo
                 """)
         #expect(
             ProcessGroup.Backend.problem(numNCCLDevices: 0) == """

@@ -135,7 +135,8 @@ import Torch
 
 @Suite struct TorchRuntimeTests {
     @Test func headersAndLibraryAgree() throws {
-        #expect(TorchRuntime.headerVersion == "2.13.0")
+        // What `make` pins, and what `make cuda-check` builds with.
+        #expect(["2.13.0", "2.15.0"].contains(TorchRuntime.headerVersion))
         #expect(TorchRuntime.libraryVersion == TorchRuntime.headerVersion)
         try TorchRuntime.checkVersion()
     }

@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
 # Makes libtorch available to the build: the folder that $LIBTORCH names, else the wheel `torch` in .venv-torch,
 # with the relative link .libtorch to it. The wheel is used for its C++ libraries only; no Python runs in the product.
+#
+#   scripts/setup/libtorch.sh [cuda]
+#
+# cuda: a CUDA build of a later version instead, in .venv-torch-cuda with the link .libtorch-cuda, with all of CUDA's
+# libraries and headers (4 GB). $LIBTORCH does not matter then.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-version=2.13.0
+version=2.13.0 venv=.venv-torch link=.libtorch
+if [ "${1:-}" = cuda ]; then
+    version=2.15.0 venv=.venv-torch-cuda link=.libtorch-cuda
+    unset LIBTORCH
+fi
 
 # The version that the headers below folder $1 state, or nothing.
 header_version() {
@@ -21,38 +30,54 @@ if [ -n "${LIBTORCH:-}" ]; then
     exit 0
 fi
 
-if [ -e .libtorch/lib/libtorch_cpu.so ] && [ "$(header_version .libtorch)" = "$version" ]; then exit 0; fi
+if [ -e "$link/lib/libtorch_cpu.so" ] && [ "$(header_version "$link")" = "$version" ]; then exit 0; fi
 
 scripts/setup/system.sh python
 # The link is made last, so an interrupted installation is never used: it starts again from nothing.
-rm -rf .libtorch .venv-torch
-say "installing libtorch $version (PyPI: torch==$version) into .venv-torch"
-python3 -m venv .venv-torch
-python=.venv-torch/bin/python
+rm -rf "$link" "$venv"
+say "installing libtorch $version (PyPI: torch==$version) into $venv"
+python3 -m venv "$venv"
+python=$venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps "torch==$version" \
     || fail "could not install torch==$version from PyPI (see above); this step needs the network once"
 torch=$("$python" -c 'import importlib.util as u, os; print(os.path.relpath(os.path.dirname(u.find_spec("torch").origin)))')
 
-# The wheel may be a CUDA build, whose libtorch_cpu needs libraries of other wheels: only those are added, not all of CUDA.
-unresolved() {
-    ldd "$torch/lib/libtorch_cpu.so" "$torch/lib/libc10.so" \
-        | sed -n 's/^[[:space:]]*\(.*\) => not found/\1/p' | sort -u
+install() {
+    say "this build of libtorch needs $* - installing"
+    "$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-warn-conflicts "$@" \
+        || fail "could not install $* from PyPI (see above)"
 }
-if [ -n "$(unresolved)" ]; then
-    # "cuda-toolkit[cublas,cudart,...]==V" in the wheel's requirements, with the extras of the missing libraries alone.
-    requirement=$("$python" - $(unresolved) <<'PYTHON'
+
+unresolved() {
+    local libraries=("$torch/lib/libtorch_cpu.so" "$torch/lib/libc10.so")
+    if [ "$link" = .libtorch-cuda ]; then libraries+=("$torch/lib/libtorch_cuda.so"); fi
+    ldd "${libraries[@]}" | sed -n 's/^[[:space:]]*\(.*\) => not found/\1/p' | sort -u
+}
+
+# The wheel may be a CUDA build. What it requires of CUDA: everything, or "cuda-toolkit[cublas,cudart,...]==V" with the
+# extras of the libraries $@ alone. The libtorch_cpu of such a wheel needs just two libraries of the toolkit.
+requirements() {
+    "$python" - "$@" <<'PYTHON'
 import importlib.metadata, re, sys
 
 extras = ",".join(sorted({re.match(r"lib([a-z]+)", name)[1] for name in sys.argv[1:]}))
 for requirement in importlib.metadata.requires("torch"):
+    requirement = requirement.split(";")[0].strip()
     if match := re.match(r"cuda-toolkit\[.*\]==([0-9.]+)", requirement):
-        print(f"cuda-toolkit[{extras}]=={match[1]}")
+        # The headers of the runtime include crt's, which the wheel does not require: it only runs.
+        print(f"cuda-toolkit[{extras}]=={match[1]}" if extras else requirement.replace("[", "[crt,"))
+    elif requirement.startswith("nvidia-") and not extras:
+        print(requirement)
 PYTHON
-    )
-    say "this build of libtorch needs $(unresolved | tr '\n' ' ')- installing $requirement"
-    "$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-warn-conflicts "$requirement" \
-        || fail "could not install $requirement from PyPI (see above)"
-    [ -z "$(unresolved)" ] || fail "libtorch $version in .venv-torch: still unresolved: $(unresolved | tr '\n' ' ')"
+}
+
+if [ "$link" = .libtorch-cuda ]; then
+    mapfile -t needed < <(requirements)
+    [ "${#needed[@]}" -gt 0 ] || fail "torch==$version of PyPI is no CUDA build on this machine: it requires no CUDA package"
+    install "${needed[@]}"
+elif [ -n "$(unresolved)" ]; then
+    install "$(requirements $(unresolved))"
 fi
-ln -sfn "$torch" .libtorch
-say "libtorch $version is at .libtorch -> $torch"
+[ -z "$(unresolved)" ] || fail "libtorch $version in $venv: still unresolved: $(unresolved | tr '\n' ' ')"
+ln -sfn "$torch" "$link"
+say "libtorch $version is at $link -> $torch"
