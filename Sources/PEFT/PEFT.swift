@@ -8,9 +8,3 @@
 @_exported public import PEFTTokenizers
 @_exported public import PEFTTraining
 @_exported public import Torch
-
-/// The version of swift-peft.
-public enum PEFTVersion {
-    /// The version, as semantic versioning has it.
-    public static let current = "0.1.0"
-}

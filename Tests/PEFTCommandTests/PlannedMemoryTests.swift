@@ -31,7 +31,7 @@ struct PlannedMemoryTests {
         Case(flags: ["--per-device-train-batch-size", "2"], numRanks: 2),
     ]
 
-    /// Within a fifth here, since kernels take more on one processor and less on another; decision 0010 has figures within a tenth.
+    /// Within a quarter here, since kernels take more on one processor and less on another; decision 0010 has figures within a tenth.
     @Test(arguments: cases)
     func planIsNearWhatIsTaken(_ example: Case) throws {
         let workspace = try Workspace()
@@ -55,7 +55,7 @@ struct PlannedMemoryTests {
         let peak = try #require(finished["peak_memory_bytes"]?.intValue)
         let planned = try #require(finished["planned_memory_bytes"]?.intValue)
         print("\(example.testDescription): \(peak) taken, \(planned) planned")
-        #expect((Double(peak) / Double(planned) - 1).magnitude < 0.2)
+        #expect((Double(peak) / Double(planned) - 1).magnitude < 0.25)
     }
 
     /// The allocator that the plan and the measurements count on.

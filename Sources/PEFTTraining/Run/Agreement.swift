@@ -47,7 +47,7 @@ enum Agreement {
             "the rows": prepared.data.digest,
             "the held-out rows": prepared.heldOut?.digest ?? "none",
             "the checkpoint": checkpoint.map { "step \($0.state.step)" } ?? "none",
-            "libtorch": TorchRuntime.libraryVersion,
+            "swift-peft": PEFTVersion.current, "libtorch": TorchRuntime.libraryVersion,
         ]
         let trainable = prepared.ready.sharded.trainableParameters
         values["the number of trainable tensors"] = String(trainable.count)
