@@ -7,15 +7,13 @@ Benchmarks/Results/<date>-sharded-<cpu>.md. Run it by `make bench` on an idle ma
 """
 
 import argparse
-import datetime
 import json
 import os
-import re
 import shutil
 import statistics
 import sys
 
-from train_step import ROOT, VOCABULARY, Measurement, machine, our_command, run_measured
+from train_step import ROOT, VOCABULARY, Measurement, machine, our_command, result_path, run_measured
 
 from harness.command import read_metrics, write_rows
 from harness.models import dequantized_folder, random_rows
@@ -84,8 +82,7 @@ def main():
     for _ in range(arguments.rounds):
         measurements.append(measure_peer(arguments, folder, work))
         measurements += [measure_ours(arguments, model, data, work, processes) for processes in (2, 1)]
-    slug = re.sub(r"\W+", "-", re.sub(r"\(\w+\)", "", machine()[0]).lower()).strip("-")
-    path = ROOT / "Benchmarks" / "Results" / f"{datetime.date.today()}-sharded-{slug}.md"
+    path = result_path("sharded-")
     path.write_text(report(arguments, measurements))
     print(path.read_text())
     print(f"written to {path.relative_to(ROOT)}")

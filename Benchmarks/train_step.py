@@ -113,6 +113,14 @@ def machine():
     return cpu, f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {' '.join(features)}"
 
 
+def result_path(name=""):
+    """The result file of today on this machine."""
+    slug = re.sub(r"\W+", "-", re.sub(r"\(\w+\)", "", machine()[0]).lower()).strip("-")
+    folder = ROOT / "Benchmarks" / "Results"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{datetime.date.today()}-{name}{slug}.md"
+
+
 def report(arguments, measurements, commands, doctor):
     """The text of the result file."""
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", "transformers", "peft", "bitsandbytes"))
@@ -162,9 +170,7 @@ def main():
                 measurements.append(measurement)
                 commands.append(command)
     commands = commands[:3]  # the last is the second again
-    slug = re.sub(r"\W+", "-", re.sub(r"\(\w+\)", "", machine()[0]).lower()).strip("-")
-    path = ROOT / "Benchmarks" / "Results" / f"{datetime.date.today()}-{slug}.md"
-    path.parent.mkdir(exist_ok=True)
+    path = result_path()
     doctor = measure_doctor(arguments, model, data, work)
     path.write_text(report(arguments, measurements, commands, doctor))
     print(path.read_text())
