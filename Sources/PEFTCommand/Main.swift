@@ -12,6 +12,10 @@ enum Main {
         if let name = arguments.first.flatMap(CommandName.init(rawValue:)), name.computes {
             ProcessPolicy.apply(process.environment)
         }
+        if let reason = ProcessPolicy.exhaustedLimit() {
+            Console.writeNote("peft: error: \(reason)\n")
+            exit(Command.Status.failed)
+        }
         if let parent = process.environment[Launch.parentVariable].flatMap({ pid_t($0) }) {
             TorchRuntime.endWithParent()
             if getppid() != parent { exit(Command.Status.failed) }  // it has ended already

@@ -48,11 +48,17 @@ extension FineTuneConfig {
         return options
     }
 
-    /// How the model is divided over processes; the files of an offloaded base have no names, so they need no folder of their own.
+    /// On whose disk the files are that have no names, and so need no folder of their own.
+    private var offloadFolder: String { RunResources.existingFolder(at: outputDir) }
+
+    /// Where the optimizer's moments are kept; nil for memory.
+    var momentFolder: String? { offload.hasOptimizer ? offloadFolder : nil }
+
+    /// How the model is divided over processes.
     var shards: ModelShards.Options {
         ModelShards.Options(
             strategy: sharding, reshardsAfterForward: reshardAfterForward,
-            offloadFolder: offload == .base ? RunResources.existingFolder(at: outputDir) : nil)
+            offloadFolder: offload.hasBase ? offloadFolder : nil)
     }
 
     /// What the run computes with, in the terms of the rules.

@@ -23,13 +23,14 @@ import TrainingTestSupport
 
     static let divisions = [
         Division(2, rows: 4),
-        Division(2, rows: 4, "--sharding", "none", "--gradient-checkpointing"),
+        Division(
+            2, rows: 4, "--sharding", "none", "--gradient-checkpointing", "--offload", "optimizer"),
         Division(2, rows: 1, "--sharding", "grad-op", "--gradient-accumulation-steps", "4"),
         Division(
             2, rows: 2, "--gradient-accumulation-steps", "2", "--reduce-each-micro-batch",
             "--gradient-checkpointing", "--offload", "base"),
         Division(2, rows: 4, "--no-reshard-after-forward"),
-        Division(4, rows: 2, "--gradient-checkpointing"),
+        Division(4, rows: 2, "--gradient-checkpointing", "--offload", "all"),
         Division(4, rows: 2, "--sharding", "hybrid:2"),
         Division(
             4, rows: 1, "--sharding", "hybrid:2", "--gradient-accumulation-steps", "2",

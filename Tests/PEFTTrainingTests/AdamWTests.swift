@@ -1,8 +1,10 @@
 import Foundation
 import PEFT
+import PEFTSharding
 import PEFTTraining
 import TestSupport
 import Testing
+import TrainingTestSupport
 
 @Suite struct AdamWTests {
     /// A run of torch's AdamW with gradients that were given.
@@ -135,6 +137,75 @@ import Testing
         }
         #expect(try whole.value.detach().floats() == resumed.value.detach().floats())
         #expect(saved.keys.sorted() == ["p.exp_avg", "p.exp_avg_sq"])
+    }
+
+    /// Moments in a file are the same numbers, and no memory between updates.
+    @Test func offloadedMomentsAreTheSameAndLeaveMemory() throws {
+        let count = 4_000_000
+        func make(_ folder: String?) throws -> (Parameter, AdamW) {
+            let parameter = try Parameter(
+                path: "p", value: Tensor.ones([count]), isTrainable: true)
+            let small = try Parameter(path: "q", value: Tensor.ones([3]), isTrainable: true)
+            return (
+                parameter,
+                try AdamW(
+                    [small, parameter], configuration: AdamW.Configuration(), offloadFolder: folder)
+            )
+        }
+        let workspace = try Workspace()
+        let (resident, plain) = try make(nil)
+        let (offloaded, paged) = try make(workspace.url.path)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: workspace.url.path) == [])
+        func update(_ parameter: Parameter, _ optimizer: AdamW, _ step: Int) throws {
+            let gradient = try Tensor.arange(count).to(.float32)
+            try gradient.multiplyInPlace(1e-6 * Double(step + 1))
+            try parameter.value.setGrad(gradient)
+            try optimizer.update(learningRate: 0.1)
+            try optimizer.clearGradients()
+        }
+        for step in 0..<3 {
+            try update(resident, plain, step)
+            try update(offloaded, paged, step)
+        }
+        let pages = try Self.mappedKilobytes()
+        #expect(pages < 2 * count * 4 / 1024 / 8)
+        #expect(try paged.reading(2) { try $0.narrow(0, count - 1, 1).floats() } != [0])
+        for (expected, found) in zip(plain.state, paged.state) {
+            #expect(expected.name == found.name)
+            #expect(try expected.tensor.floats() == found.tensor.floats())
+        }
+        #expect(try resident.value.detach().floats() == offloaded.value.detach().floats())
+        // What was looked at outside of an update stays, so the count sees pages at all.
+        let looked = try withExtendedLifetime(paged) { try Self.mappedKilobytes() }
+        #expect(looked > pages + 2 * count * 4 / 1024 / 2)
+    }
+
+    /// Pages of nameless files that this process has in memory.
+    private static func mappedKilobytes() throws -> Int {
+        let maps = try String(contentsOfFile: "/proc/self/smaps", encoding: .utf8)
+        var isOffloaded = false
+        var sum = 0
+        for line in maps.split(separator: "\n") {
+            if line.contains("-") && line.contains(" rw-s ") {
+                isOffloaded = line.contains("/.offload-")
+            } else if isOffloaded, line.hasPrefix("Rss:") {
+                sum += line.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+                isOffloaded = false
+            }
+        }
+        return sum
+    }
+
+    @Test func offloadFolderThatIsNoFolderIsAnError() throws {
+        let parameter = try Parameter(path: "p", value: Tensor.ones([2]), isTrainable: true)
+        let error = #expect(throws: OffloadFile.Failure.self) {
+            _ = try AdamW(
+                [parameter], configuration: AdamW.Configuration(), offloadFolder: "/proc/none")
+        }
+        #expect(
+            error?.description
+                == "/proc/none: no file can be made there: No such file or directory; what is offloaded "
+                + "needs a disk with room for it")
     }
 
     @Test func parameterWithoutGradientStays() throws {

@@ -83,6 +83,10 @@ import TrainingTestSupport
         #expect(bytes("base", offloaded) < bytes("base", plain) / 2)
         #expect(bytes("gathered_units", offloaded) > 0)
         #expect(bytes("gathered_units", plain) == 0)
+        // What an update takes for the moment is not the moments'.
+        let moments = try plan { $0.config.offload = .optimizer }
+        #expect(bytes("optimizer", moments) < bytes("optimizer", plain) / 4)
+        #expect(bytes("base", moments) == bytes("base", plain))
     }
 
     @Test func processesDivideWhatTheStrategySays() throws {

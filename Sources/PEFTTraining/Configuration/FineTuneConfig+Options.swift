@@ -166,7 +166,7 @@ extension FineTuneConfig: ConfigurableOptions {
             help: "sum gradients after each micro-batch: less memory, more traffic"),
         .init(
             "offload", \.offload, section: "Processes",
-            help: "keep the base in files in the output folder, a block at a time in memory"),
+            help: "keep the base, the optimizer's moments or both in files in the output folder"),
         .init(
             "ddp_timeout", \.ddpTimeout, section: "Processes", placeholder: "SECONDS",
             help: "how long to wait for the other processes"),

@@ -6,6 +6,21 @@ public enum OffloadTarget: String, Codable, CaseIterable, Hashable, Sendable, Co
     case none
     /// The frozen base: each process keeps its shards in files, and reads a block when it is needed.
     case base
+    /// The optimizer's moments: in a file of each process, one tensor's in memory at a time.
+    case optimizer
+    /// Both.
+    case all
+
+    /// Whether the frozen base is out of memory.
+    package var hasBase: Bool { self == .base || self == .all }
+    /// Whether the optimizer's moments are out of memory.
+    package var hasOptimizer: Bool { self == .optimizer || self == .all }
+
+    /// This and another one.
+    package func and(_ other: OffloadTarget) -> OffloadTarget {
+        if self == .none || self == other { return other }
+        return other == .none ? self : .all
+    }
 }
 
 extension ShardingStrategy: ConfigParsable {

@@ -2,6 +2,7 @@ import Foundation
 import PEFTAdapters
 import PEFTCheckpoints
 import PEFTData
+import PEFTQuantization
 import Torch
 
 /// The code of any error, where it has one.
@@ -17,6 +18,7 @@ extension DiagnosisCode {
         case let error as TorchError: of(error)
         case let error as AdapterError: of(error)
         case let error as CheckpointError: of(error)
+        case QuantizationError.torch(let error): of(error)
         case let error as DatasetError: of(error.problem)
         case let problem as DatasetProblem: of(problem)
         case let error as TrainingError: of(error)
@@ -41,6 +43,7 @@ extension DiagnosisCode {
         case .unmatched: .unmatchedTarget
         case .alreadyAdapted: .alreadyAdapted
         case .mismatchedTensors: .adapterTensorsDiffer
+        case .torch(let error): of(error)
         default: nil
         }
     }

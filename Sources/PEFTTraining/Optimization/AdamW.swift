@@ -25,15 +25,10 @@ public final class AdamW {
         public init() {}
     }
 
-    /// Moments of one parameter.
-    private struct Moments {
-        let first: Tensor
-        let second: Tensor
-    }
-
     /// The tensors that it updates.
     package let parameters: [Parameter]
-    private let moments: [Moments]
+    /// Two of each parameter, one after the other.
+    private let moments: MomentMemory
     private let configuration: Configuration
     /// Updates done so far.
     public private(set) var step = 0
@@ -45,9 +40,7 @@ public final class AdamW {
     ///   - configuration: the constants.
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Memory: eight bytes an element.
-    public convenience init(
-        _ ready: ReadyModel, configuration: Configuration
-    ) throws(TorchError) {
+    public convenience init(_ ready: ReadyModel, configuration: Configuration) throws {
         try self.init(ready.trainableParameters, configuration: configuration)
     }
 
@@ -56,17 +49,18 @@ public final class AdamW {
     /// - Parameters:
     ///   - parameters: the whole trainable set, float32.
     ///   - configuration: the constants.
-    /// - Throws: `TorchError` if memory does not suffice.
-    package init(_ parameters: [Parameter], configuration: Configuration) throws(TorchError) {
+    ///   - offloadFolder: on whose disk the moments are kept, so that they take no memory between updates; nil for memory.
+    /// - Throws: `TorchError` if memory does not suffice, `OffloadFile.Failure` if the disk does not.
+    package init(
+        _ parameters: [Parameter], configuration: Configuration, offloadFolder: String? = nil
+    ) throws {
         self.parameters = parameters
         self.configuration = configuration
-        var moments: [Moments] = []
         for parameter in parameters {
             precondition(parameter.isTrainable, "\(parameter.path) is frozen")
-            let shape = parameter.value.shape
-            moments.append(Moments(first: try .zeros(shape), second: try .zeros(shape)))
         }
-        self.moments = moments
+        moments = try MomentMemory(
+            shapes: parameters.flatMap { [$0.value.shape, $0.value.shape] }, folder: offloadFolder)
     }
 
     /// Updates every parameter by its accumulated gradient; one without gradient stays.
@@ -75,27 +69,34 @@ public final class AdamW {
     /// - Throws: `TorchError` if a gradient's shape does not fit.
     public func update(learningRate: Double) throws(TorchError) {
         step += 1
-        let correction1 = 1 - pow(configuration.beta1, Double(step))
-        let correction2 = 1 - pow(configuration.beta2, Double(step))
         try withoutGrad { () throws(TorchError) in
-            for (parameter, moments) in zip(parameters, moments) {
-                guard let gradient = parameter.value.grad else { continue }
-                if configuration.weightDecay != 0 {
-                    try parameter.value.multiplyInPlace(
-                        1 - learningRate * configuration.weightDecay)
+            for index in parameters.indices {
+                guard let gradient = parameters[index].value.grad else { continue }
+                try moments.using(2 * index..<2 * index + 2) { () throws(TorchError) in
+                    try update(
+                        parameters[index].value, gradient, moments.tensors[2 * index],
+                        moments.tensors[2 * index + 1], learningRate: learningRate)
                 }
-                try moments.first.interpolateInPlace(
-                    to: gradient, weight: 1 - configuration.beta1)
-                try moments.second.multiplyInPlace(configuration.beta2)
-                try moments.second.addProductInPlace(
-                    gradient, gradient, scaledBy: 1 - configuration.beta2)
-                let root = try moments.second.sqrt()
-                try root.multiplyInPlace(1 / correction2.squareRoot())
-                try parameter.value.addQuotientInPlace(
-                    moments.first, root + configuration.epsilon,
-                    scaledBy: -learningRate / correction1)
             }
         }
+    }
+
+    private func update(
+        _ value: Tensor, _ gradient: Tensor, _ first: Tensor, _ second: Tensor,
+        learningRate: Double
+    ) throws(TorchError) {
+        let correction1 = 1 - pow(configuration.beta1, Double(step))
+        let correction2 = 1 - pow(configuration.beta2, Double(step))
+        if configuration.weightDecay != 0 {
+            try value.multiplyInPlace(1 - learningRate * configuration.weightDecay)
+        }
+        try first.interpolateInPlace(to: gradient, weight: 1 - configuration.beta1)
+        try second.multiplyInPlace(configuration.beta2)
+        try second.addProductInPlace(gradient, gradient, scaledBy: 1 - configuration.beta2)
+        let root = try second.sqrt()
+        try root.multiplyInPlace(1 / correction2.squareRoot())
+        try value.addQuotientInPlace(
+            first, root + configuration.epsilon, scaledBy: -learningRate / correction1)
     }
 
     /// Clears the gradients of all parameters.
@@ -111,19 +112,26 @@ public final class AdamW {
 // MARK: - State
 
 extension AdamW {
+    /// The names of the state, in its order: `<parameter>.exp_avg` and `<parameter>.exp_avg_sq`.
+    private var stateNames: [String] {
+        parameters.flatMap { [$0.path + ".exp_avg", $0.path + ".exp_avg_sq"] }
+    }
+
     /// The state by name: `<parameter>.exp_avg` and `<parameter>.exp_avg_sq`, float32.
     public var state: [(name: String, tensor: Tensor)] {
-        zip(parameters, moments).flatMap { parameter, moments in
-            [
-                (parameter.path + ".exp_avg", moments.first),
-                (parameter.path + ".exp_avg_sq", moments.second),
-            ]
-        }
+        Array(zip(stateNames, moments.tensors))
     }
 
     /// The shape of each tensor of ``state``, for strict reading.
     public var stateShapes: [String: [Int]] {
         Dictionary(uniqueKeysWithValues: state.map { ($0.name, $0.tensor.shape) })
+    }
+
+    /// Runs what reads a tensor of the state; one that is offloaded leaves memory after it.
+    package func reading<Result>(
+        _ position: Int, _ body: (Tensor) throws -> Result
+    ) throws -> Result {
+        try moments.using(position..<position + 1) { try body(moments.tensors[position]) }
     }
 
     /// Takes over a saved state.
@@ -132,12 +140,12 @@ extension AdamW {
     ///   - tensors: exactly the names and shapes of ``stateShapes``.
     ///   - step: updates that the state has seen.
     /// - Throws: `TorchError` if a shape does not fit.
-    public func restore(_ tensors: [String: Tensor], step: Int) throws(TorchError) {
-        for (name, tensor) in state {
+    public func restore(_ tensors: [String: Tensor], step: Int) throws {
+        for (position, name) in stateNames.enumerated() {
             guard let saved = tensors[name] else {
                 throw TorchError(operation: "AdamW.restore", message: "\(name) is missing")
             }
-            try tensor.copyInPlace(from: saved)
+            try reading(position) { try $0.copyInPlace(from: saved) }
         }
         self.step = step
     }

@@ -107,7 +107,7 @@ struct PlanSearch {
     private static let ladder: [@Sendable (Steps) -> Void] =
         [{ $0.divide() }]
         + Array(repeating: { $0.halveMicroBatch() }, count: 10)
-        + [{ $0.recompute() }, { $0.offload() }]
+        + [{ $0.recompute() }, { $0.offload(.optimizer) }, { $0.offload(.base) }]
         + Array(repeating: { $0.halveLength() }, count: 6)
 
     /// A run that is changed step by step.
@@ -143,7 +143,7 @@ struct PlanSearch {
             config.gradientAccumulationSteps /= 2
         }
 
-        func offload() { config.offload = .base }
+        func offload(_ part: OffloadTarget) { config.offload = config.offload.and(part) }
 
         func halveLength() {
             guard config.maxLength >= 64 else { return }

@@ -49,7 +49,7 @@ struct StepDryRun {
         var sentBytes = 0
         let parts = try DryRun.peak {
             let shards =
-                numRanks == 1 && config.offload == .none
+                numRanks == 1 && !config.offload.hasBase
                 ? nil : ModelShards(ranks, options: config.shards)
             let registry = ModuleRegistry()
             let model = try DryRun.part(.base) {
@@ -63,7 +63,8 @@ struct StepDryRun {
                     ?? registry.trainableParameters
             }
             let optimizer = try DryRun.part(.optimizer) {
-                try AdamW(own, configuration: config.optimizer)
+                try AdamW(
+                    own, configuration: config.optimizer, offloadFolder: config.momentFolder)
             }
             let step = Step(config, model, shards, optimizer)
             for _ in 0..<2 {

@@ -108,7 +108,7 @@ final class Preflight {
     // MARK: - Checks
 
     private func loadBase() throws -> Found<BaseModel> {
-        let isWhole = ranks.size == 1 && config.offload == .none
+        let isWhole = ranks.size == 1 && !config.offload.hasBase
         let base = try BaseModel(
             at: URL(filePath: config.model), options: config.baseModel,
             shards: isWhole ? nil : ModelShards(ranks, options: config.shards))

@@ -33,7 +33,11 @@ struct OptimizerFiles {
                 Self.suffix)
         }
         try SafetensorsWriter.write(
-            optimizer.state.map { SafetensorsTensor(name: $0.name, $0.tensor) },
+            optimizer.state.enumerated().map { position, state in
+                SafetensorsTensor(name: state.name, shape: state.tensor.shape, dtype: .float32) {
+                    try optimizer.reading(position) { try $0.clone() }
+                }
+            },
             metadata: metadata, to: folder.appending(path: name))
     }
 

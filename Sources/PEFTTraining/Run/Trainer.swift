@@ -42,7 +42,9 @@ public final class Trainer {
         self.state = state
         outputFolder = URL(filePath: config.outputDir)
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
-        optimizer = try AdamW(ready, configuration: config.optimizer)
+        optimizer = try AdamW(
+            ready.trainableParameters, configuration: config.optimizer,
+            offloadFolder: config.momentFolder)
         try resumed?.restore(optimizer, of: ready)
         monitor = TrainingMonitor(ready)
         trainStep = try TrainStep(
