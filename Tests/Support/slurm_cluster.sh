@@ -84,7 +84,6 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-JobRequeue=1
 KillWait=30
 NodeName=${nodes[0]} NodeAddr=127.0.0.1 Port=$(free_port) CPUs=32
 NodeName=${nodes[1]} NodeAddr=127.0.0.2 Port=$(free_port) CPUs=32
