@@ -12,7 +12,7 @@ import TrainingTestSupport
         guard let text = try? String(contentsOf: path, encoding: .utf8) else {
             return "`make launchers` has not been run"
         }
-        return text.isEmpty ? nil : text
+        return text.isEmpty ? nil : text.trimmingCharacters(in: .newlines)
     }
 
     private static let openMPIProblem = problem(with: "openmpi")
