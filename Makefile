@@ -1,7 +1,7 @@
 # Every target says what it does, installs only what is missing, and works offline once it has run.
 # LIBTORCH=<folder> in the environment uses that libtorch 2.13.0 instead of the wheel in .venv-torch.
 
-.PHONY: help setup libtorch model torchrun build test demo parity bench fixtures cuda-check lint budget clean distclean
+.PHONY: help setup libtorch model torchrun launchers build test demo parity bench fixtures cuda-check lint budget clean distclean
 .NOTPARALLEL:
 
 help:
@@ -9,6 +9,7 @@ help:
 	@echo "make test      build and run all tests, lint, budgets (what CI runs)"
 	@echo "make build     leave the release command at .build/release/peft"
 	@echo "make model     fetch the demo model into .cache/models"
+	@echo "make launchers install Open MPI and Slurm for their tests, try both"
 	@echo "make parity    compare with transformers + PEFT + bitsandbytes, in .venv-parity"
 	@echo "make bench     measure training speed and memory beside the peer, in .venv-parity"
 	@echo "make fixtures  make the committed test fixtures again with the pinned peers, show the difference"
@@ -31,10 +32,13 @@ model:
 torchrun: libtorch
 	@scripts/setup/torchrun.sh
 
+launchers:
+	@scripts/setup/launchers.sh
+
 build: setup
 	swift build -c release --product peft
 
-test: setup model torchrun
+test: setup model torchrun launchers
 	@scripts/test.sh
 
 demo: build model

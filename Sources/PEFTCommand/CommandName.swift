@@ -42,8 +42,8 @@ package enum CommandName: String, CaseIterable, Sendable {
             trains it on rows of {"text"}, {"prompt","completion"}, {"messages"} or {"tokens"}, and \
             writes a folder that Hugging Face PEFT loads, with the metrics of each logged step in \
             metrics.jsonl.
-            SIGINT (Ctrl-C) and SIGTERM end the run after the current step with a checkpoint, from \
-            which --resume continues exactly; a second one ends it at once.
+            SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after the current step with a checkpoint, \
+            from which --resume continues exactly; a second one ends it at once.
             """
         case .doctor:
             """

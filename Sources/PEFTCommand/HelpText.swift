@@ -45,7 +45,7 @@ package enum HelpText {
             "'peft --version' shows the versions of swift-peft and libtorch.", "",
             "Every command takes its options from a YAML or JSON file too: --config FILE.",
             "",
-            "Exit status: 0 done; 1 error; 2 wrong use; 130 or 143 stopped by SIGINT or SIGTERM.",
+            "Exit status: 0 done; 1 error; 2 wrong use; 130, 138 or 143 stopped by SIGINT, SIGUSR1 or SIGTERM.",
         ]
         return lines.joined(separator: "\n") + "\n"
     }

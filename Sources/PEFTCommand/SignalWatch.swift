@@ -2,10 +2,13 @@ import Dispatch
 import Foundation
 package import PEFT
 
-/// Turns SIGINT and SIGTERM into a stop request; a second signal ends the process at once, unless it is to be passed on.
+/// Turns SIGINT, SIGTERM and SIGUSR1 into a stop request; a second signal ends the process at once, unless it is to be passed on.
 ///
+/// SIGUSR1 is what mpirun passes on to its processes: where it gets another one, it kills them soon after.
 /// The handlers run on a queue of their own, so they may do what signal handlers must not.
 package struct SignalWatch {
+    private static let numbers = [SIGINT, SIGTERM, SIGUSR1]
+
     private let sources: [any DispatchSourceSignal]
 
     /// Begins to watch.
@@ -19,7 +22,7 @@ package struct SignalWatch {
     ) {
         let queue = DispatchQueue(label: "peft.signals")
         let registered = DispatchGroup()
-        sources = [SIGINT, SIGTERM].map { number in
+        sources = Self.numbers.map { number in
             signal(number, SIG_IGN)  // else the default action ends the process before the source
             let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
             source.setEventHandler {
@@ -38,7 +41,6 @@ package struct SignalWatch {
     /// Gives the signals their default action again.
     package func end() {
         for source in sources { source.cancel() }
-        signal(SIGINT, SIG_DFL)
-        signal(SIGTERM, SIG_DFL)
+        for number in Self.numbers { signal(number, SIG_DFL) }
     }
 }

@@ -5,7 +5,7 @@ import PEFTCommand
 import Testing
 
 @Suite(.serialized) struct SignalWatchTests {
-    @Test(arguments: [SIGINT, SIGTERM])
+    @Test(arguments: [SIGINT, SIGTERM, SIGUSR1])
     func theFirstSignalMakesTheRequest(number: Int32) async {
         await #expect(processExitsWith: .exitCode(7)) { [number] in
             let stop = StopRequest()
@@ -18,7 +18,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [SIGINT, SIGTERM])
+    @Test(arguments: [SIGINT, SIGTERM, SIGUSR1])
     func theSecondSignalEndsTheProcess(number: Int32) async {
         await #expect(processExitsWith: .exitCode(128 + number)) { [number] in
             let isNotified = DispatchSemaphore(value: 0)

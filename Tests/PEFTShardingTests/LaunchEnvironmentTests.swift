@@ -10,7 +10,7 @@ import Torch
     ]
     private static let slurm = [
         "SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1",
-        "SLURM_NODELIST": "gpu[07-08]", "SLURM_JOB_ID": "123456",
+        "SLURM_NODELIST": "gpu[07-08]", "SLURM_JOB_ID": "123456", "SLURM_STEP_ID": "0",
     ]
     private static let openMPI = [
         "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0",
@@ -28,6 +28,16 @@ import Torch
 
     @Test(arguments: [
         [:], ["PATH": "/bin"], ["SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NODELIST": "a"],
+        // A batch script, which srun has not started.
+        [
+            "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NODELIST": "a", "SLURM_PROCID": "0",
+            "SLURM_LOCALID": "0",
+        ],
+        // The shell of salloc where it is a step.
+        [
+            "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NODELIST": "a", "SLURM_PROCID": "0",
+            "SLURM_LOCALID": "0", "SLURM_STEP_ID": "4294967290",
+        ],
     ])
     func processThatNobodyLaunchedIsAlone(variables: [String: String]) throws {
         let environment = try LaunchEnvironment(variables)
@@ -78,9 +88,24 @@ import Torch
                 == .init(host: "other", port: 1234, isHostedByLauncher: false))
     }
 
+    @Test(arguments: [("123456", "1", 19_453), ("123457", "0", 18_457), ("6555", "9997", 18_564)])
+    func slurmStepsAndJobsHavePortsOfTheirOwn(job: String, step: String, port: UInt16) throws {
+        let variables = Self.slurm.merging(["SLURM_JOB_ID": job, "SLURM_STEP_ID": step]) { $1 }
+        #expect(try LaunchEnvironment(variables).rendezvous?.port == port)
+    }
+
+    /// Ranks that a batch script numbers itself, one process after the other.
+    @Test func aBatchScriptContradictsNobody() throws {
+        var variables = Self.slurm.merging(Self.pyTorchJob) { $1 }
+        variables["SLURM_STEP_ID"] = nil
+        variables["SLURM_PROCID"] = "0"
+        variables["SLURM_NTASKS"] = "3"
+        #expect(try LaunchEnvironment(variables).rank == 1)
+    }
+
     @Test func slurmJobOfOneTaskNeedsNoRendezvous() throws {
         let environment = try LaunchEnvironment([
-            "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0",
+            "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURM_STEP_ID": "3",
         ])
         #expect(environment.numRanks == 1)
         #expect(environment.rendezvous == nil)

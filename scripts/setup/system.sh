@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes sure that the system has what the named jobs need, and installs only what is missing, by apt.
 #
-#   scripts/setup/system.sh [swift] [libraries] [python] [wordnet]
+#   scripts/setup/system.sh [swift] [libraries] [python] [wordnet] [launchers]
 #
 # swift: Swift 6.3 or later on PATH (checked, never installed). libraries: C++ headers, Oniguruma, libyaml, jemalloc.
-# python: Python 3.10 or later with venv (set-up and peers only; the product runs no Python). wordnet: WordNet's files.
+# python: Python 3.10 or later with venv (set-up and peers only; the product runs no Python). wordnet: WordNet's files. launchers: Open MPI and Slurm with munge, whose
+# packages start no daemon of Slurm without a configuration in /etc, but munge's own where systemd runs.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 missing=()
@@ -44,6 +45,13 @@ check_wordnet() {
     [ -e /usr/share/wordnet/data.noun ] || missing+=(wordnet-base)
 }
 
+check_launchers() {
+    local PATH=$PATH:/usr/sbin:/sbin
+    command -v mpirun >/dev/null || missing+=(openmpi-bin)
+    command -v munged >/dev/null || missing+=(munge)
+    { command -v slurmctld && command -v slurmd && command -v srun; } >/dev/null || missing+=(slurm-wlm)
+}
+
 install_missing() {
     local as_root=() list="${missing[*]}"
     local by_hand="install these packages by hand, then run make again: $list"
@@ -67,7 +75,8 @@ for need in "$@"; do
     libraries) check_libraries ;;
     python) check_python ;;
     wordnet) check_wordnet ;;
-    *) fail "system.sh: unknown need '$need'; expected swift, libraries, python or wordnet" ;;
+    launchers) check_launchers ;;
+    *) fail "system.sh: unknown need '$need'; expected swift, libraries, python, wordnet or launchers" ;;
     esac
 done
 if [ "${#missing[@]}" -gt 0 ]; then install_missing; fi

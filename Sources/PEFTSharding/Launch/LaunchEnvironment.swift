@@ -8,15 +8,15 @@ package enum Launcher: String, Sendable, CaseIterable {
     case pyTorchJob = "PyTorchJob"
     /// mpirun of Open MPI: `OMPI_COMM_WORLD_RANK`.
     case openMPI = "Open MPI"
-    /// srun of Slurm: `SLURM_PROCID`.
+    /// srun of Slurm: `SLURM_PROCID` and `SLURM_STEP_ID`.
     case slurm = "Slurm"
 }
 
 /// This process's place in a run, as its launcher tells it in environment variables.
 ///
 /// Several launchers may have left variables (torchrun started by srun): the innermost counts, which is the first of
-/// torchrun, PyTorchJob, Open MPI, Slurm that is there. A Slurm allocation without `SLURM_PROCID` is no launcher, since
-/// its shell has `SLURM_NTASKS` too.
+/// torchrun, PyTorchJob, Open MPI, Slurm that is there. A Slurm allocation without a step is no launcher: its batch script
+/// and the shell of salloc have `SLURM_PROCID` and `SLURM_NTASKS`, too, but are not started once a task.
 package struct LaunchEnvironment: Equatable, Sendable {
     /// Where the processes find each other.
     package struct Rendezvous: Equatable, Sendable {

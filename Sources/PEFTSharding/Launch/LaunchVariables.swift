@@ -28,11 +28,22 @@ struct LaunchVariables {
                 .pyTorchJob
             } else if isSet("OMPI_COMM_WORLD_RANK") || isSet("OMPI_COMM_WORLD_SIZE") {
                 .openMPI
-            } else if isSet("SLURM_PROCID") {
+            } else if isSet("SLURM_PROCID"), Self.isSlurmStep(variables) {
                 .slurm
             } else {
                 .none
             }
+    }
+
+    /// Whether the user's srun has started this process.
+    ///
+    /// A batch script has the variables of a task, too, but not a step's number; the shell of salloc may be a step whose number is
+    /// one of those that Slurm keeps for itself (`SLURM_MAX_NORMAL_STEP_ID` in slurm.h).
+    private static func isSlurmStep(_ variables: [String: String]) -> Bool {
+        guard let step = variables["SLURM_STEP_ID"] ?? variables["SLURM_STEPID"] else {
+            return false
+        }
+        return Int(step).map { $0 <= 0xFFFF_FFF0 } ?? true
     }
 
     /// The launcher's names.
@@ -86,6 +97,7 @@ struct LaunchVariables {
     mutating func checkOtherLaunchers(rank: Int, numRanks: Int) {
         guard launcher != .torchrun, launcher != .none, numRanks > 1 else { return }
         for other in [Launcher.openMPI, .slurm] where other != launcher {
+            if other == .slurm, !Self.isSlurmStep(variables) { continue }
             let names = Self.names(of: other)
             guard let otherRank = variables[names.rank].flatMap({ Int($0) }),
                 variables[names.numRanks] == String(numRanks), otherRank != rank,
@@ -131,13 +143,18 @@ struct LaunchVariables {
         return port
     }
 
-    /// 15000 and the last four digits of the job's number: the same on all ranks, different for jobs on one host.
+    /// The same on all ranks, different for jobs and steps of a job that share a host.
+    ///
+    /// 15000 and the last four digits of `job + 997 step`, so that the steps of a job are far from the jobs after it.
     private mutating func slurmPort() -> UInt16 {
-        let name =
-            variables["SLURM_JOB_ID"] == nil && variables["SLURM_JOBID"] != nil
-            ? "SLURM_JOBID" : "SLURM_JOB_ID"
-        let id = number(name, from: 0, what: "the number of the job")
-        return UInt16(15_000 + id % 10_000)
+        let job = slurmNumber("SLURM_JOB_ID", "SLURM_JOBID", what: "the number of the job")
+        let step = slurmNumber("SLURM_STEP_ID", "SLURM_STEPID", what: "the number of the step")
+        return UInt16(15_000 + (job + 997 * step) % 10_000)
+    }
+
+    private mutating func slurmNumber(_ name: String, _ oldName: String, what: String) -> Int {
+        let isOld = variables[name] == nil && variables[oldName] != nil
+        return number(isOld ? oldName : name, from: 0, what: what)
     }
 
     private mutating func isHostedByLauncher() -> Bool {

@@ -12,7 +12,7 @@ public final class StopRequest: Sendable {
 
     /// Asks to stop; the first signal stays.
     ///
-    /// - Parameter signal: the signal's number (`SIGINT`, `SIGTERM`), above 0.
+    /// - Parameter signal: the signal's number (`SIGINT`, `SIGTERM`, `SIGUSR1`), above 0.
     public func request(signal: Int32) {
         _ = signalNumber.compareExchange(expected: 0, desired: signal, ordering: .relaxed)
         numSignals.add(1, ordering: .releasing)

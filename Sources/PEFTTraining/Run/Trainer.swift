@@ -215,6 +215,7 @@ public final class Trainer {
         switch signal {
         case SIGINT: "SIGINT"
         case SIGTERM: "SIGTERM"
+        case SIGUSR1: "SIGUSR1"
         default: "signal \(signal)"
         }
     }
