@@ -61,10 +61,11 @@ struct Provoking {
         return lines.map { $0 + "\n" }.joined()
     }
 
-    /// A text without what the machine decides: sizes, digests and numbers of floating-point arithmetic, and in which operation of
-    /// a block they overflow.
+    /// A text without what the machine decides: sizes, digests and numbers of floating-point arithmetic, in which operation of a
+    /// block they overflow, and how far they spread from there.
     static func masked(_ text: String) -> String {
         text.replacing(#/`\w+` in model/#, with: "# in model")
+            .replacing(#/\d+ trainable tensors \([^)]*\)/#, with: "# trainable tensors")
             .replacing(#/[0-9a-f]{16}/#, with: "#")
             .replacing(#/[0-9]+\.[0-9]+(e-?[0-9]+)?/#, with: "#")
     }

@@ -182,7 +182,9 @@ import TrainingTestSupport
 
     /// Pages of nameless files that this process has in memory.
     private static func mappedKilobytes() throws -> Int {
-        let maps = try String(contentsOfFile: "/proc/self/smaps", encoding: .utf8)
+        // Read as a whole by a handle only: Foundation takes the first page of a file without size for all of it.
+        let handle = try FileHandle(forReadingFrom: URL(filePath: "/proc/self/smaps"))
+        let maps = String(decoding: try handle.readToEnd() ?? Data(), as: UTF8.self)
         var isOffloaded = false
         var sum = 0
         for line in maps.split(separator: "\n") {
