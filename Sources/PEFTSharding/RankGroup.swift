@@ -6,15 +6,15 @@ package import Torch
 /// position in their shard groups form a replica group: they hold the same part.
 package final class RankGroup {
     /// This process's number in the run.
-    package let rank: Int
+    package private(set) var rank: Int
     /// The number of processes of the run.
-    package let size: Int
+    package private(set) var size: Int
     /// All processes; nil where there is one.
-    package let world: ProcessGroup?
+    package private(set) var world: ProcessGroup?
     /// Those that together hold everything once; nil where one process does.
     package let shards: ProcessGroup?
     /// Those that hold the same part; nil where nobody else does.
-    package let replicas: ProcessGroup?
+    package private(set) var replicas: ProcessGroup?
 
     /// A process alone.
     package init() {
@@ -52,6 +52,14 @@ package final class RankGroup {
                     of: Array(stride(from: rank % numShards, to: size, by: numShards)),
                     named: "replicas-\(rank % numShards)")
         }
+    }
+
+    /// Goes on as a process alone, with everything that the run has: for what is left to do when another process is lost.
+    ///
+    /// - Precondition: nothing is divided.
+    package func goOnAlone() {
+        precondition(shards == nil, "this process has only a part of everything")
+        (rank, size, world, replicas) = (0, 1, nil, nil)
     }
 
     /// Whether this process reports, and writes what is written once.

@@ -91,17 +91,19 @@ private struct Run {
             try output?.removeEarlierRun()
             return ""
         }
+        let trainer = try Trainer(
+            prepared.ready, config: config, batches: prepared.batches,
+            heldOut: prepared.heldOut, plan: prepared.plan, state: state, resumed: checkpoint,
+            report: report)
+        report(.started(config.description(startStep: state.step, batches: prepared.batches)))
         do {
-            let trainer = try Trainer(
-                prepared.ready, config: config, batches: prepared.batches,
-                heldOut: prepared.heldOut, plan: prepared.plan, state: state, resumed: checkpoint,
-                report: report)
-            report(
-                .started(config.description(startStep: state.step, batches: prepared.batches)))
             return try trainer.run(stop: stop)
-        } catch let error as TorchError {
+        } catch {
             // What broke a gather has become words on its way through autograd.
-            throw prepared.ready.shards?.failure ?? error
+            let cause = error is TorchError ? prepared.ready.shards?.failure ?? error : error
+            // The loss is the error to report, whether the disk takes the checkpoint or not.
+            if (cause as? CollectiveError)?.isLoss == true { try? trainer.writeCheckpointAlone() }
+            throw cause
         }
     }
 

@@ -65,6 +65,9 @@ package struct CollectiveError: Error, Equatable, Sendable {
         self.message = message
     }
 
+    /// Whether another rank is gone, or gave up; what this one has done is not in question.
+    package var isLoss: Bool { reason == .timedOut || reason == .connectionLost }
+
     /// The collective's name: `broadcast`.
     package var collective: String { String(call.prefix { $0 != " " }) }
 

@@ -228,6 +228,34 @@ import TrainingTestSupport
         #expect(Array(Set(steps)).sorted() == (1...(last + 2)).map(Double.init))
     }
 
+    /// Who has everything saves it when another process is lost, whichever that is.
+    @Test(arguments: [0, 1])
+    func whatIsWholeIsSavedWhenAProcessIsLost(rank killed: Int) throws {
+        let processes = try start(
+            "out", ranks: 2, rows: 4, "--max-steps", "100000", "--sharding", "none")
+        let log = workspace.path("out/metrics.jsonl")
+        let deadline = ContinuousClock.now + .seconds(120)
+        while (try? String(contentsOfFile: log, encoding: .utf8))?.contains("\"step\": 3,") != true
+        {
+            try #require(ContinuousClock.now < deadline, "no third step came")
+            usleep(20_000)
+        }
+        processes.send(SIGKILL, to: killed)
+        let result = try processes.finish(withinSeconds: 120)[1 - killed]
+        #expect(result.status == 1)
+        #expect(result.err.contains("rank \(killed)"), "\(result.err)")
+        let list = CheckpointFolder.list(in: URL(filePath: workspace.path("out")))
+        let last = try #require(list.last?.step)
+        #expect(list.count == 1)
+        #expect(last >= 3)
+        #expect(result.err.contains("checkpoint-\(last)"), "\(result.err)")
+        let total = "\(last + 2)"
+        try expectDone(
+            start("out", ranks: 2, rows: 4, "--max-steps", total, "--sharding", "none", "--resume"))
+        try expectDone(start("one", ranks: 1, rows: 8, "--max-steps", total))
+        try expectSame("one", "out")
+    }
+
     @Test func aSignalToOneProcessEndsAllWithACheckpoint() throws {
         let processes = try start(
             "out", ranks: 2, rows: 2, "--max-steps", "100000", "--save-steps", "2")

@@ -1,5 +1,6 @@
 import Foundation
 import PEFTAdapters
+import PEFTCheckpoints
 import PEFTData
 import PEFTModels
 import PEFTSharding
@@ -220,14 +221,27 @@ public final class Trainer {
         }
     }
 
-    private func writeCheckpoint() throws {
-        for warning in try monitor.look() { report(.warning(warning)) }
+    private func writeCheckpoint(isLooking: Bool = true) throws {
+        if isLooking {
+            for warning in try monitor.look() { report(.warning(warning)) }
+        }
         state.numUpdates = optimizer.step
         state.lossScale = trainStep.scaler?.state
         let url = try RunCheckpoint.write(
             state, ready: ready, optimizer: optimizer, in: outputFolder,
             limit: config.saveTotalLimit)
         report(.checkpointSaved(path: url.path, step: state.step))
+    }
+
+    /// Writes a checkpoint without the other processes, of which one is lost, where this one has everything.
+    ///
+    /// Collectives come before an update or after the step is counted, so what is here is that of the steps done. Every process that is
+    /// left does so, at moments of its own: the folder that is there first stays.
+    func writeCheckpointAlone() throws {
+        guard ready.ranks.numShards == 1, state.step > 0 else { return }
+        ready.ranks.goOnAlone()
+        let isThere = CheckpointFolder.list(in: outputFolder).contains { $0.step == state.step }
+        if !isThere { try writeCheckpoint(isLooking: false) }
     }
 }
 
