@@ -164,9 +164,11 @@ public struct FourBitTensor {
         packed.withUnsafeBytes { packed in
             scales.withUnsafeBytes { scales in
                 output.withUnsafeMutableBytes { output in
-                    codec.dequantize(
-                        packed, absmax: scales.bindMemory(to: Float.self), into: output,
-                        dtype: dtype)
+                    Profile.range("dequantize") {
+                        codec.dequantize(
+                            packed, absmax: scales.bindMemory(to: Float.self), into: output,
+                            dtype: dtype)
+                    }
                 }
             }
         }

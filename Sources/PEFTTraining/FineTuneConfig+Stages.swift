@@ -95,7 +95,7 @@ extension FineTuneConfig {
         "ignore_base_fingerprint", "resume", "threads", "logging_steps", "eval_steps",
         "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
         "gradient_checkpointing", "per_device_eval_batch_size", "on_non_finite", "sharding",
-        "reshard_after_forward", "reduce_each_micro_batch", "offload", "ddp_timeout",
+        "reshard_after_forward", "reduce_each_micro_batch", "offload", "ddp_timeout", "profile",
     ]
 
     /// Settings whose product with the number of processes counts, so that a run can go on with another number.

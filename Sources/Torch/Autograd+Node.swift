@@ -59,7 +59,7 @@ extension Autograd {
         let trace = Trace.current
         let node = trace?.makeNode()
         var (outputs, pullback) = try withoutGrad { () throws(TorchError) in
-            guard let trace, let node else { return try body() }
+            guard let trace, let node else { return try Profile.range(name, body) }
             return try trace.inside(node, isPullback: false, body)
         }
         if let trace, let node { pullback = trace.watching(node, name, pullback) }

@@ -100,7 +100,7 @@ public final class Trace {
     public static func layer<Result, Failure: Error>(
         _ path: @autoclosure () -> String, _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        guard let trace = current else { return try body() }
+        guard let trace = current else { return try Profile.range(path(), body) }
         trace.layers.append(path())
         defer { trace.layers.removeLast() }
         return try body()

@@ -19,7 +19,7 @@ import Testing
         num_train_epochs=3 per_device_train_batch_size=8 per_device_eval_batch_size=8 \
         gradient_accumulation_steps=1 gradient_checkpointing=false on_non_finite=stop seed=42 threads=null \
         sharding=full reshard_after_forward=true reduce_each_micro_batch=false offload=none ddp_timeout=1800 \
-        logging_steps=10 eval_steps=0 eval_on_start=false save_steps=500 save_total_limit=null
+        logging_steps=10 eval_steps=0 eval_on_start=false save_steps=500 save_total_limit=null profile=null
         """
     static let scoreOptions = """
         model= adapter=null ignore_base_fingerprint=false quantize=nf4 double_quant=true \
@@ -137,6 +137,7 @@ import Testing
         (["--logging-steps", "1"], "logging_steps: 1"),
         (["--eval-steps", "5"], "eval_steps: 5"),
         (["--eval-on-start"], "eval_on_start: true"),
+        (["--profile", "trace.json"], "profile: trace.json"),
         (["--save-steps", "0"], "save_steps: 0"),
         (["--save-total-limit", "2"], "save_total_limit: 2"),
     ]

@@ -187,6 +187,13 @@ typedef int32_t (*CTorchAccumulateHook)(void *context, CTorchTensor parameter);
 int32_t ctorch_autograd_set_accumulate_hook(CTorchTensor tensor, CTorchAccumulateHook hook, CTorchRelease release,
                                             void *context);
 
+// MARK: profiles of this thread and of the backward passes that it starts
+int32_t ctorch_profile_begin(void);
+int32_t ctorch_profile_end(const char *path);  // a Chrome trace; NULL: forgotten
+bool ctorch_profile_is_on(void);
+void *ctorch_profile_range_begin(const char *name);
+void ctorch_profile_range_end(void *range);
+
 // MARK: dry runs of this thread: new tensors are on the meta device, their bytes are counted by part
 #define CTORCH_DRY_RUN_PARTS 8
 void ctorch_dry_run_begin(void);  // from zero

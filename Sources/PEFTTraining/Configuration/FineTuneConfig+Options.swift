@@ -188,5 +188,8 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "save_total_limit", \.saveTotalLimit, section: "Reports",
             help: "checkpoints to keep, the newest; by default all"),
+        .init(
+            "profile", \.profile, section: "Reports", placeholder: "OUT.json",
+            help: "record two steps as a Chrome trace, operation by operation"),
     ]
 }

@@ -136,6 +136,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var saveSteps = 500
     /// Checkpoints to keep, the newest; nil keeps all.
     public var saveTotalLimit: Int?
+    /// Where a Chrome trace of two steps is written; nil for none.
+    public var profile: String?
 
     /// Makes a config of defaults; `model`, `data` and `outputDir` must still be set.
     public init() {}

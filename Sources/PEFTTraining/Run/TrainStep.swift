@@ -110,7 +110,9 @@ public struct TrainStep {
             throw try failure.diagnosis(norm: norm.total, each: norm.each)
         }
         let learningRate = schedule.learningRate(updatesDone: step)
-        try optimizer.update(learningRate: learningRate)
+        try Profile.range("optimizer") { () throws(TorchError) -> Void in
+            try optimizer.update(learningRate: learningRate)
+        }
         ready.shards?.parametersChanged()
         scaler?.update(hasOverflowed: false)
         try optimizer.clearGradients()
@@ -128,11 +130,15 @@ public struct TrainStep {
     ) throws -> [Double] {
         var sums: [Double] = []
         for (index, batch) in share.microBatches.enumerated() {
-            let losses = try losses(of: batch, step: step, index: share.firstIndex + index)
+            let losses = try Profile.range("forward") { () throws(TorchError) -> TokenLosses in
+                try self.losses(of: batch, step: step, index: share.firstIndex + index)
+            }
             let isLast = index == share.microBatches.count - 1
             ready.shards?.beginBackward(reduces: isLast || reducesEachMicroBatch)
-            try losses.sum.backward(gradient: weight)
-            try ready.shards?.endBackward()
+            try Profile.range("backward") { () throws -> Void in
+                try losses.sum.backward(gradient: weight)
+                try ready.shards?.endBackward()
+            }
             sums.append(try losses.sum.detach().item())
             if ready.shards == nil, sums.last?.isFinite == false { break }
         }

@@ -23,6 +23,7 @@ public final class Trainer {
     private let report: (TrainingEvent) -> Void
     private var state: RunCheckpoint.State
     private var monitor: TrainingMonitor
+    private var profile: StepProfile?
     private var traffic = (sentBytes: 0, numSteps: 0)
 
     /// Steps in a row that may be left out for infinities or NaNs before the run ends.
@@ -56,6 +57,13 @@ public final class Trainer {
             maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed),
             lossScaling: config.lossScaling,
             reducesEachMicroBatch: config.reduceEachMicroBatch)
+        if let path = config.profile {
+            let numSteps = totalSteps - state.step
+            try ready.ranks.together("profile") {
+                if ready.ranks.isMain { profile = try StepProfile(path: path, numSteps: numSteps) }
+                return ""
+            }
+        }
         if let scale = state.lossScale { trainStep.scaler?.restore(scale) }
     }
 
@@ -75,12 +83,14 @@ public final class Trainer {
         var numTokens = 0
         while state.step < totalSteps {
             if let result = try step(log) {
+                try writeProfile(isLast: false)
                 numTokens += result.numTokens
                 meter.add(tokens: result.numTokens)
                 try noteMetrics(result, meter: &meter, log)
             }
             try afterStep(meter: &meter, log)
             if let signal = try signal(of: stop) {
+                try writeProfile(isLast: true)
                 try writeCheckpoint()
                 report(.interrupted(signal: Self.name(ofSignal: signal), step: state.step))
                 return nil
@@ -95,7 +105,7 @@ public final class Trainer {
         let share = batches.share(ofRank: ready.ranks.rank, step: state.step)
         do {
             let before = sentBytes
-            let result = try trainStep(step: state.step, share: share)
+            let result = try profiled { try trainStep(step: state.step, share: share) }
             traffic.sentBytes += sentBytes - before
             traffic.numSteps += 1
             state.step += 1
@@ -115,6 +125,15 @@ public final class Trainer {
             try skip(diagnosis, log)
             return nil
         }
+    }
+
+    private func profiled(_ step: () throws -> TrainStep.Result) throws -> TrainStep.Result {
+        guard let profile else { return try step() }
+        return try profile.step(state.step + 1, step)
+    }
+
+    private func writeProfile(isLast: Bool) throws {
+        if let written = try profile?.write(isLast: isLast) { report(.notice(written)) }
     }
 
     /// Bytes that this process has sent so far.
@@ -166,6 +185,7 @@ public final class Trainer {
     private func finish(
         _ log: MetricsLog?, trainSeconds: Double, numTokens: Int
     ) throws -> RunSummary {
+        try writeProfile(isLast: true)
         if state.lastEvaluation?.step != state.step { _ = try evaluate(log) }
         try writeCheckpoint()
         try ready.onMain("adapter") {
