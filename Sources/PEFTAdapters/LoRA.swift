@@ -4,14 +4,14 @@ public import Torch
 /// A low-rank update of a linear layer: `y = W x + s B A dropout(x)`.
 ///
 /// W is the frozen base in any storage, A `[r, inFeatures]` and B `[outFeatures, r]` are trained in float32, s is
-/// `alpha / r`, or `alpha / √r` with rsLoRA. The computation runs in the input's dtype. Without dropout the update can
-/// be merged: see ``delta()``.
+/// `alpha / r`, or `alpha / √r` with rsLoRA. The computation runs in the dtype of the input's products, from end to end. Without
+/// dropout the update can be merged: see ``delta()``.
 ///
 /// - Source: Hu et al. 2021, "LoRA", equation 3; Kalajdzievski 2023, "rsLoRA"; peft 0.21.2
 ///   `tuners/lora/layer.py:Linear.forward`.
 ///
 /// Differs from PEFT: s (and dropout's factor) multiplies the small `[tokens, r]` product, not the output, which is the same up
-/// to rounding; A and B are cast to the input's dtype where PEFT without autocast casts the input to float32.
+/// to rounding; A and B are cast to the dtype of the products where PEFT without autocast casts the input to float32.
 public final class LoRA: LinearAdapter {
     /// The path of the adapted layer, with the values that hold for it.
     public let target: LoRATarget
@@ -77,7 +77,7 @@ public final class LoRA: LinearAdapter {
     /// Adds the update to the base's output.
     ///
     /// - Memory: autograd keeps the input (no copy), the `[tokens, r]` product and, with dropout, one byte an input element;
-    ///   A and B are cast again in backward.
+    ///   input, A and B are cast again in backward.
     public func apply(
         to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
     ) throws(TorchError) -> Tensor {
@@ -90,8 +90,9 @@ public final class LoRA: LinearAdapter {
                 mask: try dropoutMask(for: input, key: context.dropout), scaling: target.scaling,
                 loraA: try loraA.detach(), loraB: try loraB.detach())
             let product = try step.product()
-            let output = try product.linear(step.loraB.to(input.dtype))
-            try output.addInPlace(baseOutput.detach())
+            let update = try product.linear(step.loraB.to(product.dtype))
+            try update.addInPlace(baseOutput.detach())
+            let output = try update.to(input.dtype)
             let pullback: Pullback = { gradients throws(TorchError) in
                 guard let gradient = gradients[0] else { return [nil, nil, nil, nil] }
                 return try step.backward(gradient, product: product)
@@ -140,13 +141,16 @@ extension LoRA {
 
         private var scale: Double { scaling * (mask?.scale ?? 1) }
 
-        private func maskedInput() throws(TorchError) -> Tensor {
-            try mask?.applied(to: input) ?? input
+        /// `dropout(x)` in the dtype of its products.
+        private func wideInput() throws(TorchError) -> Tensor {
+            let masked = try mask?.applied(to: input) ?? input
+            return try masked.to(input.dtype.forProducts)
         }
 
         /// `p = s A dropout(x)`: `[tokens, r]`.
         func product() throws(TorchError) -> Tensor {
-            let product = try maskedInput().linear(loraA.to(input.dtype))
+            let wide = try wideInput()
+            let product = try wide.linear(loraA.to(wide.dtype))
             try product.multiplyInPlace(scale)
             return product
         }
@@ -154,15 +158,16 @@ extension LoRA {
         /// `dB = dy^T p`, `dp = s dy B`, `dA = dp^T dropout(x)`, `dx = dropout(dp A)`, `dbase = dy`.
         func backward(_ gradient: Tensor, product: Tensor) throws(TorchError) -> [Tensor?] {
             let gradient = try gradient.contiguous()
-            let flat = try gradient.reshape([-1, loraB.shape[0]])
+            let flat = try gradient.reshape([-1, loraB.shape[0]]).to(product.dtype)
             let gradientB = try flat.transposed().matmul(product.reshape([-1, loraA.shape[0]]))
-            let small = try flat.matmul(loraB.to(input.dtype))  // [tokens, r]
+            let small = try flat.matmul(loraB.to(product.dtype))  // [tokens, r]
             try small.multiplyInPlace(scale)
             let gradientA = try small.transposed().matmul(
-                maskedInput().reshape([-1, loraA.shape[1]]))
+                wideInput().reshape([-1, loraA.shape[1]]))
             var gradientInput: Tensor?
             if needsInputGradient {
-                let unmasked = try small.matmul(loraA.to(input.dtype)).reshape(input.shape)
+                let unmasked = try small.matmul(loraA.to(product.dtype)).reshape(input.shape)
+                    .to(input.dtype)
                 gradientInput = try mask?.applied(to: unmasked) ?? unmasked
             }
             return [
