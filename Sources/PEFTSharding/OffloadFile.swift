@@ -38,27 +38,40 @@ package final class OffloadFile {
 
     // MARK: - Reading and writing
 
+    /// Moves bytes until all are moved.
+    ///
+    /// - Parameters:
+    ///   - sizeBytes: how many.
+    ///   - move: moves some from a position on, and says how many as the system's calls do.
+    /// - Returns: why not all are moved, as an error number; 0 where the file has no more.
+    private func failure(
+        moving sizeBytes: Int, _ move: (_ start: Int, _ count: Int) -> Int
+    ) -> Int32? {
+        var start = 0
+        while start < sizeBytes {
+            let count = move(start, sizeBytes - start)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return count == 0 ? 0 : errno }
+            start += count
+        }
+        return nil
+    }
+
     /// Puts a tensor's bytes at the beginning of the file, and takes them out of the page cache.
     ///
     /// - Throws: ``Failure``.
     func write(_ bytes: Tensor) throws(Failure) {
-        let sizeBytes = bytes.sizeBytes
-        func failed(_ code: Int32) -> Failure {
-            Failure(path: folder, what: "the file cannot be written", code: code)
-        }
-        var start = 0
-        while start < sizeBytes {
-            let count = bytes.withUnsafeBytes {
-                pwrite(
-                    descriptor, $0.baseAddress?.advanced(by: start), sizeBytes - start, off_t(start)
-                )
+        var code = bytes.withUnsafeBytes { bytes in
+            failure(moving: bytes.count) { start, count in
+                pwrite(descriptor, bytes.baseAddress?.advanced(by: start), count, off_t(start))
             }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { throw failed(count == 0 ? ENOSPC : errno) }
-            start += count
         }
         // Written pages stay in the page cache, which the kernel empties when memory is short; clean ones at once.
-        guard fdatasync(descriptor) == 0 else { throw failed(errno) }
+        if code == nil, fdatasync(descriptor) != 0 { code = errno }
+        if let code {
+            throw Failure(
+                path: folder, what: "the file cannot be written", code: code == 0 ? ENOSPC : code)
+        }
         posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
     }
 
@@ -71,19 +84,14 @@ package final class OffloadFile {
     ///
     /// - Throws: `TorchError` if the file cannot be read.
     func read(sizeBytes: Int, into buffer: Tensor) throws(TorchError) {
-        var start = 0
-        while start < sizeBytes {
-            let count = buffer.withUnsafeMutableBytes {
-                pread(
-                    descriptor, $0.baseAddress?.advanced(by: start), sizeBytes - start, off_t(start)
-                )
+        let code = buffer.withUnsafeMutableBytes { bytes in
+            failure(moving: sizeBytes) { start, count in
+                pread(descriptor, bytes.baseAddress?.advanced(by: start), count, off_t(start))
             }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else {
-                let reason = count == 0 ? "the file ends early" : String(cString: strerror(errno))
-                throw TorchError(operation: "read what is offloaded", message: reason)
-            }
-            start += count
+        }
+        if let code {
+            let reason = code == 0 ? "the file ends early" : String(cString: strerror(code))
+            throw TorchError(operation: "read what is offloaded", message: reason)
         }
         posix_fadvise(descriptor, 0, off_t(sizeBytes), POSIX_FADV_DONTNEED)
     }
