@@ -37,25 +37,19 @@ enum ProcessPolicy {
     /// Bytes that a process needs to do anything at all: stacks of threads, small objects.
     private static let smallestRoom = 16_000_000
 
-    /// What the shell may have limited: the flag of `ulimit`, and what the system counts by it.
-    private static let limits = [
-        (flag: "-d", resource: RLIMIT_DATA, counted: "VmData:"),
-        (flag: "-v", resource: RLIMIT_AS, counted: "VmSize:"),
-    ]
-
     /// A limit on this process's memory that leaves it nothing to work with, in the words of an error; nil if there is none.
     ///
     /// Beyond it not even a thread can be started, and libdispatch tries that again for ever.
     static func exhaustedLimit() -> String? {
-        let status = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)
-        for (flag, resource, counted) in limits {
+        let memory = MemoryStatistics.current()
+        let limits = [
+            (flag: "-d", resource: RLIMIT_DATA, taken: memory.dataBytes),
+            (flag: "-v", resource: RLIMIT_AS, taken: memory.addressSpaceBytes),
+        ]
+        for (flag, resource, taken) in limits {
             var limit = rlimit()
-            let line = status?.split(separator: "\n").first { $0.hasPrefix(counted) }
             guard getrlimit(__rlimit_resource_t(resource.rawValue), &limit) == 0,
-                limit.rlim_cur < rlim_t(Int.max),
-                let taken = line?.split(whereSeparator: { $0.isWhitespace }).dropFirst().first
-                    .flatMap({ Int($0) }).map({ $0 * 1024 }),
-                Int(limit.rlim_cur) - taken < smallestRoom
+                limit.rlim_cur < rlim_t(taken + smallestRoom)
             else { continue }
             let code = DiagnosisCode.memoryTooSmall.rawValue
             return "\(code): ulimit \(flag): the process may take \(limit.rlim_cur / 1024) kB, "

@@ -101,7 +101,7 @@ package final class OffloadFile {
     /// Makes the file so large, and its zeros appear in memory; the room on the disk is taken now, so that no write to a page finds
     /// it full.
     ///
-    /// - Returns: the pages, which live as long as the file is held.
+    /// - Returns: the pages; they keep the file's bytes when this object has closed it.
     /// - Throws: ``Failure``.
     package func mapped(sizeBytes: Int) throws(Failure) -> OffloadedPages {
         let code = posix_fallocate(descriptor, 0, off_t(sizeBytes))

@@ -101,8 +101,7 @@ private struct Run {
         } catch {
             // What broke a gather has become words on its way through autograd.
             let cause = error is TorchError ? prepared.ready.shards?.failure ?? error : error
-            // The loss is the error to report, whether the disk takes the checkpoint or not.
-            if (cause as? CollectiveError)?.isLoss == true { try? trainer.writeCheckpointAlone() }
+            if (cause as? CollectiveError)?.isLoss == true { trainer.writeCheckpointAlone() }
             throw cause
         }
     }

@@ -62,6 +62,10 @@ public struct MemoryStatistics: Sendable, Equatable {
     public let residentBytes: Int
     /// The most that was ever in physical memory.
     public let peakResidentBytes: Int
+    /// Bytes that `ulimit -d` limits: what only this process has and may write, in physical memory or not.
+    public let dataBytes: Int
+    /// Bytes that `ulimit -v` limits: all addresses that are taken.
+    public let addressSpaceBytes: Int
 
     /// Reads the figures of this process; zero where the system does not tell.
     public static func current() -> MemoryStatistics {
@@ -74,6 +78,7 @@ public struct MemoryStatistics: Sendable, Equatable {
             return 0
         }
         return MemoryStatistics(
-            residentBytes: bytes("VmRSS:"), peakResidentBytes: bytes("VmHWM:"))
+            residentBytes: bytes("VmRSS:"), peakResidentBytes: bytes("VmHWM:"),
+            dataBytes: bytes("VmData:"), addressSpaceBytes: bytes("VmSize:"))
     }
 }

@@ -53,18 +53,8 @@ func copy(_ name: String) throws -> URL {
     return folder
 }
 
-/// The resident part of the mapping in this process, from /proc/self/smaps.
+/// The part of the mapping that this process has in memory.
 func numResidentBytes(of file: MappedFile) -> Int {
     let start = String(UInt(bitPattern: file.baseAddress), radix: 16)
-    let data = try? FileHandle(forReadingAtPath: "/proc/self/smaps")?.readToEnd()
-    let maps = String(decoding: data ?? Data(), as: UTF8.self)
-    var isInside = false
-    for line in maps.split(separator: "\n") {
-        if line.hasPrefix(start + "-") { isInside = true }
-        if isInside, line.hasPrefix("Rss:") {
-            let number = line.split(separator: " ").compactMap { Int($0) }.first ?? -1
-            return number * 1_024
-        }
-    }
-    return -1
+    return ResidentPages.sizeBytes { $0.hasPrefix(start + "-") } ?? -1
 }

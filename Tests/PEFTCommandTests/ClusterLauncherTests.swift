@@ -71,7 +71,7 @@ import TrainingTestSupport
 
             try runs.waitForCheckpoint(of: cancelled, "cancelled")
             let cancel = try RunningProgram(
-                URL(filePath: "/usr/bin/scancel"), ["--state=RUNNING"],
+                URL(filePath: "/usr/bin/env"), ["scancel", "--state=RUNNING"],
                 environment: cluster.environment)
             #expect(try cancel.finish().status == 0)
             #expect(try cancelled.finish().status != 0)

@@ -62,10 +62,10 @@ struct Provoking {
     }
 
     /// A text without what the machine decides: sizes, digests and numbers of floating-point arithmetic, in which operation of a
-    /// block they overflow, and how far they spread from there.
+    /// block the first infinity arises, and how far it spreads from there.
     static func masked(_ text: String) -> String {
         text.replacing(#/`\w+` in model/#, with: "# in model")
-            .replacing(#/\d+ trainable tensors \([^)]*\)/#, with: "# trainable tensors")
+            .replacing(#/first here; \d+ trainable tensors \([^)]*\)/#, with: "first here; #")
             .replacing(#/[0-9a-f]{16}/#, with: "#")
             .replacing(#/[0-9]+\.[0-9]+(e-?[0-9]+)?/#, with: "#")
     }

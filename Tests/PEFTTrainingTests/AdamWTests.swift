@@ -167,8 +167,8 @@ import TrainingTestSupport
             try update(resident, plain, step)
             try update(offloaded, paged, step)
         }
-        let pages = try Self.mappedKilobytes()
-        #expect(pages < 2 * count * 4 / 1024 / 8)
+        let pages = try Self.offloadedBytes()
+        #expect(pages < 2 * count * 4 / 8)
         #expect(try paged.reading(2) { try $0.narrow(0, count - 1, 1).floats() } != [0])
         for (expected, found) in zip(plain.state, paged.state) {
             #expect(expected.name == found.name)
@@ -176,26 +176,13 @@ import TrainingTestSupport
         }
         #expect(try resident.value.detach().floats() == offloaded.value.detach().floats())
         // What was looked at outside of an update stays, so the count sees pages at all.
-        let looked = try withExtendedLifetime(paged) { try Self.mappedKilobytes() }
-        #expect(looked > pages + 2 * count * 4 / 1024 / 2)
+        let looked = try withExtendedLifetime(paged) { try Self.offloadedBytes() }
+        #expect(looked > pages + 2 * count * 4 / 2)
     }
 
-    /// Pages of nameless files that this process has in memory.
-    private static func mappedKilobytes() throws -> Int {
-        // Read as a whole by a handle only: Foundation takes the first page of a file without size for all of it.
-        let handle = try FileHandle(forReadingFrom: URL(filePath: "/proc/self/smaps"))
-        let maps = String(decoding: try handle.readToEnd() ?? Data(), as: UTF8.self)
-        var isOffloaded = false
-        var sum = 0
-        for line in maps.split(separator: "\n") {
-            if line.contains("-") && line.contains(" rw-s ") {
-                isOffloaded = line.contains("/.offload-")
-            } else if isOffloaded, line.hasPrefix("Rss:") {
-                sum += line.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
-                isOffloaded = false
-            }
-        }
-        return sum
+    /// Bytes of nameless files that this process has in memory.
+    private static func offloadedBytes() throws -> Int {
+        try #require(ResidentPages.sizeBytes { $0.contains("/.offload-") })
     }
 
     @Test func offloadFolderThatIsNoFolderIsAnError() throws {

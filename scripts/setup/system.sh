@@ -4,8 +4,9 @@
 #   scripts/setup/system.sh [swift] [libraries] [python] [wordnet] [launchers]
 #
 # swift: Swift 6.3 or later on PATH (checked, never installed). libraries: C++ headers, Oniguruma, libyaml, jemalloc.
-# python: Python 3.10 or later with venv (set-up and peers only; the product runs no Python). wordnet: WordNet's files. launchers: Open MPI and Slurm with munge, whose
-# packages start no daemon of Slurm without a configuration in /etc, but munge's own where systemd runs.
+# python: Python 3.10 or later with venv (set-up and peers only; the product runs no Python). wordnet: WordNet's files.
+# launchers: Open MPI and Slurm with munge; their packages start no daemon of Slurm without a configuration in /etc, but munge's
+# own where systemd runs.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 missing=()

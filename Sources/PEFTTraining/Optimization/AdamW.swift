@@ -69,34 +69,29 @@ public final class AdamW {
     /// - Throws: `TorchError` if a gradient's shape does not fit.
     public func update(learningRate: Double) throws(TorchError) {
         step += 1
+        let correction1 = 1 - pow(configuration.beta1, Double(step))
+        let correction2 = 1 - pow(configuration.beta2, Double(step))
         try withoutGrad { () throws(TorchError) in
-            for index in parameters.indices {
-                guard let gradient = parameters[index].value.grad else { continue }
+            for (index, parameter) in parameters.enumerated() {
+                guard let gradient = parameter.value.grad else { continue }
+                let (first, second) = (moments.tensors[2 * index], moments.tensors[2 * index + 1])
                 try moments.using(2 * index..<2 * index + 2) { () throws(TorchError) in
-                    try update(
-                        parameters[index].value, gradient, moments.tensors[2 * index],
-                        moments.tensors[2 * index + 1], learningRate: learningRate)
+                    if configuration.weightDecay != 0 {
+                        try parameter.value.multiplyInPlace(
+                            1 - learningRate * configuration.weightDecay)
+                    }
+                    try first.interpolateInPlace(to: gradient, weight: 1 - configuration.beta1)
+                    try second.multiplyInPlace(configuration.beta2)
+                    try second.addProductInPlace(
+                        gradient, gradient, scaledBy: 1 - configuration.beta2)
+                    let root = try second.sqrt()
+                    try root.multiplyInPlace(1 / correction2.squareRoot())
+                    try parameter.value.addQuotientInPlace(
+                        first, root + configuration.epsilon,
+                        scaledBy: -learningRate / correction1)
                 }
             }
         }
-    }
-
-    private func update(
-        _ value: Tensor, _ gradient: Tensor, _ first: Tensor, _ second: Tensor,
-        learningRate: Double
-    ) throws(TorchError) {
-        let correction1 = 1 - pow(configuration.beta1, Double(step))
-        let correction2 = 1 - pow(configuration.beta2, Double(step))
-        if configuration.weightDecay != 0 {
-            try value.multiplyInPlace(1 - learningRate * configuration.weightDecay)
-        }
-        try first.interpolateInPlace(to: gradient, weight: 1 - configuration.beta1)
-        try second.multiplyInPlace(configuration.beta2)
-        try second.addProductInPlace(gradient, gradient, scaledBy: 1 - configuration.beta2)
-        let root = try second.sqrt()
-        try root.multiplyInPlace(1 / correction2.squareRoot())
-        try value.addQuotientInPlace(
-            first, root + configuration.epsilon, scaledBy: -learningRate / correction1)
     }
 
     /// Clears the gradients of all parameters.

@@ -7,10 +7,15 @@ final class StepProfile {
     /// The most steps that are recorded; each takes some 25 MB of the file for a model of 30 blocks.
     private static let maxSteps = 2
 
+    private enum Stage {
+        case warmingUp
+        case ready
+        case recording(ClosedRange<Int>)
+        case over
+    }
+
     private let file: AtomicFile
-    private var numToSkip: Int
-    private var recorded: ClosedRange<Int>?
-    private var isOver = false
+    private var stage: Stage
 
     /// Prepares a record.
     ///
@@ -20,24 +25,27 @@ final class StepProfile {
     /// - Throws: `CheckpointError.cannotWrite` if no file can be there.
     init(path: String, numSteps: Int) throws(CheckpointError) {
         file = try AtomicFile(replacing: URL(filePath: path))
-        numToSkip = numSteps > 1 ? 1 : 0
+        stage = numSteps > 1 ? .warmingUp : .ready
     }
 
     deinit {
-        if recorded != nil, !isOver { try? Profile.end(writingTo: nil) }
+        if case .recording = stage { try? Profile.end(writingTo: nil) }
     }
 
     /// Runs a step, and records it if it is its turn.
     ///
-    /// - Throws: what the body throws; `CheckpointError`, `TorchError` of the record.
+    /// - Throws: what the body throws; `TorchError` of the record.
     func step<Result>(_ number: Int, _ body: () throws -> Result) throws -> Result {
-        guard !isOver else { return try body() }
-        guard numToSkip == 0 else {
-            numToSkip -= 1
+        switch stage {
+        case .over: return try body()
+        case .warmingUp:
+            stage = .ready
             return try body()
+        case .ready:
+            try Profile.begin()
+            stage = .recording(number...number)
+        case .recording(let steps): stage = .recording(steps.lowerBound...number)
         }
-        if recorded == nil { try Profile.begin() }
-        recorded = (recorded?.lowerBound ?? number)...number
         return try Profile.range("step \(number)", body)
     }
 
@@ -46,8 +54,9 @@ final class StepProfile {
     /// - Returns: what was written, for a person; nil if nothing was.
     /// - Throws: `CheckpointError` if the disk refuses; `TorchError`.
     func write(isLast: Bool) throws -> String? {
-        guard let recorded, !isOver, isLast || recorded.count == Self.maxSteps else { return nil }
-        isOver = true
+        guard case .recording(let recorded) = stage, isLast || recorded.count >= Self.maxSteps
+        else { return nil }
+        stage = .over
         try Profile.end(writingTo: file.temporary.path)
         try file.commit()
         return "\(file.url.path): profile of steps \(recorded.lowerBound) to \(recorded.upperBound)"

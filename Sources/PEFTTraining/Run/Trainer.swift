@@ -83,11 +83,11 @@ public final class Trainer {
         var numTokens = 0
         while state.step < totalSteps {
             if let result = try step(log) {
-                try writeProfile(isLast: false)
                 numTokens += result.numTokens
                 meter.add(tokens: result.numTokens)
                 try noteMetrics(result, meter: &meter, log)
             }
+            try writeProfile(isLast: false)
             try afterStep(meter: &meter, log)
             if let signal = try signal(of: stop) {
                 try writeProfile(isLast: true)
@@ -241,10 +241,12 @@ public final class Trainer {
         }
     }
 
-    private func writeCheckpoint(isLooking: Bool = true) throws {
-        if isLooking {
-            for warning in try monitor.look() { report(.warning(warning)) }
-        }
+    private func writeCheckpoint() throws {
+        for warning in try monitor.look() { report(.warning(warning)) }
+        try saveState()
+    }
+
+    private func saveState() throws {
         state.numUpdates = optimizer.step
         state.lossScale = trainStep.scaler?.state
         let url = try RunCheckpoint.write(
@@ -256,12 +258,18 @@ public final class Trainer {
     /// Writes a checkpoint without the other processes, of which one is lost, where this one has everything.
     ///
     /// Collectives come before an update or after the step is counted, so what is here is that of the steps done. Every process that is
-    /// left does so, at moments of its own: the folder that is there first stays.
-    func writeCheckpointAlone() throws {
+    /// left does so; what two of them write of the same step is the same. A disk that refuses is told as a note, since the loss is the
+    /// error.
+    func writeCheckpointAlone() {
         guard ready.ranks.numShards == 1, state.step > 0 else { return }
         ready.ranks.goOnAlone()
         let isThere = CheckpointFolder.list(in: outputFolder).contains { $0.step == state.step }
-        if !isThere { try writeCheckpoint(isLooking: false) }
+        guard !isThere else { return }
+        do {
+            try saveState()
+        } catch {
+            report(.notice("no checkpoint of step \(state.step): \(error)"))
+        }
     }
 }
 
