@@ -66,7 +66,7 @@ let targets: [Target] = [
     .systemLibrary(name: "CYAML", providers: [.apt(["libyaml-dev"])]),
 
     library("Torch", ["CTorch"]),
-    library("PEFTLayers", ["Torch"]),
+    library("PEFTLayers", ["Torch", "CKernels"]),
     library("PEFTQuantization", ["PEFTLayers", "Torch", "CKernels"]),
     library("PEFTAdapters", ["PEFTLayers", "Torch"]),
     library("PEFTModels", ["PEFTLayers", "Torch"]),
@@ -100,7 +100,7 @@ let targets: [Target] = [
         name: "CollectiveRank", dependencies: ["PEFTSharding", "Torch"],
         path: "Tests/CollectiveRank", swiftSettings: strict),
     tests("TorchTests", ["Torch", "CollectiveRank"]),
-    tests("PEFTLayersTests", ["PEFTLayers", "Torch"]),
+    tests("PEFTLayersTests", ["PEFTLayers", "Torch", "CKernels"]),
     tests("PEFTQuantizationTests", ["PEFTQuantization", "PEFTLayers", "Torch", "CKernels"]),
     tests("PEFTAdaptersTests", ["PEFTAdapters", "PEFTLayers", "Torch"]),
     tests(

@@ -18,7 +18,7 @@ MIDDLE = ["PEFTAdapters", "PEFTQuantization", "PEFTModels"]
 TEXT = ["PEFTData", "PEFTTokenizers"]
 ALLOWED_IMPORTS = {
     "Torch": ["CTorch"],
-    "PEFTLayers": ["Torch"],
+    "PEFTLayers": ["Torch", "CKernels"],
     "PEFTQuantization": CORE + ["CKernels"],
     "PEFTAdapters": CORE,
     "PEFTModels": CORE,

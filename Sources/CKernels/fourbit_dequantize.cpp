@@ -178,6 +178,7 @@ int64_t ckernels_fourbit_dequantize(
         fourbit::dequantize_avx2(job, codebook, element_type);
         break;
     case CKERNELS_ISA_AVX512:
+    case CKERNELS_ISA_AVX512_BF16:
         fourbit::dequantize_avx512(job, codebook, element_type);
         break;
 #endif

@@ -153,6 +153,7 @@ int64_t ckernels_fourbit_quantize(
     case CKERNELS_ISA_AVX2:
         return fourbit::quantize_avx2(job, quantizer, element_type);
     case CKERNELS_ISA_AVX512:
+    case CKERNELS_ISA_AVX512_BF16:
         return fourbit::quantize_avx512(job, quantizer, element_type);
 #endif
     default:

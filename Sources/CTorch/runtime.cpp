@@ -8,6 +8,8 @@
 #include <ATen/cpu/Utils.h>
 #include <torch/headeronly/version.h>
 
+#include <dlfcn.h>
+
 #ifdef __linux__
 #include <csignal>
 #include <sys/prctl.h>
@@ -55,6 +57,33 @@ const char *ctorch_runtime_configuration(void) {
 int32_t ctorch_runtime_set_num_threads(int32_t count) { CTORCH_TRY(at::set_num_threads(count)); }
 
 int32_t ctorch_runtime_num_threads(void) { return at::get_num_threads(); }
+
+void ctorch_runtime_parallel(
+    int32_t count, void (*body)(void *data, int32_t thread), void *data) {
+  // libtorch's operations run on the threads of its OpenMP library; others beside them would wait for the same cores. The
+  // compiler's own OpenMP would be a second library, so its threads are asked for by the functions that gcc's code calls.
+  using Region = void (*)(void (*)(void *), void *, unsigned, unsigned);
+  using Number = int (*)(void);
+  static const auto parallel = reinterpret_cast<Region>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  static const auto index = reinterpret_cast<Number>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"));
+  static const auto size = reinterpret_cast<Number>(dlsym(RTLD_DEFAULT, "omp_get_num_threads"));
+  if (count == 1 || !parallel || !index || !size) {
+    for (int32_t thread = 0; thread < count; thread++) body(data, thread);
+    return;
+  }
+  struct Call {
+    int32_t count;
+    void (*body)(void *, int32_t);
+    void *data;
+  } call{count, body, data};
+  parallel(
+      [](void *context) {
+        const Call &call = *static_cast<Call *>(context);
+        // A team may be smaller than what was asked for.
+        for (int32_t thread = index(); thread < call.count; thread += size()) call.body(call.data, thread);
+      },
+      &call, unsigned(count), 0);
+}
 
 bool ctorch_runtime_has_bfloat16_products(void) {
 #if defined(__x86_64__)

@@ -1,4 +1,5 @@
 import CKernels
+package import PEFTLayers
 import Synchronization
 package import Torch
 

@@ -1,4 +1,5 @@
 import CKernels
+package import PEFTLayers
 public import Torch
 
 // The cases have ggml's names.

@@ -49,6 +49,29 @@ public enum TorchRuntime {
         try check("set threads", [], ctorch_runtime_set_num_threads(Int32(clamping: count)))
     }
 
+    /// Calls a C function once for each thread in `0..<count`, on the threads of libtorch's operations.
+    ///
+    /// For kernels, which take their threads from their caller: `run(count, body, data)` calls `body(data, thread)`.
+    package static let runInParallel:
+        @convention(c) (
+            _ count: Int32, _ body: (@convention(c) (UnsafeMutableRawPointer?, Int32) -> Void)?,
+            _ data: UnsafeMutableRawPointer?
+        ) -> Void = { ctorch_runtime_parallel($0, $1, $2) }
+
+    /// Calls a closure once for each thread in `0..<count`, on the threads of libtorch's operations; returns when all have ended.
+    package static func inParallel(_ count: Int, _ body: (_ thread: Int) -> Void) {
+        withoutActuallyEscaping(body) { body in
+            var body = body
+            withUnsafeMutablePointer(to: &body) { body in
+                ctorch_runtime_parallel(
+                    Int32(count),
+                    { data, thread in
+                        data?.assumingMemoryBound(to: ((Int) -> Void).self).pointee(Int(thread))
+                    }, UnsafeMutableRawPointer(body))
+            }
+        }
+    }
+
     /// Tensor handles that Swift holds now; the leak tests watch it.
     public static var numLiveTensors: Int { Int(ctorch_runtime_live_tensors()) }
 

@@ -1,3 +1,4 @@
+import PEFTLayers
 import PEFTQuantization
 import Testing
 import Torch

@@ -1,4 +1,5 @@
 import Foundation
+import PEFTLayers
 import PEFTQuantization
 import Testing
 import Torch

@@ -20,10 +20,22 @@ enum {
     CKERNELS_ISA_AVX2 = 1,
     // F, BW, DQ and VL; BF16 is not needed.
     CKERNELS_ISA_AVX512 = 2,
+    // The same and BF16: products of bfloat16 numbers. What has no products runs as with AVX512.
+    CKERNELS_ISA_AVX512_BF16 = 3,
 };
 
 // 1 if this processor and operating system run `isa`, else 0.
 int32_t ckernels_isa_is_supported(int32_t isa);
+
+// MARK: Threads
+
+// Threads that a caller lends to a kernel; kernels that take none run on the caller's only.
+typedef struct {
+    // At least 1.
+    int32_t count;
+    // Calls body(data, thread) once for each thread in [0, count) and returns when all have ended. Not needed for one.
+    void (*run)(int32_t count, void (*body)(void *data, int32_t thread), void *data);
+} CKernelsThreads;
 
 // MARK: Element types
 

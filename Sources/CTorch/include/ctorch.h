@@ -34,6 +34,9 @@ void ctorch_runtime_end_with_parent(void);  // the kernel kills this process whe
 const char *ctorch_runtime_configuration(void);
 int32_t ctorch_runtime_set_num_threads(int32_t count);
 int32_t ctorch_runtime_num_threads(void);
+// Calls body(data, thread) once for each thread in [0, count), on libtorch's threads where it has OpenMP; returns when all ended.
+void ctorch_runtime_parallel(
+    int32_t count, void (*body)(void *data, int32_t thread), void *data);
 // Whether the processor multiplies bfloat16 itself; if not, libtorch emulates it several times slower than float32.
 bool ctorch_runtime_has_bfloat16_products(void);
 int64_t ctorch_runtime_live_tensors(void);

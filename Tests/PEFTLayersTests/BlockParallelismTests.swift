@@ -1,4 +1,4 @@
-import PEFTQuantization
+import PEFTLayers
 import Synchronization
 import Testing
 

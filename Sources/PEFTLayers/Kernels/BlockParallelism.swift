@@ -1,4 +1,3 @@
-import Dispatch
 import Torch
 
 /// Splits work on the blocks of a tensor over threads.
@@ -29,9 +28,7 @@ package struct BlockParallelism: Sendable {
         let numThreads = min(
             maxThreads ?? TorchRuntime.numThreads, numElements / minElementsPerThread)
         guard numThreads > 1 else { return body(0..<numBlocks) }
-        // Safe: calls touch disjoint ranges of memory that outlives them, since all end before this function does.
-        nonisolated(unsafe) let body = body
-        DispatchQueue.concurrentPerform(iterations: numThreads) { thread in
+        TorchRuntime.inParallel(numThreads) { thread in
             body(numBlocks * thread / numThreads..<numBlocks * (thread + 1) / numThreads)
         }
     }
