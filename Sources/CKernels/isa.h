@@ -6,8 +6,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define CKERNELS_X86 1
-#define CKERNELS_TARGET_AVX2 __attribute__((target("avx2")))
+#define CKERNELS_TARGET_AVX2 __attribute__((target("avx2,f16c")))
 #define CKERNELS_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define CKERNELS_TARGET_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 #else
 #define CKERNELS_X86 0
 #endif

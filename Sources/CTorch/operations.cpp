@@ -30,7 +30,6 @@
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
-#include <ATen/ops/silu_backward.h>
 #include <ATen/ops/sin.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/sort.h>
@@ -93,7 +92,6 @@ CTORCH_UNARY(elementwise, sin)
 CTORCH_UNARY(elementwise, cos)
 CTORCH_UNARY(elementwise, sigmoid)
 CTORCH_UNARY(elementwise, silu)
-CTORCH_BINARY(elementwise, silu_backward)
 int32_t ctorch_elementwise_to(CTorchTensor value, int32_t dtype, CTorchTensor *out) {
   CTORCH_MAKE(tensor(value).to(static_cast<at::ScalarType>(dtype)));
 }

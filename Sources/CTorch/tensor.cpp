@@ -44,6 +44,7 @@ void ctorch_tensor_free(CTorchTensor handle) {
 
 int32_t ctorch_tensor_dims(CTorchTensor value) { return static_cast<int32_t>(tensor(value).dim()); }
 const int64_t *ctorch_tensor_sizes(CTorchTensor value) { return tensor(value).sizes().data(); }
+const int64_t *ctorch_tensor_strides(CTorchTensor value) { return tensor(value).strides().data(); }
 int64_t ctorch_tensor_numel(CTorchTensor value) { return tensor(value).numel(); }
 int32_t ctorch_tensor_dtype(CTorchTensor value) { return static_cast<int32_t>(tensor(value).scalar_type()); }
 bool ctorch_tensor_is_contiguous(CTorchTensor value) { return tensor(value).is_contiguous(); }

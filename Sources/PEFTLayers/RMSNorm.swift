@@ -2,7 +2,8 @@ public import Torch
 
 /// `y = w * x / sqrt(mean(x^2) + eps)`, over the last dimension.
 ///
-/// The mean and the quotient are taken in float32 and rounded to the input's dtype before the product with w.
+/// The mean and the quotient are taken in float32 and rounded to the input's dtype before the product with w. Backward is float32
+/// throughout and rounded once.
 ///
 /// - Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization";
 ///   transformers `models/llama/modeling_llama.py:LlamaRMSNorm.forward`.
@@ -25,9 +26,9 @@ public final class RMSNorm {
 
     /// Normalizes each row.
     ///
-    /// - Parameter input: `[tokens, hidden]`, float32, bfloat16 or float16.
+    /// - Parameter input: `[tokens, hidden]`, float32, bfloat16 or float16; the weight is taken in this dtype.
     /// - Returns: the same shape and dtype.
-    /// - Throws: `TorchError` if the shapes do not fit.
+    /// - Throws: `TorchError` if shapes or dtypes do not fit.
     /// - Memory: saves the input, which the residual stream holds anyway, and one float32 a row.
     public func callAsFunction(_ input: Tensor) throws(TorchError) -> Tensor {
         try Trace.layer(path) { () throws(TorchError) in try normalize(input) }
@@ -38,32 +39,21 @@ public final class RMSNorm {
         let outputs = try Autograd.node("RMSNorm", inputs: [input, weight]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let input = try input.detach()
-            let wide = try input.to(.float32)
-            let meanSquare = try wide.power(2).mean([-1], keepDims: true)
-            let inverse = try (meanSquare + epsilon).rsqrt()
-            let normalized = try (wide * inverse).to(input.dtype)
-            let output = try normalized * weight
+            let kernels = ElementwiseKernels()
+            let (output, inverse) = try kernels.rmsNorm(
+                input, weight: weight.to(input.dtype), epsilon: epsilon)
             let pullback: Pullback = { gradients throws(TorchError) in
                 guard let gradient = gradients[0] else { return [nil, nil] }
-                return try Self.backward(
-                    gradient: gradient, input: input, inverse: inverse, weight: weight)
+                let inputGradient = try kernels.rmsNormInputGradient(
+                    outputGradient: gradient, input: input, weight: weight.to(input.dtype),
+                    inverse: inverse)
+                guard weight.requiresGrad else { return [inputGradient, nil] }
+                let weightGradient = try kernels.rmsNormWeightGradient(
+                    outputGradient: gradient, input: input, inverse: inverse)
+                return [inputGradient, try weightGradient.to(weight.dtype)]
             }
             return ([output], pullback)
         }
         return outputs[0]
-    }
-
-    /// `dx = r (g - n mean(g n))` with `r` the inverse root, `n = x r`, `g = w dy`; `dw = sum(dy n)`.
-    private static func backward(
-        gradient: Tensor, input: Tensor, inverse: Tensor, weight: Tensor
-    ) throws(TorchError) -> [Tensor?] {
-        let normalized = try input.to(.float32) * inverse
-        let scaled = try (gradient * weight).to(.float32)
-        let projection = try (scaled * normalized).mean([-1], keepDims: true)
-        let centred = try scaled - (normalized * projection)
-        let inputGradient = try (centred * inverse).to(input.dtype)
-        guard weight.requiresGrad else { return [inputGradient, nil] }
-        let weightGradient = try (gradient.to(.float32) * normalized).sum([0])
-        return [inputGradient, try weightGradient.to(weight.dtype)]
     }
 }

@@ -41,31 +41,27 @@ public struct RotaryEmbedding {
         let cosine: Tensor
         let sine: Tensor
 
-        /// Rotates queries or keys.
+        /// Rotates queries or keys, in float32, rounded once.
         ///
-        /// - Parameter states: `[tokens, heads, headDim]`.
-        /// - Returns: the same shape and dtype.
-        /// - Throws: `TorchError` if the shapes do not fit.
+        /// - Parameter states: `[tokens, heads, headDim]`, the dtype of the rotation.
+        /// - Returns: the same shape and dtype, contiguous.
+        /// - Throws: `TorchError` if shapes or dtypes do not fit.
         /// - Memory: saves nothing; backward rotates by the opposite angle.
         public func callAsFunction(_ states: Tensor) throws(TorchError) -> Tensor {
             let outputs = try Autograd.node("rotary embedding", inputs: [states]) {
                 () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
                 let pullback: Pullback = { gradients throws(TorchError) in
                     guard let gradient = gradients[0] else { return [nil] }
-                    return [try rotate(gradient, direction: -1)]
+                    return [try rotate(gradient, isInverse: true)]
                 }
-                return ([try rotate(states.detach(), direction: 1)], pullback)
+                return ([try rotate(states.detach(), isInverse: false)], pullback)
             }
             return outputs[0]
         }
 
-        private func rotate(_ states: Tensor, direction: Double) throws(TorchError) -> Tensor {
-            let half = states.shape[2] / 2
-            let first = try states.narrow(2, 0, half)
-            let second = try states.narrow(2, half, half)
-            let rotatedFirst = try (first * cosine).adding(second * sine, scaledBy: -direction)
-            let rotatedSecond = try (second * cosine).adding(first * sine, scaledBy: direction)
-            return try Tensor.concatenated([rotatedFirst, rotatedSecond], dim: 2)
+        private func rotate(_ states: Tensor, isInverse: Bool) throws(TorchError) -> Tensor {
+            try ElementwiseKernels().rotate(
+                states, cosine: cosine, sine: sine, isInverse: isInverse)
         }
     }
 }

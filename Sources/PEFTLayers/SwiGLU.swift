@@ -1,29 +1,32 @@
 public import Torch
 
-/// `silu(gate) * up`, element by element.
+/// `silu(gate) * up`, element by element, with `silu(x) = x / (1 + exp(-x))`.
+///
+/// Computed in float32 and rounded once; transformers rounds silu too where the dtype is narrower.
 ///
 /// - Source: Shazeer 2020, "GLU Variants Improve Transformer".
 public enum SwiGLU {
     /// Applies the gate.
     ///
     /// - Parameters:
-    ///   - gate: `[tokens, intermediate]`.
+    ///   - gate: `[tokens, intermediate]`, float32, bfloat16 or float16.
     ///   - up: as `gate`.
     /// - Returns: the same shape and dtype.
-    /// - Throws: `TorchError` if the shapes differ.
+    /// - Throws: `TorchError` if shapes or dtypes differ.
     /// - Memory: saves gate and up; `silu(gate)` is computed again in backward.
     public static func apply(gate: Tensor, up: Tensor) throws(TorchError) -> Tensor {
         let outputs = try Autograd.node("SwiGLU", inputs: [gate, up]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let gate = try gate.detach()
             let up = try up.detach()
+            let kernels = ElementwiseKernels()
             let pullback: Pullback = { gradients throws(TorchError) in
                 guard let gradient = gradients[0] else { return [nil, nil] }
-                let upGradient = try gate.silu() * gradient
-                let gateGradient = try gate.siluBackward(gradient: gradient * up)
-                return [gateGradient, upGradient]
+                let result = try kernels.swiGLUGradients(
+                    outputGradient: gradient, gate: gate, up: up)
+                return [result.gate, result.up]
             }
-            return ([try gate.silu() * up], pullback)
+            return ([try kernels.swiGLU(gate: gate, up: up)], pullback)
         }
         return outputs[0]
     }

@@ -105,11 +105,9 @@ package struct FourBitCodec: Sendable {
 
     /// The kernels' name of a dtype.
     private static func elementType(_ dtype: DType) -> Int32 {
-        switch dtype {
-        case .float32: Int32(CKERNELS_FLOAT32)
-        case .bfloat16: Int32(CKERNELS_BFLOAT16)
-        case .float16: Int32(CKERNELS_FLOAT16)
-        default: preconditionFailure("4-bit codes of \(dtype.name)")
+        guard let type = dtype.kernelElementType else {
+            preconditionFailure("4-bit codes of \(dtype.name)")
         }
+        return type
     }
 }

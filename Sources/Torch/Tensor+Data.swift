@@ -21,12 +21,31 @@ extension Tensor {
         return try body(buffer)
     }
 
-    private var buffer: UnsafeMutableRawBufferPointer {
-        precondition(isContiguous, "the bytes of a strided tensor: call contiguous() first")
+    /// Lends the addresses of the first elements of several tensors to a kernel; autograd does not see what it writes.
+    ///
+    /// - Parameters:
+    ///   - tensors: with any strides.
+    ///   - body: gets one address a tensor, in order; nil where there are no elements.
+    /// - Returns: what the body returns.
+    /// - Throws: what the body throws.
+    /// - Precondition: no tensor is a dry run's.
+    package static func withAddresses<Result, Failure: Error>(
+        of tensors: [Tensor], _ body: ([UnsafeMutableRawPointer?]) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { withExtendedLifetime(tensors) {} }
+        return try body(tensors.map(\.address))
+    }
+
+    private var address: UnsafeMutableRawPointer? {
         var data: UnsafeMutableRawPointer?
         let status = ctorch_tensor_data(handle, &data)
         precondition(status == 0, "a tensor without storage")
-        return UnsafeMutableRawBufferPointer(start: data, count: sizeBytes)
+        return data
+    }
+
+    private var buffer: UnsafeMutableRawBufferPointer {
+        precondition(isContiguous, "the bytes of a strided tensor: call contiguous() first")
+        return UnsafeMutableRawBufferPointer(start: address, count: sizeBytes)
     }
 
     /// The elements as float32, row-major, copied to the host.

@@ -102,13 +102,6 @@ extension Tensor {
         try .make("silu", [self]) { ctorch_elementwise_silu(handle, $0) }
     }
 
-    /// The gradient of `silu` at self, times the output's gradient.
-    public func siluBackward(gradient: Tensor) throws(TorchError) -> Tensor {
-        try .make("silu_backward", [gradient, self]) {
-            ctorch_elementwise_silu_backward(gradient.handle, handle, $0)
-        }
-    }
-
     /// The same values in another dtype; the same tensor if it has it already.
     public func to(_ dtype: DType) throws(TorchError) -> Tensor {
         guard dtype != self.dtype else { return self }

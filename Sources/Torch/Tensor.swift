@@ -48,6 +48,13 @@ public final class Tensor {
         return UnsafeBufferPointer(start: sizes, count: count).map { Int($0) }
     }
 
+    /// Elements from one index of each dimension to the next.
+    package var strides: [Int] {
+        let count = Int(ctorch_tensor_dims(handle))
+        guard count > 0, let strides = ctorch_tensor_strides(handle) else { return [] }
+        return UnsafeBufferPointer(start: strides, count: count).map { Int($0) }
+    }
+
     /// The number of dimensions.
     public var numDimensions: Int { Int(ctorch_tensor_dims(handle)) }
 

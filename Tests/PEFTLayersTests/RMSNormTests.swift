@@ -71,6 +71,16 @@ import Torch
             to: expected, output: Tolerance.bfloat16, gradient: Tolerance.bfloat16)
     }
 
+    @Test func weightIsTakenInTheDTypeOfTheInput() throws {
+        let norm = try makeNorm(8)
+        try norm.weight.value.setRequiresGrad(true)
+        let input = try Tensor.random([3, 8], seed: 2).to(.bfloat16)
+        let found = try Differentiated([input]) { try norm($0[0]) }
+        #expect(found.output.dtype == .bfloat16)
+        #expect(found.gradients[0]?.dtype == .bfloat16)
+        #expect(norm.weight.value.grad?.dtype == .float32)
+    }
+
     @Test func inputOfAnotherWidthIsAnError() throws {
         let norm = try makeNorm(6)
         #expect(throws: TorchError.self) { _ = try norm(.zeros([2, 5])) }

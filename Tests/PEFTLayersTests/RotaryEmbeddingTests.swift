@@ -89,6 +89,21 @@ import Torch
             gradient: Tolerance.bfloat16)
     }
 
+    @Test(arguments: [DType.float32, .bfloat16])
+    func stridedStatesAreRotatedAsCopies(dtype: DType) throws {
+        let rotation = try RotaryEmbedding(headDim: 6, theta: 100)
+            .rotation(for: Self.layout, dtype: dtype)
+        let wide = try Tensor.random([3, 11, 8], seed: 6).to(dtype)
+        let headsFirst = try wide.narrow(2, 1, 6).transposed(0, 1)  // [11, 3, 6]
+        let channelsFirst = try Tensor.random([6, 3, 11], seed: 7).to(dtype).transposed(0, 2)
+        for states in [
+            headsFirst, channelsFirst, try headsFirst.narrow(1, 0, 1).expanded([11, 4, 6]),
+        ] {
+            #expect(!states.isContiguous)
+            #expect(try rotation(states).isEqual(to: rotation(states.contiguous())))
+        }
+    }
+
     @Test func otherNumberOfTokensIsAnError() throws {
         let rotation = try RotaryEmbedding(headDim: 8, theta: 10_000)
             .rotation(for: Self.layout, dtype: .float32)

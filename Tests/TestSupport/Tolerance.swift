@@ -10,6 +10,8 @@ package enum Tolerance {
     package static let bfloat16 = 1e-2
     /// The loss of a step in float16 against float32, relative.
     package static let float16 = 2e-3
+    /// One float16 computation against float64, relative to the norm.
+    package static let float16Values = 1.25e-3
     /// What a process may grow by in 10,000 steps that keep nothing: pages that the allocator splits anew.
     package static let memoryGrowthBytes = 4 << 20
     /// The loss of a training step computed in another order in float32, relative.

@@ -17,6 +17,7 @@ extern "C" {
 
 enum {
     CKERNELS_ISA_PORTABLE = 0,
+    // With F16C.
     CKERNELS_ISA_AVX2 = 1,
     // F, BW, DQ and VL; BF16 is not needed.
     CKERNELS_ISA_AVX512 = 2,
@@ -108,5 +109,7 @@ int32_t ckernels_gguf_decode(
 #ifdef __cplusplus
 }
 #endif
+
+#include "ckernels_elementwise.h"
 
 #endif

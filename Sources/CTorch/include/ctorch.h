@@ -55,6 +55,7 @@ void ctorch_tensor_free(CTorchTensor tensor);
 // MARK: properties
 int32_t ctorch_tensor_dims(CTorchTensor tensor);
 const int64_t *ctorch_tensor_sizes(CTorchTensor tensor);
+const int64_t *ctorch_tensor_strides(CTorchTensor tensor);  // in elements
 int64_t ctorch_tensor_numel(CTorchTensor tensor);
 int32_t ctorch_tensor_dtype(CTorchTensor tensor);
 bool ctorch_tensor_is_contiguous(CTorchTensor tensor);
@@ -101,7 +102,6 @@ int32_t ctorch_elementwise_sin(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_cos(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_sigmoid(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_silu(CTorchTensor tensor, CTorchTensor *out);
-int32_t ctorch_elementwise_silu_backward(CTorchTensor gradient, CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_to(CTorchTensor tensor, int32_t dtype, CTorchTensor *out);
 
 // MARK: reductions
