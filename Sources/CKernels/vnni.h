@@ -3,8 +3,8 @@
 // "Pairs" are two adjacent bfloat16 numbers of the depth in one 32-bit lane, the layout that vdpbf16ps multiplies. One operand is
 // read as it lies (rows, two numbers broadcast at a time), the other is packed: for each pair of the depth, columns of 16 lanes.
 //
-// A file includes its other headers first, then this one, and ends with CKERNELS_VNNI_END: all functions in between are compiled
-// for these instructions without compiler flags.
+// Functions between CKERNELS_VNNI_BEGIN and CKERNELS_VNNI_END are compiled for these instructions, without compiler flags; call them
+// only where CKERNELS_ISA_AVX512_BF16 is supported.
 #pragma once
 
 #include <cstddef>
@@ -14,9 +14,11 @@
 
 #if CKERNELS_X86
 
-#pragma clang attribute push( \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma"))), apply_to = function)
+#define CKERNELS_VNNI_BEGIN \
+    _Pragma("clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma\"))), apply_to = function)")
 #define CKERNELS_VNNI_END _Pragma("clang attribute pop")
+
+CKERNELS_VNNI_BEGIN
 
 namespace vnni {
 
@@ -134,5 +136,7 @@ CKERNELS_INLINE void multiply(
 }
 
 }  // namespace vnni
+
+CKERNELS_VNNI_END
 
 #endif

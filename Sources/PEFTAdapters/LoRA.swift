@@ -102,6 +102,16 @@ public final class LoRA: LinearAdapter {
         return outputs[0]
     }
 
+    /// The update, with the elements that dropout keeps.
+    public func lowRankTerm(
+        for input: Tensor, context: ForwardContext
+    ) throws(TorchError) -> LowRankTerm? {
+        let mask = try dropoutMask(for: input, key: context.dropout)
+        return LowRankTerm(
+            a: loraA.value, b: loraB.value, scale: target.scaling * (mask?.scale ?? 1),
+            kept: mask?.kept)
+    }
+
     private func dropoutMask(
         for input: Tensor, key: DropoutKey?
     ) throws(TorchError) -> DropoutMask? {

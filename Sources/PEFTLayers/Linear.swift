@@ -29,6 +29,9 @@ public final class Linear {
         _ input: Tensor, context: ForwardContext
     ) throws(TorchError) -> Tensor {
         try Trace.layer(path) { () throws(TorchError) in
+            if let output = try fused(input, context) {
+                return output
+            }
             var output = try weight.apply(to: input)
             if let bias {
                 output = try output + bias.value
@@ -37,6 +40,20 @@ public final class Linear {
             return try adapter.apply(
                 to: input, baseOutput: output, weight: weight, context: context)
         }
+    }
+
+    /// The output from one kernel, where weight, bias and adapter have the forms that it takes.
+    private func fused(
+        _ input: Tensor, _ context: ForwardContext
+    ) throws(TorchError) -> Tensor? {
+        guard InstructionSet.best == .avx512bf16, input.dtype == .bfloat16 else { return nil }
+        var term: LowRankTerm?
+        if let adapter, context.usesAdapters {
+            term = try adapter.lowRankTerm(for: input, context: context)
+            guard term != nil else { return nil }
+        }
+        let kernel = try LinearKernel(for: input, weight: weight, bias: bias?.value, term: term)
+        return try kernel?(input)
     }
 
     /// The same layer, adapter included, with its weight made ready for many products in a row.

@@ -20,6 +20,20 @@ public protocol LinearAdapter: AnyObject {
         to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
     ) throws(TorchError) -> Tensor
 
+    /// What the adapter adds in this pass, if that is a low-rank term and nothing else.
+    ///
+    /// Where there is one, the layer may compute it together with the base's product, and not call
+    /// ``apply(to:baseOutput:weight:context:)``: both must compute the same but for rounding.
+    ///
+    /// - Parameters:
+    ///   - input: `[tokens, inFeatures]`, for its shape.
+    ///   - context: whether and how to drop out.
+    /// - Returns: nil for a method without low-rank form.
+    /// - Throws: `TorchError` if memory does not suffice.
+    func lowRankTerm(
+        for input: Tensor, context: ForwardContext
+    ) throws(TorchError) -> LowRankTerm?
+
     /// Whether the adapted layer computes exactly what it would compute without the adapter, for every input.
     ///
     /// True of a LoRA as it starts; an adapter of which it is true after training has learned nothing.
@@ -27,4 +41,11 @@ public protocol LinearAdapter: AnyObject {
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Complexity: every element may be looked at; waits for the device.
     func changesNothing() throws(TorchError) -> Bool
+}
+
+extension LinearAdapter {
+    /// None.
+    public func lowRankTerm(
+        for input: Tensor, context: ForwardContext
+    ) throws(TorchError) -> LowRankTerm? { nil }
 }

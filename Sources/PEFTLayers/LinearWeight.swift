@@ -1,3 +1,4 @@
+import CKernels
 public import Torch
 
 /// Answers: how is the weight of this linear stored.
@@ -37,6 +38,14 @@ public protocol LinearWeight: AnyObject {
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Memory: a dense copy in ``DType/forProducts`` for as long as the result lives, where one is needed.
     func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight
+
+    /// The weight as kernels of bfloat16 products read it, if it is frozen and they can.
+    ///
+    /// A storage that supplies its panels is fast with every adapter.
+    ///
+    /// - Returns: nil where products go through ``apply(to:)``.
+    /// - Throws: `TorchError` if memory does not suffice.
+    func panels() throws(TorchError) -> WeightPanels?
 }
 
 extension LinearWeight {
@@ -45,6 +54,9 @@ extension LinearWeight {
 
     /// None: the weight is numbers.
     public var codes: [Tensor] { [] }
+
+    /// None: products go through ``apply(to:)``.
+    public func panels() throws(TorchError) -> WeightPanels? { nil }
 
     /// The storage's decoded weight.
     public func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight {
@@ -89,6 +101,15 @@ public final class DenseWeight: LinearWeight {
         let wide = try value.to(dtype.forProducts)
         return DenseWeight(
             try Parameter(path: parameter.path, value: wide, isTrainable: false))
+    }
+
+    /// The elements, if they are frozen bfloat16 numbers.
+    public func panels() throws(TorchError) -> WeightPanels? {
+        let value = parameter.value
+        guard value.dtype == .bfloat16, !value.requiresGrad, value.isContiguous else { return nil }
+        return WeightPanels(owners: [value]) { addresses in
+            ckernels_panels_bfloat16(addresses[0], Int64(outFeatures), Int64(inFeatures))
+        }
     }
 
     /// The weight as float32.

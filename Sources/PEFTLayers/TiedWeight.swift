@@ -29,4 +29,7 @@ public final class TiedWeight: LinearWeight {
     public func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight {
         try dense.prepared(for: dtype)
     }
+
+    /// The shared elements, as ``DenseWeight`` supplies them.
+    public func panels() throws(TorchError) -> WeightPanels? { try dense.panels() }
 }

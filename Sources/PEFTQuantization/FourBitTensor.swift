@@ -1,3 +1,4 @@
+import CKernels
 package import PEFTLayers
 public import Torch
 
@@ -173,6 +174,18 @@ public struct FourBitTensor {
             }
         }
         return output
+    }
+
+    /// The matrix as kernels read it.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Memory: four bytes a block, for scales that are quantized themselves.
+    package func panels() throws(TorchError) -> WeightPanels {
+        WeightPanels(owners: [packed, try absmax.decoded()]) { addresses in
+            ckernels_panels_fourbit(
+                quantType.codebook, addresses[0], addresses[1], Int64(blockSize), Int64(shape[0]),
+                Int64(shape[1]))
+        }
     }
 
     private static func check(

@@ -53,6 +53,9 @@ public final class FourBitWeight: LinearWeight {
         return outputs[0]
     }
 
+    /// The codes, decoded a tile at a time.
+    public func panels() throws(TorchError) -> WeightPanels? { try tensor.panels() }
+
     /// The weight as float32, `[outFeatures, inFeatures]`.
     public func dequantized() throws(TorchError) -> Tensor {
         try tensor.dequantized(to: .float32)

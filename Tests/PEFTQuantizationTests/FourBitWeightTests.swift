@@ -1,3 +1,4 @@
+import Foundation
 import PEFTLayers
 import PEFTQuantization
 import Testing
@@ -61,6 +62,36 @@ import Torch
         let expected = try #require(denseInput.grad)
         #expect(found.dtype == subject.dtype)
         #expect(found.bytes == expected.bytes)
+    }
+
+    /// Block sizes, nested scales, and rows that begin and end within a block or a byte of codes.
+    @Test(
+        .enabled(
+            if: InstructionSet.avx512bf16.isSupported, "this processor lacks the instructions"),
+        arguments: [[48, 64], [34, 50], [130, 198]], [64, 256])
+    func panelsAreTheDecodedWeight(_ shape: [Int], _ blockSize: Int) throws {
+        for (quantType, isNested) in [(QuantType.nf4, true), (.nf4, false), (.fp4, true)] {
+            let config = QuantizationConfig(
+                quantType: quantType, blockSize: blockSize, usesDoubleQuantization: isNested)
+            let weight = FourBitWeight(
+                try FourBitTensor(
+                    quantizing: Tensor.normal(shape, generator: Generator(seed: 1)), config: config)
+            )
+            let decoded = try weight.tensor.dequantized(to: .bfloat16)
+            let dense = DenseWeight(
+                try Parameter(path: "dense", value: decoded, isTrainable: false))
+            func result(_ weight: any LinearWeight) throws -> [Data] {
+                let input = try Tensor.normal([7, shape[1]], generator: Generator(seed: 2))
+                    .to(.bfloat16)
+                try input.setRequiresGrad(true)
+                let kernel = try #require(
+                    try LinearKernel(for: input, weight: weight, bias: nil, term: nil))
+                let output = try #require(try kernel(input))
+                try output.backward(gradient: output.detach())
+                return [try output.detach().bytes, try #require(input.grad).bytes]
+            }
+            #expect(try result(weight) == result(dense))
+        }
     }
 
     @Test func weightIsFrozen() throws {

@@ -8,6 +8,8 @@ package enum Tolerance {
     package static let float32 = 2e-6
     /// One bfloat16 computation against float32, relative to the norm.
     package static let bfloat16 = 1e-2
+    /// Products summed in float32 and rounded to bfloat16, `2^-8` of a single number at most, against float64, relative to the norm.
+    package static let bfloat16Product = 4e-3
     /// The loss of a step in float16 against float32, relative.
     package static let float16 = 2e-3
     /// One float16 computation against float64, relative to the norm.

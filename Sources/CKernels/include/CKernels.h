@@ -9,6 +9,10 @@
 
 #include <stdint.h>
 
+#include "ckernels_linear.h"
+#include "ckernels_panels.h"
+#include "ckernels_threads.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -27,16 +31,6 @@ enum {
 
 // 1 if this processor and operating system run `isa`, else 0.
 int32_t ckernels_isa_is_supported(int32_t isa);
-
-// MARK: Threads
-
-// Threads that a caller lends to a kernel; kernels that take none run on the caller's only.
-typedef struct {
-    // At least 1.
-    int32_t count;
-    // Calls body(data, thread) once for each thread in [0, count) and returns when all have ended. Not needed for one.
-    void (*run)(int32_t count, void (*body)(void *data, int32_t thread), void *data);
-} CKernelsThreads;
 
 // MARK: Element types
 

@@ -1,0 +1,58 @@
+// A linear layer with a frozen weight in any storage and a low-rank term, in products of bfloat16 numbers.
+//
+//   y = x W^T + b + u B^T,  u = s x' A^T
+//
+// x' is x, or x with some elements dropped. Sums are float32 from end to end; y, u and dx are rounded to bfloat16 once. A row's
+// results depend on that row alone, and no result depends on the number of threads. Needs AVX512-BF16.
+#ifndef CKERNELS_LINEAR_H
+#define CKERNELS_LINEAR_H
+
+#include "ckernels_panels.h"
+#include "ckernels_threads.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// The low-rank term s B A; a rank of 0 is none.
+typedef struct {
+    int64_t rank;
+    float scale;
+    // [rank, columns], float32.
+    const float *a;
+    // [rows, rank], float32.
+    const float *b;
+    // Which elements of x the term sees, one byte each, 0 for none: [tokens, columns]; null: all.
+    const uint8_t *kept;
+} CKernelsLowRank;
+
+// The rank as u is stored: rounded up to a multiple of 16.
+int64_t ckernels_linear_padded_rank(int64_t rank);
+
+// Whether the kernel takes a weight: an even number of rows and of columns.
+int32_t ckernels_linear_is_supported(int64_t rows, int64_t columns);
+
+// Bytes of the workspace that forward and backward need, and its alignment.
+enum { CKERNELS_LINEAR_ALIGNMENT = 64 };
+int64_t ckernels_linear_workspace_bytes(int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int32_t threads);
+
+// Computes y [tokens, rows] and u [tokens, padded rank].
+//
+// x: [tokens, columns], and where the term drops elements low_x the same with those zero, else null; bias: bfloat16 [rows] or null;
+// u may be null for a rank of 0. All row-major without gaps.
+void ckernels_linear_forward(
+    CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank, int64_t tokens,
+    const uint16_t *x, const uint16_t *low_x, const uint16_t *bias, uint16_t *u, uint16_t *y, void *workspace);
+
+// Computes dx = dy W + kept (v A) with v = s dy B, and where the rank is not 0 da = v^T x' and db = dy^T u.
+//
+// low_x: x' [tokens, columns]; dx may be null; da: float32 [rank, columns]; db: float32 [rows, rank].
+void ckernels_linear_backward(
+    CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank, int64_t tokens,
+    const uint16_t *low_x, const uint16_t *u, const uint16_t *dy, uint16_t *dx, float *da, float *db, void *workspace);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,201 @@
+package import CKernels
+package import Torch
+
+/// A linear layer in one node: frozen weight of any storage, bias and low-rank term in the same sums.
+///
+/// `y = x W^T + b + u B^T` with `u = s x' A^T`; `dx = dy W + kept (v A)` with `v = s dy B`; `dA = v^T x'`, `dB = dy^T u`. The weight is
+/// decoded a panel of 64 columns at a time, so no dense copy of it exists. Sums are float32; y, u, dx are rounded to bfloat16 once,
+/// dA and dB are float32. A token's output depends on that token alone, and nothing depends on the number of threads.
+package struct LinearKernel {
+    private let weight: any LinearWeight
+    private let bias: Tensor?
+    private let term: LowRankTerm?
+    private let threads: CKernelsThreads
+
+    /// Describes a layer for one pass; nil where the kernel does not take it.
+    ///
+    /// Taken are bfloat16 inputs on a processor with products of bfloat16 numbers, a weight that supplies panels and has even sides, a
+    /// frozen bfloat16 bias, and a term in float32.
+    ///
+    /// - Parameters:
+    ///   - input: `[tokens, inFeatures]`.
+    ///   - weight: the frozen weight.
+    ///   - bias: `[outFeatures]`.
+    ///   - term: what the adapter adds.
+    ///   - instructionSet: the instructions to use.
+    ///   - threads: the threads to use.
+    /// - Throws: `TorchError` if memory does not suffice.
+    package init?(
+        for input: Tensor, weight: any LinearWeight, bias: Tensor?, term: LowRankTerm?,
+        instructionSet: InstructionSet = .best, threads: CKernelsThreads = .libtorch
+    ) throws(TorchError) {
+        let (rows, columns) = (weight.outFeatures, weight.inFeatures)
+        guard instructionSet == .avx512bf16, input.dtype == .bfloat16,
+            input.numDimensions == 2, input.shape[1] == columns, input.shape[0] > 0,
+            ckernels_linear_is_supported(Int64(rows), Int64(columns)) == 1,
+            bias.map({ $0.dtype == .bfloat16 && !$0.requiresGrad }) ?? true,
+            term.map({ $0.fits(rows: rows, columns: columns) }) ?? true
+        else { return nil }
+        self.weight = weight
+        self.bias = bias
+        self.term = term
+        self.threads = threads
+    }
+
+    /// Computes the layer's output; nil if the weight supplies no panels.
+    ///
+    /// - Parameter input: the input that the kernel was made for.
+    /// - Returns: bfloat16 `[tokens, outFeatures]`, differentiable with respect to the input, A and B.
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Memory: saves the input, u (`[tokens, r]`, r rounded up to 16, bfloat16) and the mask of dropped elements.
+    package func callAsFunction(_ input: Tensor) throws(TorchError) -> Tensor? {
+        guard let panels = try weight.panels() else { return nil }
+        let inputs = [input] + (term.map { [$0.a, $0.b] } ?? [])
+        let outputs = try Autograd.node("linear", inputs: inputs) {
+            () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
+            let needsInputGradient = input.requiresGrad
+            let input = try input.detach().contiguous()
+            let (output, small) = try forward(input, panels)
+            let pullback: Pullback = { gradients throws(TorchError) in
+                guard let gradient = gradients[0] else { return inputs.map { _ in nil } }
+                return try backward(
+                    gradient, input: input, small: small, needsInputGradient: needsInputGradient)
+            }
+            return ([output], pullback)
+        }
+        return outputs[0]
+    }
+
+    private func forward(
+        _ input: Tensor, _ panels: WeightPanels
+    ) throws(TorchError) -> (output: Tensor, small: Tensor) {
+        let tokens = input.shape[0]
+        let output = try Tensor.empty([tokens, weight.outFeatures], dtype: .bfloat16)
+        let small = try Tensor.empty([tokens, paddedRank], dtype: .bfloat16)
+        let operands = try Operands(term)
+        let workspace = try makeWorkspace(tokens: tokens)
+        let masked = try term?.kept.map { kept throws(TorchError) in
+            try ElementwiseKernels().masked(input, kept: kept)
+        }
+        guard !DryRun.isOn else { return (output, small) }
+        let bias = try self.bias?.detach().contiguous()
+        let tensors = [input, output, small, workspace] + [masked, bias].compactMap { $0 }
+        Tensor.withAddresses(of: tensors + operands.tensors) { addresses in
+            var next = 4
+            let maskedAddress = take(&next, if: masked, addresses)
+            let biasAddress = take(&next, if: bias, addresses)
+            withUnsafePointer(to: panels.source) { source in
+                withUnsafePointer(to: operands.lowRank(addresses[next...])) { lowRank in
+                    ckernels_linear_forward(
+                        threads, source, lowRank, Int64(tokens), numbers(addresses[0]),
+                        numbers(maskedAddress), numbers(biasAddress), numbers(addresses[2]),
+                        numbers(addresses[1]), addresses[3])
+                }
+            }
+        }
+        return (output, small)
+    }
+
+    private func backward(
+        _ gradient: Tensor, input: Tensor, small: Tensor, needsInputGradient: Bool
+    ) throws(TorchError) -> [Tensor?] {
+        guard let panels = try weight.panels() else {
+            preconditionFailure("\(weight.storageDescription) supplied panels in forward only")
+        }
+        let tokens = input.shape[0]
+        let gradient = try gradient.contiguous()
+        let operands = try Operands(term)
+        let inputGradient =
+            needsInputGradient ? try Tensor.empty(input.shape, dtype: .bfloat16) : nil
+        let termGradients = try operands.tensors.prefix(2).map { operand throws(TorchError) in
+            try Tensor.empty(operand.shape)
+        }
+        let workspace = try makeWorkspace(tokens: tokens)
+        let masked = try term?.kept.map { kept throws(TorchError) in
+            try ElementwiseKernels().masked(input, kept: kept)
+        }
+        let result = [inputGradient] + termGradients
+        guard !DryRun.isOn else { return result }
+        let outputs = termGradients + (inputGradient.map { [$0] } ?? [])
+        let tensors = [masked ?? input, small, gradient, workspace] + outputs
+        Tensor.withAddresses(of: tensors + operands.tensors) { addresses in
+            var next = 4
+            let gradientA = term.flatMap { _ in take(&next, if: gradient, addresses) }
+            let gradientB = term.flatMap { _ in take(&next, if: gradient, addresses) }
+            let gradientX = take(&next, if: inputGradient, addresses)
+            withUnsafePointer(to: panels.source) { source in
+                withUnsafePointer(to: operands.lowRank(addresses[next...])) { lowRank in
+                    ckernels_linear_backward(
+                        threads, source, lowRank, Int64(tokens), numbers(addresses[0]),
+                        numbers(addresses[1]), numbers(addresses[2]), numbers(gradientX),
+                        gradientA?.assumingMemoryBound(to: Float.self),
+                        gradientB?.assumingMemoryBound(to: Float.self), addresses[3])
+                }
+            }
+        }
+        return result
+    }
+
+    private var paddedRank: Int {
+        Int(ckernels_linear_padded_rank(Int64(term?.a.shape[0] ?? 0)))
+    }
+
+    private func makeWorkspace(tokens: Int) throws(TorchError) -> Tensor {
+        let bytes = ckernels_linear_workspace_bytes(
+            Int64(weight.outFeatures), Int64(weight.inFeatures), Int64(term?.a.shape[0] ?? 0),
+            Int64(tokens), threads.count)
+        return try Tensor.empty([Int(bytes)], dtype: .uint8)
+    }
+}
+
+/// The next address, if the list holds one for this tensor.
+private func take(
+    _ next: inout Int, if tensor: Tensor?, _ addresses: [UnsafeMutableRawPointer?]
+) -> UnsafeMutableRawPointer? {
+    guard tensor != nil else { return nil }
+    defer { next += 1 }
+    return addresses[next]
+}
+
+private func numbers(_ address: UnsafeMutableRawPointer?) -> UnsafeMutablePointer<UInt16>? {
+    address?.assumingMemoryBound(to: UInt16.self)
+}
+
+/// The low-rank matrices as the kernel takes them.
+private struct Operands {
+    /// A and B, then the mask if there is one; none without a term.
+    let tensors: [Tensor]
+    private let rank: Int
+    private let scale: Double
+
+    init(_ term: LowRankTerm?) throws(TorchError) {
+        guard let term else {
+            (tensors, rank, scale) = ([], 0, 0)
+            return
+        }
+        tensors = try [term.a, term.b, term.kept].compactMap { $0 }.map {
+            operand throws(TorchError) in
+            try operand.detach().contiguous()
+        }
+        (rank, scale) = (term.a.shape[0], term.scale)
+    }
+
+    /// The kernel's description, from the addresses of `tensors`.
+    func lowRank(_ addresses: ArraySlice<UnsafeMutableRawPointer?>) -> CKernelsLowRank {
+        let addresses = Array(addresses)
+        guard addresses.count >= 2 else { return CKernelsLowRank() }
+        return CKernelsLowRank(
+            rank: Int64(rank), scale: Float(scale),
+            a: addresses[0]?.assumingMemoryBound(to: Float.self),
+            b: addresses[1]?.assumingMemoryBound(to: Float.self),
+            kept: addresses.count > 2 ? addresses[2]?.assumingMemoryBound(to: UInt8.self) : nil)
+    }
+}
+
+extension LowRankTerm {
+    /// Whether both matrices are float32 and of a layer's size.
+    fileprivate func fits(rows: Int, columns: Int) -> Bool {
+        a.dtype == .float32 && b.dtype == .float32 && a.numDimensions == 2 && b.numDimensions == 2
+            && a.shape[1] == columns && b.shape == [rows, a.shape[0]]
+    }
+}

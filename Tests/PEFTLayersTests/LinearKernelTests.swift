@@ -1,0 +1,184 @@
+import CKernels
+import PEFTLayers
+import TestSupport
+import Testing
+import Torch
+
+/// The fused linear node computes what float64 computes, but for one rounding to bfloat16.
+@Suite(
+    .enabled(
+        if: InstructionSet.avx512bf16.isSupported,
+        "the kernel needs products of bfloat16 numbers, which this processor lacks"))
+struct LinearKernelTests {
+    struct Case: Sendable, CustomTestStringConvertible {
+        let outFeatures: Int
+        let inFeatures: Int
+        let rank: Int
+        let tokens: Int
+        var hasBias = false
+        var drops = false
+        var testDescription: String {
+            "[\(tokens), \(inFeatures)] -> \(outFeatures), rank \(rank)"
+                + (hasBias ? ", bias" : "") + (drops ? ", dropout" : "")
+        }
+    }
+
+    /// Round shapes and odd ones: below a register, across panels, blocks of tokens and of the depth; ranks beyond 16.
+    static let cases = [
+        Case(outFeatures: 64, inFeatures: 64, rank: 16, tokens: 64),
+        Case(outFeatures: 192, inFeatures: 576, rank: 16, tokens: 130, hasBias: true),
+        Case(outFeatures: 66, inFeatures: 70, rank: 5, tokens: 33, drops: true),
+        Case(outFeatures: 2, inFeatures: 2, rank: 1, tokens: 1, hasBias: true),
+        Case(outFeatures: 130, inFeatures: 34, rank: 40, tokens: 300, hasBias: true, drops: true),
+        Case(outFeatures: 100, inFeatures: 6, rank: 3, tokens: 129),
+        Case(outFeatures: 62, inFeatures: 1030, rank: 0, tokens: 5, hasBias: true),
+    ]
+
+    /// Numbers of a layer, all of them exact in bfloat16.
+    struct Layer {
+        let input: Tensor
+        let weight: Tensor
+        let bias: Tensor?
+        let a: Tensor
+        let b: Tensor
+        let kept: Tensor?
+        let gradient: Tensor
+        static let scale = 0.5
+
+        init(_ subject: Case) throws {
+            func numbers(_ shape: [Int], _ seed: UInt64) throws -> Tensor {
+                try Tensor.normal(shape, generator: Generator(seed: seed)).to(.bfloat16)
+            }
+            input = try numbers([subject.tokens, subject.inFeatures], 1)
+            weight = try numbers([subject.outFeatures, subject.inFeatures], 2)
+            bias = subject.hasBias ? try numbers([subject.outFeatures], 3) : nil
+            a = try numbers([subject.rank, subject.inFeatures], 4).to(.float32)
+            b = try numbers([subject.outFeatures, subject.rank], 5).to(.float32)
+            gradient = try numbers([subject.tokens, subject.outFeatures], 6)
+            let elements = subject.tokens * subject.inFeatures
+            kept =
+                subject.drops
+                ? try Tensor(
+                    (0..<elements).map { Float($0 * 7 % 5 == 0 ? 0 : 1) }, shape: input.shape
+                )
+                .to(.bool) : nil
+        }
+
+        /// Output and gradients of input, A and B from the kernel.
+        func fused(threads: Int = 1) throws -> [Tensor] {
+            let input = try input.detach()
+            let (a, b) = (try a.detach(), try b.detach())
+            let term = a.shape[0] > 0 ? LowRankTerm(a: a, b: b, scale: Self.scale, kept: kept) : nil
+            for leaf in [input] + (term.map { [$0.a, $0.b] } ?? []) {
+                try leaf.setRequiresGrad(true)
+            }
+            let frozen = try Parameter(path: "weight", value: weight, isTrainable: false)
+            let kernel = try #require(
+                try LinearKernel(
+                    for: input, weight: DenseWeight(frozen), bias: bias, term: term,
+                    threads: CKernelsThreads(
+                        count: Int32(threads), run: TorchRuntime.runInParallel)))
+            let output = try #require(try kernel(input))
+            try output.backward(gradient: gradient)
+            return try [output.detach(), #require(input.grad)]
+                + (term == nil ? [] : [#require(a.grad), #require(b.grad)])
+        }
+
+        /// The same in float64 from libtorch's operations.
+        func reference() throws -> [Tensor] {
+            let wide = try [input, a, b].map { try $0.to(.float64) }
+            for leaf in wide { try leaf.setRequiresGrad(true) }
+            var output = try wide[0].linear(weight.to(.float64))
+            if let bias { output = try output + bias.to(.float64) }
+            let seen = try kept.map { try wide[0] * $0.to(.float64) } ?? wide[0]
+            if a.shape[0] > 0 {
+                output = try output + seen.linear(wide[1]).linear(wide[2]) * Self.scale
+            }
+            try output.backward(gradient: gradient.to(.float64))
+            return try [output.detach(), #require(wide[0].grad)]
+                + (a.shape[0] > 0 ? [#require(wide[1].grad), #require(wide[2].grad)] : [])
+        }
+    }
+
+    @Test(arguments: cases)
+    func outputAndGradientsEqualThoseOfFloat64(_ subject: Case) throws {
+        let layer = try Layer(subject)
+        let names = ["output", "input's gradient", "A's gradient", "B's gradient"]
+        for ((name, found), expected) in zip(zip(names, try layer.fused()), try layer.reference()) {
+            #expect(found.shape == expected.shape)
+            let error = Tolerance.relativeError(try found.floats(), try expected.floats())
+            #expect(error < Tolerance.bfloat16Product, "\(name)")
+        }
+    }
+
+    @Test(arguments: cases)
+    func numberOfThreadsDoesNotMatter(_ subject: Case) throws {
+        let layer = try Layer(subject)
+        #expect(
+            try layer.fused().map { try $0.bytes } == layer.fused(threads: 3).map { try $0.bytes })
+    }
+
+    @Test func tokenIsComputedAlikeInAnyBatch() throws {
+        let layer = try Layer(Self.cases[1])
+        let all = try layer.fused()[0]
+        let frozen = try Parameter(path: "weight", value: layer.weight, isTrainable: false)
+        let term = LowRankTerm(a: layer.a, b: layer.b, scale: Layer.scale)
+        for (first, count) in [(0, 1), (3, 7), (129, 1), (64, 66)] {
+            let part = try layer.input.narrow(0, first, count)
+            let kernel = try #require(
+                try LinearKernel(
+                    for: part, weight: DenseWeight(frozen), bias: layer.bias, term: term))
+            let alone = try #require(try kernel(part))
+            #expect(try alone.bytes == all.narrow(0, first, count).contiguous().bytes)
+        }
+    }
+
+    @Test func notANumberReachesOutputAndGradients() throws {
+        let layer = try Layer(Self.cases[1])
+        let values = try layer.input.floats()
+        let poisoned = try Tensor(
+            values.enumerated().map { $0.offset == 576 * 2 + 5 ? .nan : $0.element },
+            shape: layer.input.shape
+        ).to(.bfloat16)
+        let frozen = try Parameter(path: "weight", value: layer.weight, isTrainable: false)
+        let a = try layer.a.detach()
+        try a.setRequiresGrad(true)
+        let term = LowRankTerm(a: a, b: layer.b, scale: 1)
+        let kernel = try #require(
+            try LinearKernel(for: poisoned, weight: DenseWeight(frozen), bias: nil, term: term))
+        let output = try #require(try kernel(poisoned))
+        let rows = try output.detach().floats()
+        for (index, value) in rows.enumerated() {
+            #expect(value.isNaN == (index / 192 == 2))
+        }
+        try output.backward(gradient: layer.gradient)
+        let gradient = try #require(a.grad).floats()
+        for (index, value) in gradient.enumerated() { #expect(value.isNaN == (index % 576 == 5)) }
+    }
+
+    @Test func whatTheKernelCannotComputeIsLeftToOthers() throws {
+        func isTaken(
+            _ shape: [Int], _ dtype: DType = .bfloat16, biasDType: DType = .bfloat16,
+            on instructionSet: InstructionSet = .avx512bf16
+        ) throws -> Bool {
+            let value = try Tensor.ones(shape).to(.bfloat16)
+            let weight = DenseWeight(try Parameter(path: "w", value: value, isTrainable: false))
+            let input = try Tensor.ones([3, shape[1]]).to(dtype)
+            return try LinearKernel(
+                for: input, weight: weight, bias: Tensor.ones([shape[0]]).to(biasDType), term: nil,
+                instructionSet: instructionSet) != nil
+        }
+        #expect(try isTaken([4, 6]))
+        #expect(try !isTaken([5, 6]))
+        #expect(try !isTaken([4, 7]))
+        #expect(try !isTaken([4, 6], .float32))
+        #expect(try !isTaken([4, 6], biasDType: .float32))
+        #expect(try !isTaken([4, 6], on: .avx512))
+    }
+
+    @Test func trainableWeightSuppliesNoPanels() throws {
+        let value = try Tensor.ones([4, 6]).to(.bfloat16)
+        #expect(
+            try DenseWeight(Parameter(path: "w", value: value, isTrainable: true)).panels() == nil)
+    }
+}
