@@ -9,7 +9,7 @@ using lanes::Floats;
 // One token; cosine and sine are widened once for all heads.
 template <class Element>
 CKERNELS_INLINE void rotate(
-    const typename Element::Storage *input, const CKernelsHeads &heads, const typename Element::Storage *cosine,
+    const typename Element::Storage *input, const CKernelsStates &heads, const typename Element::Storage *cosine,
     const typename Element::Storage *sine, float direction, typename Element::Storage *output) {
     const int64_t half = heads.head_size / 2;
     lanes::for_each(0, half, [&](int64_t i, auto extent) CKERNELS_INLINE_LAMBDA {
@@ -30,7 +30,7 @@ CKERNELS_INLINE void rotate(
 }  // namespace rotary
 
 int32_t ckernels_rotary_rotate(
-    int32_t isa, int32_t element_type, CKernelsHeads input, const void *cosine, const void *sine, int32_t is_inverse,
+    int32_t isa, int32_t element_type, CKernelsStates input, const void *cosine, const void *sine, int32_t is_inverse,
     int64_t token_begin, int64_t token_end, void *output) {
     return lanes::run(isa, element_type, [&](auto element) CKERNELS_INLINE_LAMBDA {
         using Element = decltype(element);

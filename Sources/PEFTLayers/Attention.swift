@@ -4,8 +4,9 @@ public import Torch
 
 /// Causal grouped-query attention, block-diagonal over the segments of a flattened batch.
 ///
-/// `output = softmax(Q K^T / sqrt(D)) V` for each head, a token seeing itself and what is before it in its own segment. Segments
-/// of one length go through libtorch's flash kernel together, so a mask never exists and cost falls with the blocks.
+/// `output = softmax(Q K^T / sqrt(D)) V` for each head, a token seeing itself and what is before it in its own segment. Where the
+/// processor multiplies bfloat16 numbers the whole batch goes through ``AttentionKernel``; else segments of one length go through
+/// libtorch's flash kernel together. So a mask never exists and cost falls with the blocks.
 ///
 /// - Source: Vaswani et al. 2017, equation 1; Ainslie et al. 2023 (grouped queries).
 public enum Attention {
@@ -23,26 +24,25 @@ public enum Attention {
     public static func causal(
         query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, scale: Double
     ) throws(TorchError) -> Tensor {
+        try causal(
+            query: query, key: key, value: value, layout: layout, scale: scale,
+            instructionSet: .best)
+    }
+
+    /// The same on a given instruction set: with products of bfloat16 numbers by the kernel where it can, else by libtorch.
+    package static func causal(
+        query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, scale: Double,
+        instructionSet: InstructionSet
+    ) throws(TorchError) -> Tensor {
         try requireFit(query, key, value, numQueries: layout.numTokens, numKeys: layout.numTokens)
+        let usesKernel = AttentionKernel.isUsable(
+            for: [query, key, value], scale: scale, instructionSet: instructionSet)
         let outputs = try Autograd.node("attention", inputs: [query, key, value]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let inputs = Inputs(
                 query: try query.detach(), key: try key.detach(), value: try value.detach(),
                 scale: scale)
-            let runs = layout.runs
-            var results: [FlashAttention] = []
-            for run in runs {
-                results.append(try inputs.forward(run))
-            }
-            let output = try joined(
-                try results.map { result throws(TorchError) in
-                    try tokensFirst(result.output)
-                })
-            let pullback: Pullback = { [results] gradients throws(TorchError) in
-                guard let gradient = gradients[0] else { return [nil, nil, nil] }
-                return try inputs.backward(gradient, runs: runs, results: results)
-            }
-            return ([output], pullback)
+            return usesKernel ? try inputs.attendByKernel(layout) : try inputs.attendByRuns(layout)
         }
         return outputs[0]
     }
@@ -96,6 +96,43 @@ public enum Attention {
 
         /// Query heads that share one key/value head.
         var group: Int { query.shape[1] / key.shape[1] }
+
+        /// The whole batch at once.
+        func attendByKernel(
+            _ layout: SequenceLayout
+        ) throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) {
+            let kernel = AttentionKernel(layout: layout, scale: scale)
+            let (output, logSumExp) = try kernel.forward(query: query, key: key, value: value)
+            let saved = try output.detach()
+            let pullback: Pullback = { gradients throws(TorchError) in
+                guard let gradient = gradients[0] else { return [nil, nil, nil] }
+                let results = try kernel.backward(
+                    gradient: gradient, query: query, key: key, value: value, output: saved,
+                    logSumExp: logSumExp)
+                return [results.query, results.key, results.value]
+            }
+            return ([output], pullback)
+        }
+
+        /// Runs of segments of one length, one after the other.
+        func attendByRuns(
+            _ layout: SequenceLayout
+        ) throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) {
+            let runs = layout.runs
+            var results: [FlashAttention] = []
+            for run in runs {
+                results.append(try forward(run))
+            }
+            let output = try joined(
+                try results.map { result throws(TorchError) in
+                    try tokensFirst(result.output)
+                })
+            let pullback: Pullback = { [results] gradients throws(TorchError) in
+                guard let gradient = gradients[0] else { return [nil, nil, nil] }
+                return try backward(gradient, runs: runs, results: results)
+            }
+            return ([output], pullback)
+        }
 
         func forward(_ run: SequenceLayout.Run) throws(TorchError) -> FlashAttention {
             try FlashAttention(

@@ -8,10 +8,11 @@ public struct TokenLosses {
     public let perTarget: Tensor
 }
 
-/// Output head and cross entropy in one node, a slice of the tokens at a time.
+/// Output head and cross entropy in one node.
 ///
-/// `loss = sum over targets of (log sum exp(z) - z[target])`, `z = head(h)`. Logits exist for one slice only, because each
-/// slice's gradient is computed with its loss; positions without a target cost nothing.
+/// `loss = sum over targets of (log sum exp(z) - z[target])`, `z = head(h)`. Each target's gradient is computed with its loss, so
+/// that logits need not stay: a frozen product in bfloat16 goes through ``LinearCrossEntropy``, which makes none, every other head
+/// through one slice of the tokens at a time. Positions without a target cost nothing.
 public enum CrossEntropy {
     /// Tokens of a slice: 128 x 49,152 float32 logits are 25 MB; larger slices were not faster.
     package static let sliceLength = 128
@@ -22,122 +23,179 @@ public enum CrossEntropy {
     ///   - hiddenStates: `[tokens, hidden]`.
     ///   - targets: the token to predict at each position, or a negative number for none; `[tokens]`.
     ///   - parameters: every tensor requiring grad that `head` captures.
+    ///   - weight: `[vocabulary, hidden]` if `head(h)` is `h W^T` and nothing else, and W gets no gradient; `head` may then not be
+    ///     called. Nil for every other head.
     ///   - head: hidden states in their ``DType/forProducts`` to logits, `[n, hidden] -> [n, vocabulary]`.
     /// - Returns: sum and parts; both empty sums if there is no target.
     /// - Throws: `TorchError` of the head, or if a target is not in the vocabulary.
-    /// - Memory: five slices of logits; the gradient of the selected hidden states until backward.
+    /// - Memory: five slices of logits, or without logits see ``LinearCrossEntropy``; the gradient of the selected hidden states
+    ///   until backward.
     public static func losses(
-        hiddenStates: Tensor, targets: [Int32], parameters: [Tensor] = [],
+        hiddenStates: Tensor, targets: [Int32], parameters: [Tensor] = [], weight: Tensor? = nil,
         head: (Tensor) throws(TorchError) -> Tensor
     ) throws(TorchError) -> TokenLosses {
+        try losses(
+            hiddenStates: hiddenStates, targets: targets, parameters: parameters, weight: weight,
+            instructionSet: .best, head: head)
+    }
+
+    /// The same with the kernels of an instruction set.
+    ///
+    /// - Throws: `TorchError` of the head, or if a target is not in the vocabulary.
+    package static func losses(
+        hiddenStates: Tensor, targets: [Int32], parameters: [Tensor] = [], weight: Tensor?,
+        instructionSet: InstructionSet, head: (Tensor) throws(TorchError) -> Tensor
+    ) throws(TorchError) -> TokenLosses {
         precondition(targets.count == hiddenStates.shape[0], "one target for each token")
-        let positions = targets.indices.filter { targets[$0] >= 0 }
-        let labels = try Tensor(positions.map { Int64(targets[$0]) }, shape: [positions.count])
-        let rows = try Tensor(positions.map { Int64($0) }, shape: [positions.count])
+        let selection = Selection(targets)
+        let rows = try Tensor(selection.positions, shape: [selection.positions.count])
         let inputs = [hiddenStates] + parameters
         let isDifferentiated = Autograd.isEnabled && inputs.contains { $0.requiresGrad }
+        let kernel = weight.flatMap {
+            LinearCrossEntropy(
+                hiddenStates: hiddenStates, weight: $0, instructionSet: instructionSet)
+        }
 
         var perTarget: Tensor?
         let outputs = try Autograd.node("cross entropy", inputs: inputs) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
-            let selected = try hiddenStates.detach().indexSelected(0, rows)
-            var slices = Slices(parameters: parameters, isDifferentiated: isDifferentiated)
-            var start = 0
-            while start < positions.count {
-                let length = min(sliceLength, positions.count - start)
-                try slices.add(
-                    hidden: selected.narrow(0, start, length),
-                    labels: labels.narrow(0, start, length), head: head)
-                start += length
+            let parts: Tensor
+            var gradients = Gradients(numParameters: parameters.count)
+            if let kernel, !selection.positions.isEmpty {
+                let result = try kernel(
+                    positions: selection.positions, labels: selection.labels,
+                    withGradient: isDifferentiated && hiddenStates.requiresGrad)
+                parts = result.losses
+                gradients.hidden = result.gradient.map { [$0] } ?? []
+            } else {
+                var slices = Slices(
+                    parameters: parameters, isDifferentiated: isDifferentiated)
+                let selected = try hiddenStates.detach().indexSelected(0, rows)
+                try slices.add(selected, labels: selection.labels, head: head)
+                parts = try slices.concatenatedLosses()
+                gradients = slices.gradients
             }
-            let parts =
-                slices.losses.isEmpty
-                ? try Tensor.zeros([0]) : try Tensor.concatenated(slices.losses)
             perTarget = parts
-            let pullback = slices.pullback(
+            let pullback = gradients.pullback(
                 rows: rows, shape: hiddenStates.shape, dtype: hiddenStates.dtype)
             return ([try parts.sum()], pullback)
         }
         guard let perTarget else { preconditionFailure("the node's body always runs") }
         return TokenLosses(sum: outputs[0], perTarget: perTarget)
     }
+}
 
-    /// Losses and gradients of the slices so far.
-    private struct Slices {
-        let parameters: [Tensor]
-        let isDifferentiated: Bool
-        var losses: [Tensor] = []
-        private var hiddenGradients: [Tensor] = []
-        private var parameterGradients: [Tensor?]
+/// The positions that have a target, and the targets.
+private struct Selection {
+    let positions: [Int64]
+    let labels: [Int64]
 
-        init(parameters: [Tensor], isDifferentiated: Bool) {
-            self.parameters = parameters
-            self.isDifferentiated = isDifferentiated
-            parameterGradients = parameters.map { _ in nil }
+    init(_ targets: [Int32]) {
+        let chosen = targets.indices.filter { targets[$0] >= 0 }
+        positions = chosen.map { Int64($0) }
+        labels = chosen.map { Int64(targets[$0]) }
+    }
+}
+
+/// Gradients of the sum of losses, kept until backward.
+private struct Gradients {
+    /// With respect to the selected hidden states, a slice after the other; none if the head cuts its output off.
+    var hidden: [Tensor] = []
+    var parameters: [Tensor?]
+
+    init(numParameters: Int) { parameters = Array(repeating: nil, count: numParameters) }
+
+    /// Scales the gradients by the gradient of the sum.
+    func pullback(rows: Tensor, shape: [Int], dtype: DType) -> Pullback {
+        { [hidden, parameters] gradients throws(TorchError) in
+            guard let scale = gradients[0] else { return parameters.map { _ in nil } + [nil] }
+            let zeros = try Tensor.zeros(shape, dtype: dtype)
+            var result: [Tensor?] = [zeros]
+            if !hidden.isEmpty {
+                let sums = try Tensor.concatenated(hidden)
+                let selected = try (sums * scale.to(sums.dtype)).to(dtype)
+                result = [try zeros.indexAdded(0, rows, selected)]
+            } else if rows.shape[0] > 0 {
+                // The head cuts its output off: no gradient, rather than zeros, can be found.
+                result = [nil]
+            }
+            for gradient in parameters {
+                result.append(
+                    try gradient.map { value throws(TorchError) in
+                        try value * scale.to(value.dtype)
+                    })
+            }
+            return result
         }
+    }
+}
 
-        mutating func add(
-            hidden: Tensor, labels: Tensor, head: (Tensor) throws(TorchError) -> Tensor
-        ) throws(TorchError) {
-            guard isDifferentiated else {
-                let wide = try hidden.to(hidden.dtype.forProducts)
-                losses.append(try head(wide).to(.float32).crossEntropy(labels))
-                return
-            }
-            let leaf = try Self.leaf(of: hidden)
-            let (loss, gradients) = try withGradEnabled(true) { () throws(TorchError) in
-                try leaf.setRequiresGrad(true)
-                let wide = try leaf.to(leaf.dtype.forProducts)
-                let loss = try head(wide).to(.float32).crossEntropy(labels)
-                let gradients = try Autograd.gradientsInsideNode(
-                    of: loss.sum(), withRespectTo: [leaf] + parameters)
-                return (loss, gradients)
-            }
-            losses.append(try loss.detach())
-            if let gradient = gradients[0] {
-                hiddenGradients.append(gradient)
-            }
-            for (index, gradient) in gradients.dropFirst().enumerated() {
-                guard let gradient else { continue }
-                if let sum = parameterGradients[index] {
-                    try sum.addInPlace(gradient)
-                } else {
-                    parameterGradients[index] = gradient
-                }
+/// Losses and gradients of a head of any kind, a slice of the tokens at a time.
+private struct Slices {
+    private let parameters: [Tensor]
+    private let isDifferentiated: Bool
+    private var losses: [Tensor] = []
+    private(set) var gradients: Gradients
+
+    init(parameters: [Tensor], isDifferentiated: Bool) {
+        self.parameters = parameters
+        self.isDifferentiated = isDifferentiated
+        gradients = Gradients(numParameters: parameters.count)
+    }
+
+    mutating func add(
+        _ selected: Tensor, labels: [Int64], head: (Tensor) throws(TorchError) -> Tensor
+    ) throws(TorchError) {
+        let labels = try Tensor(labels, shape: [labels.count])
+        var start = 0
+        while start < labels.shape[0] {
+            let length = min(CrossEntropy.sliceLength, labels.shape[0] - start)
+            try addSlice(
+                hidden: selected.narrow(0, start, length),
+                labels: labels.narrow(0, start, length), head: head)
+            start += length
+        }
+    }
+
+    /// The losses of all slices, float32 `[targets]`.
+    func concatenatedLosses() throws(TorchError) -> Tensor {
+        losses.isEmpty ? try Tensor.zeros([0]) : try Tensor.concatenated(losses)
+    }
+
+    private mutating func addSlice(
+        hidden: Tensor, labels: Tensor, head: (Tensor) throws(TorchError) -> Tensor
+    ) throws(TorchError) {
+        guard isDifferentiated else {
+            let wide = try hidden.to(hidden.dtype.forProducts)
+            losses.append(try head(wide).to(.float32).crossEntropy(labels))
+            return
+        }
+        let leaf = try Self.leaf(of: hidden)
+        let (loss, found) = try withGradEnabled(true) { () throws(TorchError) in
+            try leaf.setRequiresGrad(true)
+            let wide = try leaf.to(leaf.dtype.forProducts)
+            let loss = try head(wide).to(.float32).crossEntropy(labels)
+            let found = try Autograd.gradientsInsideNode(
+                of: loss.sum(), withRespectTo: [leaf] + parameters)
+            return (loss, found)
+        }
+        losses.append(try loss.detach())
+        if let gradient = found[0] {
+            gradients.hidden.append(gradient)
+        }
+        for (index, gradient) in found.dropFirst().enumerated() {
+            guard let gradient else { continue }
+            if let sum = gradients.parameters[index] {
+                try sum.addInPlace(gradient)
+            } else {
+                gradients.parameters[index] = gradient
             }
         }
+    }
 
-        /// What the slice is differentiated by: float16 is widened, since its gradients are only scaled into its range later.
-        private static func leaf(of hidden: Tensor) throws(TorchError) -> Tensor {
-            let hidden = try hidden.detach()
-            return hidden.dtype == .float16 ? try hidden.to(.float32) : hidden
-        }
-
-        /// Scales the gradients, which are those of the sum, by the gradient of the sum.
-        func pullback(rows: Tensor, shape: [Int], dtype: DType) -> Pullback {
-            let hasTargets = !losses.isEmpty
-            return { [hiddenGradients, parameterGradients] gradients throws(TorchError) in
-                guard let scale = gradients[0] else {
-                    return parameterGradients.map { _ in nil } + [nil]
-                }
-                let zeros = try Tensor.zeros(shape, dtype: dtype)
-                var result: [Tensor?] = [zeros]
-                if !hiddenGradients.isEmpty {
-                    let sums = try Tensor.concatenated(hiddenGradients)
-                    let selected = try (sums * scale.to(sums.dtype)).to(dtype)
-                    result = [try zeros.indexAdded(0, rows, selected)]
-                } else if hasTargets {
-                    // The head cuts its output off: no gradient, rather than zeros, can be found.
-                    result = [nil]
-                }
-                for gradient in parameterGradients {
-                    result.append(
-                        try gradient.map { value throws(TorchError) in
-                            try value * scale.to(value.dtype)
-                        })
-                }
-                return result
-            }
-        }
+    /// What the slice is differentiated by: float16 is widened, since its gradients are only scaled into its range later.
+    private static func leaf(of hidden: Tensor) throws(TorchError) -> Tensor {
+        let hidden = try hidden.detach()
+        return hidden.dtype == .float16 ? try hidden.to(.float32) : hidden
     }
 }

@@ -56,6 +56,21 @@ public final class Linear {
         return try kernel?(input)
     }
 
+    /// The weight's elements, `[outFeatures, inFeatures]`, if the layer computes `x W^T` and nothing else, with a weight that gets no
+    /// gradient; else nil.
+    ///
+    /// A kernel may then compute the product together with what follows.
+    ///
+    /// - Parameter context: says whether an adapter is in use.
+    /// - Returns: the very elements, in their dtype.
+    package func frozenProductWeight(in context: ForwardContext) -> Tensor? {
+        let isAdapted = adapter != nil && context.usesAdapters
+        guard bias == nil, !isAdapted, let elements = weight.dense, !elements.requiresGrad else {
+            return nil
+        }
+        return elements
+    }
+
     /// The same layer, adapter included, with its weight made ready for many products in a row.
     ///
     /// - Throws: `TorchError` if memory does not suffice.

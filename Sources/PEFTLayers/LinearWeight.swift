@@ -17,6 +17,9 @@ public protocol LinearWeight: AnyObject {
     var parameters: [Parameter] { get }
     /// The integer tensors of the storage, packed codes; none where weights are numbers.
     var codes: [Tensor] { get }
+    /// The elements as they lie in memory, `[outFeatures, inFeatures]`, if `y = x W^T` is computed with just them; nil where weights
+    /// are codes.
+    var dense: Tensor? { get }
 
     /// `y = x W^T`, differentiable with respect to x.
     ///
@@ -58,6 +61,9 @@ extension LinearWeight {
     /// None: products go through ``apply(to:)``.
     public func panels() throws(TorchError) -> WeightPanels? { nil }
 
+    /// Nil: the weight has no elements as they are computed with.
+    public var dense: Tensor? { nil }
+
     /// The storage's decoded weight.
     public func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight {
         let value = try dequantized().to(dtype.forProducts)
@@ -82,6 +88,8 @@ public final class DenseWeight: LinearWeight {
     public var inFeatures: Int { parameter.value.shape[1] }
     /// The weight.
     public var parameters: [Parameter] { [parameter] }
+    /// The weight's elements.
+    public var dense: Tensor? { parameter.value }
     /// The dtype's name.
     public var storageDescription: String { parameter.value.dtype.name }
     /// Bytes of the elements.

@@ -72,11 +72,14 @@ extension CausalLanguageModel {
         let hidden = try hiddenStates(ids, context: context, execution: execution)
         return try execution.atEnd(.output) { () throws(TorchError) in
             let preparedHead = try head.prepared(for: hidden.dtype)
-            return try CrossEntropy.losses(
-                hiddenStates: hidden, targets: targets,
-                parameters: head.trainableParameters.map(\.value)
-            ) { slice throws(TorchError) in
-                try logits(slice, context: context, preparedHead: preparedHead)
+            return try Trace.layer(head.path) { () throws(TorchError) in
+                try CrossEntropy.losses(
+                    hiddenStates: hidden, targets: targets,
+                    parameters: head.trainableParameters.map(\.value),
+                    weight: preparedHead.frozenProductWeight(in: context)
+                ) { slice throws(TorchError) in
+                    try logits(slice, context: context, preparedHead: preparedHead)
+                }
             }
         }
     }

@@ -68,7 +68,7 @@ public struct TraceEvent {
 /// It sees detached and unrecorded operations too, so it can tell where a gradient's path ends. Without a running trace an operation
 /// pays for one look at a thread's variable.
 ///
-/// Does not see what is written into a tensor's memory by ``Tensor/withUnsafeMutableBytes(_:)``.
+/// Does not see what is written into a tensor's memory by ``Tensor/withUnsafeMutableBytes(_:)``; a kernel's caller notes it.
 public final class Trace {
     private let onEvent: (TraceEvent) -> Void
     private var layers: [String] = []
@@ -104,6 +104,11 @@ public final class Trace {
         trace.layers.append(path())
         defer { trace.layers.removeLast() }
         return try body()
+    }
+
+    /// Reports what a kernel has written, which the trace does not see, as an operation of that name.
+    package static func noteKernel(_ name: String, inputs: [Tensor], outputs: [Tensor]) {
+        current?.note(name, inputs, outputs)
     }
 
     /// The trace that runs on this thread.

@@ -61,10 +61,11 @@ struct Provoking {
         return lines.map { $0 + "\n" }.joined()
     }
 
-    /// A text without what the machine decides: sizes, digests and numbers of floating-point arithmetic, in which operation of a
-    /// block the first infinity arises, and how far it spreads from there.
+    /// A text without what the machine decides: sizes, digests and numbers of floating-point arithmetic, in which operation or layer of
+    /// a block the first infinity arises, and how far it spreads from there.
     static func masked(_ text: String) -> String {
-        text.replacing(#/`\w+` in model/#, with: "# in model")
+        text.replacing(#/`\w+` in (model\.layers\.\d+)[\w.]*/#) { "# in \($0.output.1)" }
+            .replacing(#/`\w+` in model/#, with: "# in model")
             .replacing(#/first here; \d+ trainable tensors \([^)]*\)/#, with: "first here; #")
             .replacing(#/[0-9a-f]{16}/#, with: "#")
             .replacing(#/[0-9]+\.[0-9]+(e-?[0-9]+)?/#, with: "#")

@@ -201,4 +201,121 @@ import Torch
         }
         #expect(error == thrown)
     }
+
+    // MARK: - A frozen product
+
+    @Test(
+        arguments: [
+            (DType.bfloat16, 6, InstructionSet.avx512bf16, false),
+            (.bfloat16, 6, .portable, true), (.float32, 6, .avx512bf16, true),
+            (.bfloat16, 7, .avx512bf16, true),
+        ])
+    func kernelTakesTheHeadsPlaceWhereItCan(
+        dtype: DType, hiddenSize: Int, instructionSet: InstructionSet, callsHead: Bool
+    ) throws {
+        let hidden = try Tensor.random([5, hiddenSize], seed: 1).to(dtype)
+        let weight = try Tensor.random([13, hiddenSize], seed: 2).to(dtype)
+        var isCalled = false
+        let losses = try CrossEntropy.losses(
+            hiddenStates: hidden, targets: [1, 2, -1, 12, 0], weight: weight,
+            instructionSet: instructionSet
+        ) { slice throws(TorchError) in
+            isCalled = true
+            return try slice.linear(weight.to(slice.dtype))
+        }
+        #expect(isCalled == (callsHead || !InstructionSet.avx512bf16.isSupported))
+        #expect(losses.perTarget.shape == [4])
+    }
+
+    @Test func frozenProductHasTheContractsOfEveryHead() throws {
+        let batch = try Batch(numTokens: 135) { $0.isMultiple(of: 4) }
+        let inputs = [batch.hidden, batch.weight]
+        let weight = try batch.weight.to(.bfloat16)
+        var losses: TokenLosses?
+        let found = try Differentiated([batch.hidden.to(.bfloat16)]) { leaves in
+            let result = try CrossEntropy.losses(
+                hiddenStates: leaves[0], targets: batch.targets, weight: weight
+            ) { slice throws(TorchError) in try slice.linear(weight.to(slice.dtype)) }
+            losses = result
+            return try result.sum * 0.125
+        }
+        let expected = try Differentiated(inputs, isTrainable: [true, false]) {
+            try batch.reference($0) * 0.125
+        }
+        let parts = try #require(losses).perTarget
+        #expect(parts.shape == [101])
+        #expect(!parts.requiresGrad)
+        try expectClose(parts.sum() * 0.125, found.output)
+        try expectClose(found.output, expected.output, Tolerance.bfloat16)
+        let gradient = try #require(found.gradients[0])
+        #expect(gradient.dtype == .bfloat16)
+        try expectClose(gradient, #require(expected.gradients[0]), Tolerance.bfloat16)
+    }
+
+    @Test func frozenProductWithoutTargetsHasZeroGradients() throws {
+        let weight = try Tensor.random([13, 6], seed: 2).to(.bfloat16)
+        let found = try Differentiated([Tensor.random([5, 6], seed: 1).to(.bfloat16)]) { leaves in
+            try CrossEntropy.losses(
+                hiddenStates: leaves[0], targets: [-1, -1, -1, -1, -1], weight: weight
+            ) { slice throws(TorchError) in try slice.linear(weight.to(slice.dtype)) }.sum
+        }
+        #expect(try found.output.item() == 0)
+        #expect(try found.gradients[0]?.floats() == Array(repeating: 0, count: 30))
+    }
+
+    @Test(arguments: [InstructionSet.portable, .best])
+    func frozenProductRefusesTargetsAsEveryHeadDoes(instructionSet: InstructionSet) throws {
+        let weight = try Tensor.random([13, 6], seed: 2).to(.bfloat16)
+        let error = #expect(throws: TorchError.self) {
+            _ = try CrossEntropy.losses(
+                hiddenStates: Tensor.random([2, 6], seed: 1).to(.bfloat16), targets: [0, 13],
+                weight: weight, instructionSet: instructionSet
+            ) { slice throws(TorchError) in try slice.linear(weight.to(slice.dtype)) }
+        }
+        #expect(error?.operation == "cross_entropy")
+        #expect(error?.message == "Target 13 is out of bounds.")
+    }
+
+    @Test(
+        .enabled(
+            if: InstructionSet.avx512bf16.isSupported, "the processor has no products of bfloat16"))
+    func kernelIsPlannedAndTakesLessThanLogits() throws {
+        func peakBytes(_ instructionSet: InstructionSet) throws -> Int {
+            try DryRun.peak {
+                let hidden = try Tensor.empty([256, 64], dtype: .bfloat16)
+                let weight = try Tensor.empty([20_000, 64], dtype: .bfloat16)
+                try hidden.setRequiresGrad(true)
+                _ = try CrossEntropy.losses(
+                    hiddenStates: hidden, targets: Array(repeating: 1, count: 256), weight: weight,
+                    instructionSet: instructionSet
+                ) { slice throws(TorchError) in try slice.linear(weight) }
+            }.values.reduce(0, +)
+        }
+        let (planned, sliced) = (try peakBytes(.avx512bf16), try peakBytes(.portable))
+        let weightBytes = 20_000 * 64 * 2
+        #expect(sliced - weightBytes > CrossEntropy.sliceLength * 20_000 * 4)
+        // The hidden states, their gradient, and the workspace of 256 targets on each thread.
+        #expect(planned - weightBytes > 2 * 256 * 64 * 2)
+        #expect(planned - weightBytes < sliced / 5)
+    }
+
+    @Test(
+        .enabled(
+            if: InstructionSet.avx512bf16.isSupported, "the processor has no products of bfloat16"))
+    func kernelIsTraced() throws {
+        let hidden = try Tensor.random([5, 6], seed: 1).to(.bfloat16)
+        let weight = try Tensor.random([13, 6], seed: 2).to(.bfloat16)
+        try hidden.fillInPlace(.infinity)
+        var sawLosses = false
+        let note = { (event: TraceEvent) in
+            guard event.name == "cross_entropy" else { return }
+            sawLosses = event.outputs.contains { (try? $0.tensor.allFinite()) == false }
+        }
+        try Trace.run(onEvent: note) {
+            _ = try CrossEntropy.losses(
+                hiddenStates: hidden, targets: [0, 1, 2, 3, 4], weight: weight
+            ) { slice throws(TorchError) in try slice.linear(weight) }
+        }
+        #expect(sawLosses)
+    }
 }

@@ -139,7 +139,7 @@ import Torch
             let (cosine, sine) = (subject.input(3 * width), subject.input(3 * width))
             let output = subject.output(3 * numHeads * 2 * width)
             addresses([states, cosine, sine, output]) { at in
-                let heads = CKernelsHeads(
+                let heads = CKernelsStates(
                     data: at[0], token_stride: Int64(4 * width), head_stride: Int64(2 * width),
                     num_heads: 2, head_size: Int64(2 * width))
                 #expect(

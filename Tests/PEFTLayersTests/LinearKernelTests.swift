@@ -107,7 +107,7 @@ struct LinearKernelTests {
         for ((name, found), expected) in zip(zip(names, try layer.fused()), try layer.reference()) {
             #expect(found.shape == expected.shape)
             let error = Tolerance.relativeError(try found.floats(), try expected.floats())
-            #expect(error < Tolerance.bfloat16Product, "\(name)")
+            #expect(error < Tolerance.bfloat16Kernel, "\(name)")
         }
     }
 

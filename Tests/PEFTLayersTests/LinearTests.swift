@@ -73,6 +73,24 @@ final class RowSumAdapter: LinearAdapter {
         #expect(adapter.seenStorage == "float32")
     }
 
+    @Test func weightIsAFrozenProductsOnlyWithoutBiasAdapterAndGradient() throws {
+        let context = ForwardContext.segment(1)
+        let plain = try makeLinear(bias: false)
+        let elements = try #require(plain.frozenProductWeight(in: context))
+        #expect(try elements.isSame(as: weight(of: plain)))
+        #expect(try makeLinear(bias: true).frozenProductWeight(in: context) == nil)
+
+        plain.attach(try RowSumAdapter(path: "proj"))
+        #expect(plain.frozenProductWeight(in: context) == nil)
+        let unadapted = ForwardContext(layout: context.layout, usesAdapters: false)
+        #expect(plain.frozenProductWeight(in: unadapted) != nil)
+        #expect(try plain.prepared(for: .float32).frozenProductWeight(in: context) == nil)
+
+        let trained = try Parameter(path: "w", value: .ones([3, 5]), isTrainable: true)
+        let layer = Linear(path: "w", weight: DenseWeight(trained))
+        #expect(layer.frozenProductWeight(in: context) == nil)
+    }
+
     @Test func adapterAloneTrainsAndTheInputIsDifferentiatedThroughBoth() throws {
         let linear = try makeLinear(bias: true)
         #expect(linear.trainableParameters.isEmpty)

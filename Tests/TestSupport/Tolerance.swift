@@ -8,12 +8,18 @@ package enum Tolerance {
     package static let float32 = 2e-6
     /// One bfloat16 computation against float32, relative to the norm.
     package static let bfloat16 = 1e-2
-    /// Products summed in float32 and rounded to bfloat16, `2^-8` of a single number at most, against float64, relative to the norm.
-    package static let bfloat16Product = 4e-3
+    /// A kernel that rounds its operands to bfloat16 and sums in float32, against float64, relative to the norm.
+    package static let bfloat16Kernel = 5e-3
     /// The loss of a step in float16 against float32, relative.
     package static let float16 = 2e-3
     /// One float16 computation against float64, relative to the norm.
     package static let float16Values = 1.25e-3
+    /// Numbers that are rounded to bfloat16 twice and else computed more precisely, relative to the norm: twice half a unit of 2^-8.
+    package static let twiceRoundedToBFloat16 = 3.91e-3
+    /// Losses of a kernel whose exponential is a polynomial, against float64, relative to the norm.
+    package static let kernelLoss = 3e-5
+    /// The loss of one well-fitted token of such a kernel, whose logits are float32, relative.
+    package static let wellFittedLoss = 2e-4
     /// What a process may grow by in 10,000 steps that keep nothing: pages that the allocator splits anew.
     package static let memoryGrowthBytes = 4 << 20
     /// The loss of a training step computed in another order in float32, relative.

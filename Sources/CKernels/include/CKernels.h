@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "ckernels_attention.h"
 #include "ckernels_linear.h"
 #include "ckernels_panels.h"
 #include "ckernels_threads.h"
@@ -104,6 +105,7 @@ int32_t ckernels_gguf_decode(
 }
 #endif
 
+#include "ckernels_cross_entropy.h"
 #include "ckernels_elementwise.h"
 
 #endif

@@ -56,14 +56,14 @@ typedef struct {
     const void *data;
     int64_t token_stride, head_stride;
     int64_t num_heads, head_size;
-} CKernelsHeads;
+} CKernelsStates;
 
 // (a, b) -> (a cosine - b sine, b cosine + a sine) for each pair of channels (i, i + head_size / 2) of tokens
 // [token_begin, token_end); by the opposite angle if is_inverse is not 0.
 //
 // cosine, sine: [tokens, head_size / 2]; output: [tokens, num_heads, head_size] without gaps. head_size is even.
 int32_t ckernels_rotary_rotate(
-    int32_t isa, int32_t element_type, CKernelsHeads input, const void *cosine, const void *sine, int32_t is_inverse,
+    int32_t isa, int32_t element_type, CKernelsStates input, const void *cosine, const void *sine, int32_t is_inverse,
     int64_t token_begin, int64_t token_end, void *output);
 
 // MARK: Dropout

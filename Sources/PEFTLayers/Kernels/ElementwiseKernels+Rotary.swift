@@ -31,7 +31,7 @@ extension ElementwiseKernels {
         let tensors = [states, try cosine.contiguous(), try sine.contiguous(), output]
         run(on: tensors, numBlocks: shape[0], numElements: states.numElements) {
             addresses, tokens in
-            let heads = CKernelsHeads(
+            let heads = CKernelsStates(
                 data: addresses[0], token_stride: Int64(strides[0]),
                 head_stride: Int64(strides[1]), num_heads: Int64(shape[1]),
                 head_size: Int64(shape[2]))

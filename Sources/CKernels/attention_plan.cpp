@@ -1,0 +1,97 @@
+// How the work of causal attention is divided. Depends on the shapes alone, never on the number of threads.
+#include "attention.h"
+
+int32_t ckernels_attention_is_supported(int64_t head_size) {
+#if CKERNELS_X86
+    return head_size > 0 && head_size <= attention::largest_head_size && ckernels_isa_is_supported(CKERNELS_ISA_AVX512_BF16);
+#else
+    return 0;
+#endif
+}
+
+#if CKERNELS_X86
+
+namespace attention {
+
+namespace {
+
+// Items of backward that keep threads busy to the end, and the most parts of a problem: each has its own sums in memory.
+constexpr int64_t wanted_items = 16;
+constexpr int64_t most_parts = 8;
+
+// Scores of a head, about.
+double cost(const Shape &shape, int64_t length) { return double(length) * double(std::min(length, shape.window)); }
+
+double total_cost(const Shape &shape, const CKernelsAttention &attention) {
+    double sum = 0;
+    for (int64_t i = 0; i < attention.num_segments; i++) sum += cost(shape, attention.segment_lengths[i]);
+    return sum * double(shape.heads);
+}
+
+// So many parts that items are about equal.
+int64_t parts(const Shape &shape, int64_t length, double total) {
+    const int64_t share = int64_t(cost(shape, length) * wanted_items / total + 0.5);
+    return std::clamp<int64_t>(share, 1, std::min(most_parts, shape.tiles(length)));
+}
+
+// The sums before the segment that comes after this one.
+Segment after(const Shape &shape, Segment segment) {
+    const bool is_divided = segment.parts > 1;
+    segment.rows += segment.padded();
+    segment.blocks += divided_up(segment.length, block_keys);
+    segment.tiles += shape.tiles(segment.length);
+    segment.items += segment.parts;
+    segment.sum_rows += is_divided ? segment.parts * segment.padded() : 0;
+    return segment;
+}
+
+}  // namespace
+
+Totals::Totals(const CKernelsAttention &attention) : sums{}, undivided_rows(0) {
+    const Shape shape(attention);
+    const double total = total_cost(shape, attention);
+    for (int64_t i = 0; i < attention.num_segments; i++) {
+        sums.length = attention.segment_lengths[i];
+        sums.parts = parts(shape, sums.length, total);
+        if (sums.parts == 1) undivided_rows = std::max(undivided_rows, sums.padded());
+        sums = after(shape, sums);
+    }
+}
+
+Plan::Plan(const CKernelsAttention &attention, Segment *memory)
+    : shape(attention), num_tokens(0), segments(memory), num_segments(attention.num_segments) {
+    for (int64_t i = 0; i < num_segments; i++) {
+        memory[i] = Segment{};
+        memory[i].first_token = num_tokens;
+        memory[i].length = attention.segment_lengths[i];
+        num_tokens += memory[i].length;
+    }
+    std::sort(memory, memory + num_segments, [](const Segment &a, const Segment &b) {
+        return a.length != b.length ? a.length > b.length : a.first_token < b.first_token;
+    });
+    const double total = total_cost(shape, attention);
+    Segment sums{};
+    for (int64_t i = 0; i < num_segments; i++) {
+        sums.first_token = memory[i].first_token;
+        sums.length = memory[i].length;
+        sums.parts = parts(shape, sums.length, total);
+        memory[i] = sums;
+        sums = after(shape, sums);
+    }
+    memory[num_segments] = sums;
+}
+
+Place Plan::place(int64_t i, int64_t Segment::*before) const {
+    const int64_t heads = shape.heads;
+    const Segment *next = std::upper_bound(
+        segments, segments + num_segments, i,
+        [=](int64_t i, const Segment &segment) { return i < segment.*before * heads; });
+    const Segment *segment = next - 1;
+    const int64_t count = next->*before - segment->*before;
+    const int64_t local = i - segment->*before * heads;
+    return Place{segment, local / count, local % count, count};
+}
+
+}  // namespace attention
+
+#endif

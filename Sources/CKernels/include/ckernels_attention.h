@@ -1,0 +1,83 @@
+// Causal grouped-query attention of a flattened batch, forward and backward, in products of bfloat16 numbers.
+//
+//   output = softmax(scale * Q K^T) V,  for each head
+//
+// N tokens of all segments, H query heads, G key/value heads, D head size; query head h reads key/value head h / (H / G). A token
+// sees itself and what is before it in its own segment, with a window of w > 0 only the last w of these.
+//
+// Sums, softmax and log-sum-exp are float32; what is multiplied (weights, gradients of scores) and what is stored is bfloat16. A
+// token's output depends on its segment alone, and no result depends on the number of threads or on other segments' places. A NaN
+// or infinity among the numbers that a result is made of makes it NaN or infinite; within a segment it may spread further, as
+// 0 * infinity does in plain operations. Needs AVX512-BF16.
+#ifndef CKERNELS_ATTENTION_H
+#define CKERNELS_ATTENTION_H
+
+#include <stdint.h>
+
+#include "ckernels_threads.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// What is computed.
+typedef struct {
+    int64_t num_segments;
+    // Tokens of each segment, at least 1; their sum is N.
+    const int64_t *segment_lengths;
+    // A multiple of num_key_value_heads.
+    int64_t num_heads;
+    int64_t num_key_value_heads;
+    int64_t head_size;
+    // How many keys a token sees at most; 0: no limit.
+    int64_t window;
+    // Positive.
+    float scale;
+} CKernelsAttention;
+
+// A tensor [N, heads, D] of bfloat16 numbers: the strides, in elements, from a token and from a head to the next.
+typedef struct {
+    const uint16_t *data;
+    int64_t token_stride;
+    int64_t head_stride;
+} CKernelsHeads;
+
+// The same, to be written.
+typedef struct {
+    uint16_t *data;
+    int64_t token_stride;
+    int64_t head_stride;
+} CKernelsMutableHeads;
+
+// Whether this processor and the kernel take a head size: 1...256.
+int32_t ckernels_attention_is_supported(int64_t head_size);
+
+// Bytes of the workspace that forward or backward needs; its alignment does not matter.
+//
+// Forward: about keys and values once more, and 0.1 MB a thread. Backward: one and a half times keys and values, and the float32
+// gradients of keys and values of at most about 16 + threads of the (segment, key/value head) pairs.
+int64_t ckernels_attention_forward_workspace_bytes(const CKernelsAttention *attention, int32_t threads);
+int64_t ckernels_attention_backward_workspace_bytes(const CKernelsAttention *attention, int32_t threads);
+
+// Computes the output [N, H, D] and log_sum_exp [H, N] (float32, natural logarithm of the softmax's denominator).
+//
+// Returns 0, or -1 without having touched anything where ckernels_attention_is_supported says 0.
+int32_t ckernels_attention_forward(
+    CKernelsThreads threads, const CKernelsAttention *attention, CKernelsHeads query, CKernelsHeads key, CKernelsHeads value,
+    CKernelsMutableHeads output, float *log_sum_exp, void *workspace);
+
+// Computes the gradients of query, key and value from the output's.
+//
+//   dV = P^T dO,  dS = P (dO V^T - rowsum(dO O)),  dQ = scale dS K,  dK = scale dS^T Q,  P = exp(scale Q K^T - log_sum_exp)
+//
+// output, log_sum_exp: what forward computed. Returns as forward does.
+int32_t ckernels_attention_backward(
+    CKernelsThreads threads, const CKernelsAttention *attention, CKernelsHeads query, CKernelsHeads key, CKernelsHeads value,
+    CKernelsHeads output, CKernelsHeads output_gradient, const float *log_sum_exp, CKernelsMutableHeads query_gradient,
+    CKernelsMutableHeads key_gradient, CKernelsMutableHeads value_gradient, void *workspace);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
