@@ -1,8 +1,9 @@
 // Causal attention: how a batch is divided into problems, tiles and items, and where the workspace's pieces lie.
 //
-// A problem is one segment and one key/value head, with the "group" of query heads that share it. Keys come in blocks of 64, queries
-// in tiles of four columns; a column is 16 tokens of one query head, one token a lane. Columns enumerate (16 tokens, query head of the
-// group), heads fastest, so a tile spans few tokens whatever the group, and little of a block on the diagonal is computed in vain.
+// A problem is one segment and one key/value head, with the "group" of query heads that share it. Keys come in blocks of 64,
+// queries in tiles of four columns; a column is 16 tokens of one query head, one token a lane. Columns enumerate (16 tokens,
+// query head of the group), heads fastest, so a tile spans few tokens whatever the group, and little of a block on the diagonal
+// is computed in vain.
 #pragma once
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // Causal attention, backward: five products for each tile and block of keys, weights computed again from the scores.
 //
-// Gradients of keys and values are sums over tiles. A problem's tiles are dealt out to its parts, each part adds up its own in a fixed
-// order, and parts are added in order at the end: the same bits on any number of threads.
+// Gradients of keys and values are sums over tiles. A problem's tiles are dealt out to its parts, each part adds up its own in a
+// fixed order, and parts are added in order at the end: the same bits on any number of threads.
 //
 // Source: Dao et al. 2022, "FlashAttention", algorithm 4.
 #include <cstring>

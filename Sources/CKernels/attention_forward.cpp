@@ -1,6 +1,7 @@
 // Causal attention, forward: the softmax of a tile's scores is taken block by block of keys, with a running maximum and sum.
 //
-// Source: Dao et al. 2022, "FlashAttention", algorithm 1; Milakov and Gimelshein 2018, "Online normalizer calculation for softmax".
+// Source: Dao et al. 2022, "FlashAttention", algorithm 1; Milakov and Gimelshein 2018, "Online normalizer calculation for
+// softmax".
 #include <cfloat>
 #include <cmath>
 #include <cstring>

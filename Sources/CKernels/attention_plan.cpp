@@ -15,8 +15,9 @@ namespace attention {
 
 namespace {
 
-// Items of backward that keep threads busy to the end, and the most parts of a problem: each has its own sums in memory.
-constexpr int64_t wanted_items = 16;
+// About how many items backward has where problems are few, and the most parts of a problem. Each part has sums of its own: more
+// of them cost more in fresh pages than an even division over threads gains.
+constexpr int64_t wanted_items = 8;
 constexpr int64_t most_parts = 8;
 
 // Scores of a head, about.

@@ -1,7 +1,7 @@
 // Causal attention: a tile of queries, and packing.
 //
-// Scores are computed transposed, S^T[key][query], so that lanes are queries: maxima, sums, masks and rescaling need no sums across
-// lanes, keys are read as rows, and two rows of weights make pairs along the keys by one conversion and one permutation.
+// Scores are computed transposed, S^T[key][query], so that lanes are queries: maxima, sums, masks and rescaling need no sums
+// across lanes, keys are read as rows, and two rows of weights make pairs along the keys by one conversion and one permutation.
 //
 // Packed forms, in pairs (32 bits):
 //   rows      [padded keys][row_pairs], the head size as it lies, filled up with zero

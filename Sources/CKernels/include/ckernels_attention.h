@@ -5,10 +5,10 @@
 // N tokens of all segments, H query heads, G key/value heads, D head size; query head h reads key/value head h / (H / G). A token
 // sees itself and what is before it in its own segment, with a window of w > 0 only the last w of these.
 //
-// Sums, softmax and log-sum-exp are float32; what is multiplied (weights, gradients of scores) and what is stored is bfloat16. A
-// token's output depends on its segment alone, and no result depends on the number of threads or on other segments' places. A NaN
-// or infinity among the numbers that a result is made of makes it NaN or infinite; within a segment it may spread further, as
-// 0 * infinity does in plain operations. Needs AVX512-BF16.
+// Sums, softmax and log-sum-exp are float32; what is multiplied (weights, gradients of scores) and what is stored is bfloat16. No
+// result depends on the number of threads, and a token's output depends on its segment up to it alone. A NaN or infinity among
+// the numbers that a result is made of makes it NaN or infinite; within a segment it may spread further, as 0 * infinity does in
+// plain operations. Needs AVX512-BF16.
 #ifndef CKERNELS_ATTENTION_H
 #define CKERNELS_ATTENTION_H
 
@@ -54,8 +54,9 @@ int32_t ckernels_attention_is_supported(int64_t head_size);
 
 // Bytes of the workspace that forward or backward needs; its alignment does not matter.
 //
-// Forward: about keys and values once more, and 0.1 MB a thread. Backward: one and a half times keys and values, and the float32
-// gradients of keys and values of at most about 16 + threads of the (segment, key/value head) pairs.
+// Forward: keys and values once more. Backward: one and a half times keys and values, and float32 gradients of the keys and
+// values of a (segment, key/value head) pair for each thread or, where there are few pairs, about eight times in all. Both: up to
+// 0.3 MB a thread.
 int64_t ckernels_attention_forward_workspace_bytes(const CKernelsAttention *attention, int32_t threads);
 int64_t ckernels_attention_backward_workspace_bytes(const CKernelsAttention *attention, int32_t threads);
 

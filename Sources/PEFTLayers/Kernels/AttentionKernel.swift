@@ -99,8 +99,8 @@ package struct AttentionKernel {
     /// - Returns: gradients of the shapes of query, key and value, bfloat16.
     /// - Throws: `TorchError` if memory runs out.
     /// - Precondition: as forward's.
-    /// - Memory: during the call one and a half times key and value, packed, and float32 gradients of these of about 16 pairs of
-    ///   segment and key/value head.
+    /// - Memory: during the call one and a half times key and value, packed, and float32 gradients of the key and value of a
+    ///   segment and head: one for each thread or, where segments and heads are few, about eight in all.
     package func backward(
         gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor,
         logSumExp: Tensor
