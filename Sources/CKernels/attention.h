@@ -11,6 +11,7 @@
 
 #include "CKernels.h"
 #include "isa.h"
+#include "workspace.h"
 
 #if CKERNELS_X86
 
@@ -23,9 +24,6 @@ inline constexpr int columns = 4;
 // Tokens of a column. Segments are padded to a multiple of it.
 inline constexpr int64_t column_tokens = 16;
 inline constexpr int64_t largest_head_size = 256;
-
-constexpr int64_t divided_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
-constexpr int64_t rounded_up(int64_t count, int64_t unit) { return divided_up(count, unit) * unit; }
 
 // The sizes of a call that all problems share.
 struct Shape {
@@ -94,28 +92,6 @@ struct Totals {
     int64_t undivided_rows;
 
     explicit Totals(const CKernelsAttention &attention);
-};
-
-// Hands out pieces of the workspace, each on a cache line of its own; from address 0 it only counts.
-class Workspace {
-public:
-    explicit Workspace(uintptr_t address) : start_(rounded_up(int64_t(address), line)), next_(start_) {}
-
-    template <class Element>
-    Element *take(int64_t count) {
-        const int64_t piece = next_;
-        next_ += rounded_up(count * int64_t(sizeof(Element)), line);
-        return reinterpret_cast<Element *>(piece);
-    }
-
-    int64_t used() const { return next_ - start_; }
-
-    // What rounding the address up may take.
-    static constexpr int64_t line = 64;
-
-private:
-    int64_t start_;
-    int64_t next_;
 };
 
 // Pieces of which every thread has its own.

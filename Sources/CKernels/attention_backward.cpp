@@ -119,9 +119,9 @@ CKERNELS_VNNI_END
 
 int64_t ckernels_attention_backward_workspace_bytes(const CKernelsAttention *attention, int32_t threads) {
 #if CKERNELS_X86
-    attention::Workspace workspace(0);
+    Workspace workspace(0);
     attention::Memory(workspace, *attention, threads);
-    return workspace.used() + attention::Workspace::line;
+    return workspace.used() + Workspace::line;
 #else
     return 0;
 #endif
@@ -134,7 +134,7 @@ int32_t ckernels_attention_backward(
     if (!ckernels_attention_is_supported(attention->head_size)) return -1;
 #if CKERNELS_X86
     using attention::Segment;
-    attention::Workspace pieces(reinterpret_cast<uintptr_t>(workspace));
+    Workspace pieces(reinterpret_cast<uintptr_t>(workspace));
     const attention::Memory memory(pieces, *attention, threads.count);
     const attention::Plan plan(*attention, memory.segments);
     const attention::Inputs inputs{query, key, value, output, output_gradient, log_sum_exp};

@@ -203,9 +203,9 @@ CKERNELS_VNNI_END
 
 int64_t ckernels_attention_forward_workspace_bytes(const CKernelsAttention *attention, int32_t threads) {
 #if CKERNELS_X86
-    attention::Workspace workspace(0);
+    Workspace workspace(0);
     attention::Memory(workspace, *attention, threads);
-    return workspace.used() + attention::Workspace::line;
+    return workspace.used() + Workspace::line;
 #else
     return 0;
 #endif
@@ -216,7 +216,7 @@ int32_t ckernels_attention_forward(
     CKernelsMutableHeads output, float *log_sum_exp, void *workspace) {
     if (!ckernels_attention_is_supported(attention->head_size)) return -1;
 #if CKERNELS_X86
-    attention::Workspace pieces(reinterpret_cast<uintptr_t>(workspace));
+    Workspace pieces(reinterpret_cast<uintptr_t>(workspace));
     const attention::Memory memory(pieces, *attention, threads.count);
     const attention::Plan plan(*attention, memory.segments);
     const attention::Call call{plan, memory, query, key, value, output, log_sum_exp};

@@ -45,7 +45,7 @@ struct Spaces {
     int64_t padded_rank;
 
     Spaces(void *base, int64_t rows, int64_t columns, int64_t rank, int64_t tokens)
-        : rest(base), depth(std::max(rows, columns) / 2), padded_rank(ckernels_linear_padded_rank(rank)) {
+        : rest(reinterpret_cast<uintptr_t>(base)), depth(std::max(rows, columns) / 2), padded_rank(ckernels_linear_padded_rank(rank)) {
         packed = rest.take<uint32_t>(padded_rank * depth);
         small = rest.take<bfloat16>(padded_rank * tokens);
         transposed = rest.take<uint32_t>(padded_rank * rounded_up(tokens, row_block));
@@ -53,7 +53,7 @@ struct Spaces {
 
     // Of a thread; threads in ascending order from 0.
     ThreadSpace of_thread(int32_t thread) const {
-        Workspace one(nullptr);
+        Workspace one(0);
         ThreadSpace(one, depth, padded_rank);
         Workspace own = rest;
         own.take<char>(one.used() * thread);

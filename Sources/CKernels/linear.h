@@ -9,6 +9,7 @@
 #include "ckernels_linear.h"
 #include "parallel.h"
 #include "vnni.h"
+#include "workspace.h"
 
 #if CKERNELS_X86
 
@@ -22,27 +23,6 @@ inline constexpr int panel_width = panel_columns * vnni::lanes;
 inline constexpr int64_t depth_block = 96;
 // Rows that share such a piece of a panel before the next: their sums are 32 KiB.
 inline constexpr int64_t row_block = 128;
-
-inline int64_t rounded_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
-
-// Hands out pieces of the workspace; with a null base it only counts.
-class Workspace {
-public:
-    explicit Workspace(void *base) : base_(static_cast<char *>(base)) {}
-
-    template <class Element>
-    Element *take(int64_t count) {
-        char *piece = base_ ? base_ + used_ : nullptr;
-        used_ += rounded_up(count * int64_t(sizeof(Element)), CKERNELS_LINEAR_ALIGNMENT);
-        return reinterpret_cast<Element *>(piece);
-    }
-
-    int64_t used() const { return used_; }
-
-private:
-    char *base_;
-    int64_t used_ = 0;
-};
 
 // What one thread works in.
 struct ThreadSpace {
