@@ -49,8 +49,7 @@ parity: build model
 
 bench: build model
 	@scripts/parity/venv.sh
-	@.venv-parity/bin/python Benchmarks/train_step.py
-	@.venv-parity/bin/python Benchmarks/sharded_step.py
+	@for script in train_step packed_rows score sharded_step; do .venv-parity/bin/python Benchmarks/$$script.py || exit; done
 
 fixtures:
 	@scripts/fixtures.sh

@@ -7,63 +7,71 @@ Benchmarks/Results/<date>-sharded-<cpu>.md. Run it by `make bench` on an idle ma
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
 import statistics
 import sys
 
-from train_step import ROOT, VOCABULARY, Measurement, machine, our_command, result_path, run_measured
+from measuring import PEFT, WORK, heading, median_by, run_measured, write_result
+from sides import Case, our_command, peer_folder, random_data
 
-from harness.command import read_metrics, write_rows
-from harness.models import dequantized_folder, random_rows
+from harness.command import read_metrics
 
 PEER, OURS, ALONE = "peer, 2 processes x 1 thread", "ours, 2 processes x 1 thread", "ours, 1 process x 2 threads"
 
 
-def measure_peer(arguments, folder, work):
+@dataclasses.dataclass
+class Measurement:
+    """What one run gave; memory of one process."""
+
+    side: str
+    tokens_per_second: float
+    peak_bytes: int
+
+
+def measure_peer(case):
     """Two processes of the peer; the memory is rank 0's."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "Benchmarks/peer/hf_qlora.py",
-        "--model", str(folder), "--batch", "1", "--length", str(arguments.length), "--steps", str(arguments.steps), "--threads", "1",
+        "--model", peer_folder(), "--batch", case.batch // 2, "--length", case.length, "--steps", case.steps, "--threads", "1",
         "--recompute", "--sharded"]
-    run_measured(command, work / "peer.json")
-    result = json.loads((work / "peer.json").read_text().strip().splitlines()[-1])
-    return Measurement(PEER, result["tokens_per_second"], result["first_step_seconds"], result["peak_bytes"])
+    lines = []
+    run_measured(command, lambda line, _: lines.append(line))
+    result = json.loads(lines[-1])
+    return Measurement(PEER, result["tokens_per_second"], result["peak_bytes"])
 
 
-def measure_ours(arguments, model, data, work, processes):
+def measure_ours(case, data, processes):
     """Our command in one or two processes, two threads in all."""
-    out = work / "ours-sharded"
-    shutil.rmtree(out, ignore_errors=True)
-    options = argparse.Namespace(length=arguments.length, batch=2 // processes, steps=arguments.steps, threads=2 // processes)
-    command = our_command("train", options, model, data, out) + ["--gradient-checkpointing"]
-    if processes > 1:
-        command = [command[0], "launch", "--nproc", str(processes), "--"] + command[1:]
-    run_measured(command, work / "ours.log")
-    lines = read_metrics(out)
+    shutil.rmtree(WORK / "ours", ignore_errors=True)
+    share = dataclasses.replace(case, batch=case.batch // processes, threads=2 // processes)
+    command = our_command(share, data)
+    run_measured([PEFT, "launch", "--nproc", processes, "--", *command[1:]] if processes > 1 else command)
+    lines = read_metrics(WORK / "ours")
     return Measurement(
-        OURS if processes > 1 else ALONE, statistics.median(line["tokens_per_second"] for line in lines[2:]), 0,
+        OURS if processes > 1 else ALONE, statistics.median(line["tokens_per_second"] for line in lines[2:]),
         max(line["peak_memory_bytes"] for line in lines))
 
 
-def report(arguments, measurements):
+def report(case, load, measurements):
     """The text of the result file."""
     sides = [PEER, OURS, ALONE]
     median = {
-        side: [statistics.median(getattr(m, key) for m in measurements if m.side == side) for key in ("tokens_per_second", "peak_bytes")]
+        side: [median_by([m for m in measurements if m.side == side], key) for key in ("tokens_per_second", "peak_bytes")]
         for side in sides}
     row = "| {} | {:.0f} | {:.2f} |".format
     table = [row(m.side, m.tokens_per_second, m.peak_bytes / 1e9) for m in measurements]
     table += [row(f"**median, {side}**", speed, peak / 1e9) for side, (speed, peak) in median.items()]
-    return "\n".join([
-        f"# QLoRA in two processes, SmolLM2-135M, global batch 2 x {arguments.length}, recomputation", "",
-        f"- Machine: {machine()[1]}; load average at the start {arguments.load:.2f}",
-        f"- {arguments.steps} steps a run, speeds are medians of the steps after the second; memory is rank 0's peak", "",
+    return [
+        *heading(
+            f"QLoRA in two processes, SmolLM2-135M, global batch 2 x {case.length}, recomputation", load,
+            f"{case.steps} steps a run, speeds are medians of the steps after the second; memory is rank 0's peak"),
         "| run, in this order | tokens/s | peak memory of a process, GB |", "|---|---|---|", *table, "",
         f"Two processes of ours / of the peer: **{median[OURS][0] / median[PEER][0]:.2f}** times the tokens/s, "
         f"{median[OURS][1] / median[PEER][1]:.2f} times the memory. Two of ours / one: {median[OURS][0] / median[ALONE][0]:.2f} times "
-        f"the tokens/s, {median[OURS][1] / median[ALONE][1]:.2f} times the memory each.", ""])
+        f"the tokens/s, {median[OURS][1] / median[ALONE][1]:.2f} times the memory each."]
 
 
 def main():
@@ -72,20 +80,14 @@ def main():
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
-    arguments.load = os.getloadavg()[0]
-    work = ROOT / ".cache" / "bench"
-    work.mkdir(parents=True, exist_ok=True)
-    model = ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-    folder = dequantized_folder(model, ROOT / ".cache/parity/smollm2-float32")
-    data = write_rows(work / "rows.jsonl", random_rows(1, VOCABULARY, [arguments.length] * 2 * arguments.steps))
+    load = os.getloadavg()[0]
+    case = Case(2, arguments.length, recompute=True, steps=arguments.steps)
+    data = random_data(case)
     measurements = []
     for _ in range(arguments.rounds):
-        measurements.append(measure_peer(arguments, folder, work))
-        measurements += [measure_ours(arguments, model, data, work, processes) for processes in (2, 1)]
-    path = result_path("sharded-")
-    path.write_text(report(arguments, measurements))
-    print(path.read_text())
-    print(f"written to {path.relative_to(ROOT)}")
+        measurements.append(measure_peer(case))
+        measurements += [measure_ours(case, data, processes) for processes in (2, 1)]
+    write_result("sharded-", report(case, load, measurements))
 
 
 if __name__ == "__main__":

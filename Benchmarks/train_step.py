@@ -1,180 +1,94 @@
 #!/usr/bin/env python3
-"""Training speed and memory of `peft train` beside Hugging Face PEFT + bitsandbytes, alternating in one run.
+"""Training speed, memory and start of `peft train` beside Hugging Face PEFT + bitsandbytes, alternating in one run.
 
-Peer, ours, peer, ours: QLoRA on SmolLM2-135M (NF4, double quantized, LoRA r=16 on all linears, bfloat16), batch 2 x 512 random
-tokens, no activation checkpointing. The peer is measured in bfloat16 and in float32, which is its faster setting on processors
-without bfloat16 products; ratios are to its better one. Writes Benchmarks/Results/<date>-<cpu>.md. Run it by `make bench` on an idle machine:
-only the ratio of one run counts. Peak memory of both sides is the kernel's maximum resident set of the process.
+QLoRA on SmolLM2-135M (NF4, double quantized, LoRA r=16 on all linears, bfloat16), random tokens, for each case: a batch of rows of a
+length, with or without activation checkpointing, on one or two threads. Peer, ours, peer, ours; the limit of the machine's products is
+measured in between. The peer computes in bfloat16; `--float32` measures it in float32 as well, which is its faster setting on processors
+without bfloat16 products. Writes Benchmarks/Results/<date>-<cpu>.md. Run it by `make bench` on an idle machine: only the ratios of one
+run count.
 """
 
 import argparse
-import dataclasses
-import datetime
-import importlib.metadata
 import json
 import os
-import pathlib
-import platform
 import re
-import shutil
-import statistics
-import subprocess
 import sys
-import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts" / "parity"))
+from measuring import heading, median_by, run_measured, shown, write_result
+from sides import Case, measure_ours, measure_peer
 
-from harness.command import read_metrics, write_rows  # noqa: E402
-from harness.models import dequantized_folder, random_rows  # noqa: E402
-
-VOCABULARY = 49152
+CASES = ["2x512", "1x1024", "1x4096/4", "8x128", "2x512+c", "1x4096+c/4", "2x512@1"]
 
 
-@dataclasses.dataclass
-class Measurement:
-    """What one run gave."""
-
-    side: str
-    tokens_per_second: float
-    first_step_seconds: float
-    peak_bytes: int
-
-
-def run_measured(command, output, poll=lambda: None):
-    """Runs a command, its standard output into a file; returns its peak resident bytes. `poll` is called every 10 ms."""
-    print("+", " ".join(command), flush=True)
-    with open(output, "w") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=stream)
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            poll()
-            time.sleep(0.01)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"error: {' '.join(command)}: exit {process.returncode}")
-    return usage.ru_maxrss * 1024
+def parse_case(text):
+    """`2x512`, with `+c` for checkpointing, `@1` for one thread, `/4` for four steps."""
+    match = re.fullmatch(r"(\d+)x(\d+)(\+c)?(?:@(\d+))?(?:/(\d+))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a case such as 2x512, 1x4096+c/4 or 2x512@1")
+    batch, length, recompute, threads, steps = match.groups()
+    return Case(int(batch), int(length), bool(recompute), int(threads or 2), int(steps or 8))
 
 
-def measure_peer(arguments, dtype, folder, work):
-    """One run of the peer, computing in a dtype."""
-    command = [
-        sys.executable, "Benchmarks/peer/hf_qlora.py", "--model", str(folder), "--batch", str(arguments.batch),
-        "--length", str(arguments.length), "--steps", str(arguments.steps), "--threads", str(arguments.threads), "--dtype", dtype]
-    peak = run_measured(command, work / "peer.json")
-    result = json.loads((work / "peer.json").read_text())
-    return Measurement(f"peer, {dtype}", result["tokens_per_second"], result["first_step_seconds"], peak), command
+def measure_limit(threads):
+    """What the machine's products allow, by the numbers of Benchmarks/product_limit.py."""
+    lines = []
+    run_measured([sys.executable, "Benchmarks/product_limit.py", "--threads", threads], lambda line, _: lines.append(line))
+    return json.loads(lines[-1])
 
 
-def our_command(name, arguments, model, data, out):
-    """The command line of a run, for `train` to make or `doctor` to check."""
+def measure(case, arguments):
+    """All runs of a case, and the best of the limits measured between them."""
+    dtypes = ["bfloat16"] + (["float32"] if arguments.float32 else [])
+    rows, limits = [], []
+    for _ in range(arguments.pairs):
+        for dtype in dtypes:
+            rows += [measure_peer(case, dtype), measure_ours(case)]
+        limits.append(measure_limit(case.threads))
+    return rows, max(limits, key=lambda limit: limit["gflops"])
+
+
+def summary(case, rows, limit):
+    """The case's line of the summary."""
+    by_side = {side: [row for row in rows if row.side == side] for side in {row.side for row in rows}}
+    peer = max((side for side in by_side if side != "ours"), key=lambda side: median_by(by_side[side], "tokens_per_second"))
+    ours, theirs = by_side["ours"], by_side[peer]
+    speed, peer_speed = (median_by(side, "tokens_per_second") for side in (ours, theirs))
+    memory, peer_memory = (median_by(side, "peak_bytes") / 1e9 for side in (ours, theirs))
+    ready, peer_ready = (median_by(side, "ready_seconds") for side in (ours, theirs))
+    return (
+        f"| {case.title} | {peer_speed:.0f} | {speed:.0f} | **{speed / peer_speed:.2f}** | {limit['tokens_per_second']:.0f} | "
+        f"{speed / limit['tokens_per_second']:.0%} | {peer_memory:.2f} | {memory:.2f} | {memory / peer_memory:.2f} | "
+        f"{peer_ready:.1f} | {ready:.2f} |")
+
+
+def details(case, rows):
+    """Every run of a case in its order, and the command lines."""
+    line = "| {} | {:.0f} | {:.2f} | {:.2f} | {:.2f} |".format
     return [
-        str(ROOT / ".build/release/peft"), name, "--model", str(model), "--data", str(data), "--output-dir", str(out),
-        "--quantize", "nf4", "--dtype", "bfloat16", "--lora-r", "16", "--lora-alpha", "32", "--target-modules", "all-linear",
-        "--learning-rate", "2e-4", "--lr-scheduler-type", "constant", "--max-grad-norm", "0", "--no-shuffle",
-        "--max-length", str(arguments.length), "--per-device-train-batch-size", str(arguments.batch),
-        "--max-steps", str(arguments.steps), "--logging-steps", "1", "--threads", str(arguments.threads)]
-
-
-def measure_doctor(arguments, model, data, work):
-    """A line on `peft doctor` for the same run: all that is checked before the first step, and nothing else."""
-    start = time.perf_counter()
-    peak = run_measured(our_command("doctor", arguments, model, data, work / "none"), work / "doctor.log")
-    return f"{time.perf_counter() - start:.1f} s from start to end, peak memory {peak / 1e9:.2f} GB"
-
-
-def measure_ours(arguments, model, data, work):
-    """One run of the built command; the first step is done when its line stands in metrics.jsonl."""
-    out = work / "ours"
-    shutil.rmtree(out, ignore_errors=True)
-    command = our_command("train", arguments, model, data, out)
-    start = time.perf_counter()
-    first_step = []
-
-    def look():
-        metrics = out / "metrics.jsonl"
-        if not first_step and metrics.exists() and '"loss"' in metrics.read_text():
-            first_step.append(time.perf_counter() - start)
-
-    peak = run_measured(command, work / "ours.log", look)
-    speeds = [line["tokens_per_second"] for line in read_metrics(out)]
-    return Measurement("ours", statistics.median(speeds[2:]), first_step[0], peak), command
-
-
-def machine():
-    """Model name of the CPU, and a line about the machine."""
-    text = pathlib.Path("/proc/cpuinfo").read_text()
-    name = re.search(r"model name\s*:\s*(.*)", text)
-    cpu = name[1] if name else platform.machine()
-    memory = int(re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) / 2**20
-    features = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{f}\b", text)]
-    return cpu, f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {' '.join(features)}"
-
-
-def result_path(name=""):
-    """The result file of today on this machine."""
-    slug = re.sub(r"\W+", "-", re.sub(r"\(\w+\)", "", machine()[0]).lower()).strip("-")
-    folder = ROOT / "Benchmarks" / "Results"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{datetime.date.today()}-{name}{slug}.md"
-
-
-def report(arguments, measurements, commands, doctor):
-    """The text of the result file."""
-    versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", "transformers", "peft", "bitsandbytes"))
-    version = subprocess.run([ROOT / ".build/release/peft", "--version"], capture_output=True, text=True, check=True).stdout
-    revision = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout
-    by_side = {side: [m for m in measurements if m.side == side] for side in sorted({m.side for m in measurements})}
-    medians = {
-        side: [statistics.median(getattr(m, key) for m in rows) for key in ("tokens_per_second", "first_step_seconds", "peak_bytes")]
-        for side, rows in by_side.items()}
-    row = "| {} | {:.0f} | {:.1f} | {:.2f} |".format
-    table = [row(m.side, m.tokens_per_second, m.first_step_seconds, m.peak_bytes / 1e9) for m in measurements]
-    table += [row(f"**median, {side}**", a, b, c / 1e9) for side, (a, b, c) in medians.items()]
-    best = max((side for side in medians if side != "ours"), key=lambda side: medians[side][0])
-    speed, memory = (medians["ours"][i] / medians[best][i] for i in (0, 2))
-    shown = "\n".join(" ".join(c).replace(sys.executable, "python").replace(str(ROOT) + "/", "") for c in commands)
-    return "\n".join([
-        f"# QLoRA training step, SmolLM2-135M, batch {arguments.batch} x {arguments.length}", "",
-        f"- Machine: {machine()[1]}; load average at the start {arguments.load:.2f}",
-        f"- Ours: {', '.join(version.split(chr(10))).strip(', ')}, revision {revision.strip()}",
-        f"- Peer: {versions}", f"- {arguments.steps} steps a run, speeds are medians of the steps after the second",
-        f"- `peft doctor` on the same run, reading the model included: {doctor}", "",
-        "| run, in this order | tokens/s | first step done, s after start | peak memory, GB |", "|---|---|---|---|", *table, "",
-        f"Ours / {best}: **{speed:.2f}** times the tokens/s, {memory:.2f} times the memory.", "", "```", shown, "```", ""])
+        f"## {case.title}", "", "| run, in this order | tokens/s | ready, s | first step done, s | peak memory, GB |", "|---|---|---|---|---|",
+        *(line(m.side, m.tokens_per_second, m.ready_seconds, m.first_step_seconds, m.peak_bytes / 1e9) for m in rows), "",
+        "```", *(shown(m.command) for m in rows[:2]), "```", ""]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--length", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--pairs", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("cases", nargs="*", type=parse_case, default=[parse_case(text) for text in CASES], metavar="CASE",
+                        help=f"by default {' '.join(CASES)}: rows x tokens, +c checkpointing, @threads, /steps")
+    parser.add_argument("--pairs", type=int, default=2, help="runs of each side")
+    parser.add_argument("--float32", action="store_true", help="measure the peer in float32, too")
     arguments = parser.parse_args()
-    arguments.load = os.getloadavg()[0]
-    work = ROOT / ".cache" / "bench"
-    work.mkdir(parents=True, exist_ok=True)
-    model = ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-    folder = dequantized_folder(model, ROOT / ".cache/parity/smollm2-float32")
-    rows = random_rows(1, VOCABULARY, [arguments.length] * arguments.batch * arguments.steps)
-    data = write_rows(work / "rows.jsonl", rows)
-    measurements, commands = [], []
-    for _ in range(arguments.pairs):
-        commands = []
-        for dtype in ("bfloat16", "float32"):
-            for measurement, command in (
-                    measure_peer(arguments, dtype, folder, work), measure_ours(arguments, model, data, work)):
-                measurements.append(measurement)
-                commands.append(command)
-    commands = commands[:3]  # the last is the second again
-    path = result_path()
-    doctor = measure_doctor(arguments, model, data, work)
-    path.write_text(report(arguments, measurements, commands, doctor))
-    print(path.read_text())
-    print(f"written to {path.relative_to(ROOT)}")
+    load = os.getloadavg()[0]
+    measured = [(case, *measure(case, arguments)) for case in arguments.cases]
+    write_result("", [
+        *heading(
+            "QLoRA training step, SmolLM2-135M, beside the peer", load,
+            "Speeds are medians of the steps after the second, then of the runs",
+            "Limit: the bfloat16 products of a step at the best rate that libtorch reaches on its shapes in the same run "
+            f"({', '.join(f'{limit:.0f}' for limit in sorted({round(m[2]['gflops']) for m in measured}))} GFLOP/s); attention not counted",
+            "Ready: seconds from the start of the process to that of the first step; ours includes the preflight"),
+        "| case | peer, tokens/s | ours | ratio | limit | share of it | peer, GB | ours | ratio | peer ready, s | ours |",
+        "|---|---|---|---|---|---|---|---|---|---|---|", *(summary(*one) for one in measured), "",
+        *(line for case, rows, _ in measured for line in details(case, rows))])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""One QLoRA run of Hugging Face PEFT + bitsandbytes on random tokens: the peer of the scripts beside this folder.
+"""One QLoRA run of Hugging Face PEFT + bitsandbytes: the peer of the scripts beside this folder.
 
 NF4 with double quantization, LoRA of rank 16 on all linears, bfloat16 autocast, AdamW. Prints one JSON line: tokens per
-second (median over the steps after the second), seconds to load, seconds from start to the end of the first step, first and
-last loss. `--recompute` turns activation checkpointing on, `--plain` leaves out PEFT's `prepare_model_for_kbit_training`. `--sharded`, under
-torchrun, divides the model by FSDP with PEFT's wrapping policy; its flat parameters need one dtype, so the adapter is bfloat16 then.
+second (median over the steps after the second), rows per second (all of these steps), seconds to load, seconds from start to the end of
+the first step, first and last loss. The tokens are random, or those of `--rows`: JSON lines of `tokens` and `num_given`, how many of the
+first are not learned; a batch is padded to its longest row. `--score` runs forward only. `--recompute` turns activation checkpointing on,
+`--plain` leaves out PEFT's `prepare_model_for_kbit_training`. `--sharded`, under torchrun, divides the model by FSDP with PEFT's wrapping
+policy; its flat parameters need one dtype, so the adapter is bfloat16 then.
 """
 
 import time
@@ -31,6 +33,8 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16", help="of the computation")
+    parser.add_argument("--rows", help="a file of rows instead of random tokens")
+    parser.add_argument("--score", action="store_true", help="losses only")
     parser.add_argument("--recompute", action="store_true")
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--sharded", action="store_true", help="over the processes of torchrun; implies --plain")
@@ -67,6 +71,45 @@ def shard(model):
         model, auto_wrap_policy=fsdp_auto_wrap_policy(model), use_orig_params=False, device_id=torch.device("cpu")).train()
 
 
+def batches(arguments, vocabulary, rank):
+    """The steps' batches, as arguments of the model."""
+    if arguments.rows:
+        with open(arguments.rows) as stream:
+            rows = [json.loads(line) for line in stream]
+        for step in range(arguments.steps):
+            yield padded([rows[(step * arguments.batch + i) % len(rows)] for i in range(arguments.batch)])
+        return
+    generator = torch.Generator().manual_seed(1 + rank)
+    for _ in range(arguments.steps):
+        ids = torch.randint(0, vocabulary, (arguments.batch, arguments.length), generator=generator)
+        yield dict(input_ids=ids, labels=ids)
+
+
+def padded(rows):
+    """A batch of rows, padded at the end to the longest; neither padding nor what is given has a loss."""
+    length = max(len(row["tokens"]) for row in rows)
+    ids = torch.zeros(len(rows), length, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, -100)
+    for i, row in enumerate(rows):
+        tokens, given = torch.tensor(row["tokens"]), row["num_given"]
+        ids[i, : len(tokens)] = tokens
+        mask[i, : len(tokens)] = 1
+        labels[i, given : len(tokens)] = tokens[given:]
+    return dict(input_ids=ids, labels=labels, attention_mask=mask)
+
+
+def run_step(arguments, model, optimizer, batch):
+    """The loss of a batch; trains on it unless only scores are asked for."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.dtype == "bfloat16"), torch.set_grad_enabled(not arguments.score):
+        loss = model(**batch).loss
+    if not arguments.score:
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss.item()
+
+
 def main():
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
@@ -76,26 +119,23 @@ def main():
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     model = load(arguments)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-4)
-    generator = torch.Generator().manual_seed(1 + rank)
     loaded = time.perf_counter()
-    seconds, losses = [], []
-    for step in range(arguments.steps):
-        ids = torch.randint(0, model.config.vocab_size, (arguments.batch, arguments.length), generator=generator)
+    seconds, num_tokens, losses = [], [], []
+    for step, batch in enumerate(batches(arguments, model.config.vocab_size, rank)):
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.dtype == "bfloat16"):
-            loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        losses.append(run_step(arguments, model, optimizer, batch))
         seconds.append(time.perf_counter() - start)
-        losses.append(loss.item())
+        num_tokens.append(batch["attention_mask"].sum().item() if arguments.rows else batch["input_ids"].numel())
         if step == 0:
             first_step_done = time.perf_counter() - START
     if rank > 0:
         return
+    speeds = [tokens / time for tokens, time in zip(num_tokens[2:], seconds[2:])]
     print(json.dumps(dict(
-        tokens_per_second=size * arguments.batch * arguments.length / statistics.median(seconds[2:]),
-        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, load_seconds=loaded - START, first_step_seconds=first_step_done, losses=[losses[0], losses[-1]])))
+        tokens_per_second=size * statistics.median(speeds),
+        rows_per_second=size * arguments.batch * len(speeds) / sum(seconds[2:]),
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, load_seconds=loaded - START,
+        first_step_seconds=first_step_done, losses=[losses[0], losses[-1]])))
 
 
 if __name__ == "__main__":
