@@ -61,7 +61,7 @@ let targets: [Target] = [
             .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
         ] + (hasNCCL ? cudaLibraries : [])),
     .target(name: "CKernels", cxxSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
-    .target(name: "CMemory", linkerSettings: [.linkedLibrary("jemalloc")]),
+    .target(name: "CProcess", linkerSettings: [.linkedLibrary("jemalloc")]),
     .systemLibrary(name: "COniguruma", providers: [.apt(["libonig-dev"])]),
     .systemLibrary(name: "CYAML", providers: [.apt(["libyaml-dev"])]),
 
@@ -84,7 +84,7 @@ let targets: [Target] = [
         ]),
     library("PEFT", Array(umbrella.dropFirst())),
     .executableTarget(
-        name: "PEFTCommand", dependencies: umbrella + ["CMemory"], swiftSettings: strict),
+        name: "PEFTCommand", dependencies: umbrella + ["CProcess"], swiftSettings: strict),
     .executableTarget(
         name: "FineTuneModel", dependencies: umbrella, path: "Examples/FineTuneModel",
         swiftSettings: strict),

@@ -30,7 +30,7 @@ ALLOWED_IMPORTS = {
     "PEFT": ["PEFTTraining", "PEFTCheckpoints", "PEFTSharding"] + MIDDLE + CORE + TEXT,
     "PEFTCommand": ["PEFT"],
 }
-C_MODULES = {"CTorch", "CKernels", "CMemory", "COniguruma", "CYAML"}
+C_MODULES = {"CTorch", "CKernels", "CProcess", "COniguruma", "CYAML"}
 PROJECT_MODULES = set(ALLOWED_IMPORTS) | C_MODULES
 
 CONSTRUCTS = {

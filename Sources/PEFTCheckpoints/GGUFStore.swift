@@ -70,7 +70,7 @@ final class GGUFStore: TensorStore {
         let (perBlock, sizeBytes) = (info.type.elementsPerBlock, info.type.bytesPerBlock)
         let blocks = range.lowerBound / perBlock..<(range.upperBound + perBlock - 1) / perBlock
         let start = info.byteRange.lowerBound + blocks.lowerBound * sizeBytes
-        let tensor = try Tensor.paged([blocks.count * perBlock], dtype: .float32)
+        let tensor = try Tensor.empty([blocks.count * perBlock])
         MappedRange(file.file, start..<(start + blocks.count * sizeBytes)).withBytes { bytes in
             tensor.withUnsafeMutableBytes { format.decode(bytes, into: $0) }
         }
@@ -102,7 +102,7 @@ final class GGUFStore: TensorStore {
             heads.lowerBound * headCount..<heads.upperBound * headCount, of: info)
         let halves = try stored.reshape([heads.count, numRows / numHeads / 2, 2, -1])
             .transposed(1, 2)
-        let result = try Tensor.paged(halves.shape, dtype: halves.dtype)
+        let result = try Tensor.empty(halves.shape, dtype: halves.dtype)
         try result.copyInPlace(from: halves)
         return try result.reshape([-1])
             .narrow(0, range.lowerBound - heads.lowerBound * headCount, range.count)

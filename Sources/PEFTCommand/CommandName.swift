@@ -10,14 +10,6 @@ package enum CommandName: String, CaseIterable, Sendable {
     case initModel = "init-model"
     case launch
 
-    /// Whether the command runs a model, for which the process is set up.
-    package var computes: Bool {
-        switch self {
-        case .train, .doctor, .plan, .score, .generate, .initModel: true
-        case .inspect, .tokenize, .launch: false
-        }
-    }
-
     /// The command in a few words.
     package var summary: String {
         switch self {

@@ -9,10 +9,7 @@ enum Main {
         signal(SIGXFSZ, SIG_IGN)  // a file over the size limit is an error with a message
         let process = ProcessInfo.processInfo
         let arguments = Array(process.arguments.dropFirst())
-        if let name = arguments.first.flatMap(CommandName.init(rawValue:)), name.computes {
-            ProcessPolicy.apply(process.environment)
-        }
-        if let reason = ProcessPolicy.exhaustedLimit() {
+        if let reason = ProcessLimits.exhausted() {
             Console.writeNote("peft: error: \(reason)\n")
             exit(Command.Status.failed)
         }

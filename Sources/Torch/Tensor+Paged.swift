@@ -3,9 +3,7 @@ import Glibc
 extension Tensor {
     /// A tensor in pages of its own, which go back to the system when it dies; its elements are zero.
     ///
-    /// For weights that live until they are quantized. In the heap they would alternate with the quantized weights that
-    /// stay, and the holes that they leave are not used again: glibc before 2.38 places no aligned block in a freed
-    /// block of its size.
+    /// For what must leave memory at once when it is moved to a file, whatever allocator the process has.
     package static func paged(_ shape: [Int], dtype: DType) throws(TorchError) -> Tensor {
         let sizeBytes = shape.reduce(dtype.sizeBytes, *)
         guard sizeBytes > 0, !DryRun.isOn else { return try Tensor.empty(shape, dtype: dtype) }
