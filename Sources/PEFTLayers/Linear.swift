@@ -18,7 +18,7 @@ public final class Linear {
         self.bias = bias
     }
 
-    /// Applies the layer.
+    /// Applies the layer; its input is kept for backward if an adapter needs it.
     ///
     /// - Parameters:
     ///   - input: `[tokens, inFeatures]`, the compute dtype.
@@ -28,24 +28,38 @@ public final class Linear {
     public func callAsFunction(
         _ input: Tensor, context: ForwardContext
     ) throws(TorchError) -> Tensor {
+        try self(Recomputable(kept: input), context: context)
+    }
+
+    /// Applies the layer to an input that the layer's kernel computes again in backward instead of keeping it.
+    ///
+    /// - Parameters:
+    ///   - input: `[tokens, inFeatures]`, the compute dtype.
+    ///   - context: passed to the adapter.
+    /// - Returns: `[tokens, outFeatures]`, the compute dtype.
+    /// - Throws: `TorchError` if the shapes do not fit.
+    public func callAsFunction(
+        _ input: Recomputable, context: ForwardContext
+    ) throws(TorchError) -> Tensor {
         try Trace.layer(path) { () throws(TorchError) in
             if let output = try fused(input, context) {
                 return output
             }
-            var output = try weight.apply(to: input)
+            var output = try weight.apply(to: input.value)
             if let bias {
                 output = try output + bias.value
             }
             guard let adapter, context.usesAdapters else { return output }
             return try adapter.apply(
-                to: input, baseOutput: output, weight: weight, context: context)
+                to: input.value, baseOutput: output, weight: weight, context: context)
         }
     }
 
     /// The output from one kernel, where weight, bias and adapter have the forms that it takes.
     private func fused(
-        _ input: Tensor, _ context: ForwardContext
+        _ recomputable: Recomputable, _ context: ForwardContext
     ) throws(TorchError) -> Tensor? {
+        let input = recomputable.value
         guard InstructionSet.best == .avx512bf16, input.dtype == .bfloat16 else { return nil }
         var term: LowRankTerm?
         if let adapter, context.usesAdapters {
@@ -53,7 +67,7 @@ public final class Linear {
             guard term != nil else { return nil }
         }
         let kernel = try LinearKernel(for: input, weight: weight, bias: bias?.value, term: term)
-        return try kernel?(input)
+        return try kernel?(recomputable)
     }
 
     /// The weight's elements, `[outFeatures, inFeatures]`, if the layer computes `x W^T` and nothing else, with a weight that gets no

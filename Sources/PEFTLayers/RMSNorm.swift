@@ -34,6 +34,18 @@ public final class RMSNorm {
         try Trace.layer(path) { () throws(TorchError) in try normalize(input) }
     }
 
+    /// The same, for layers that need not keep it: computed again from the input, which this layer keeps.
+    ///
+    /// - Throws: `TorchError` if shapes or dtypes do not fit.
+    public func recomputable(_ input: Tensor) throws(TorchError) -> Recomputable {
+        let (weight, kept) = (weight.value, try input.detach())
+        return Recomputable(try self(input)) { [epsilon] () throws(TorchError) in
+            try ElementwiseKernels().rmsNorm(
+                kept, weight: weight.to(kept.dtype), epsilon: epsilon
+            ).output
+        }
+    }
+
     private func normalize(_ input: Tensor) throws(TorchError) -> Tensor {
         let weight = weight.value
         let outputs = try Autograd.node("RMSNorm", inputs: [input, weight]) {

@@ -30,4 +30,14 @@ public enum SwiGLU {
         }
         return outputs[0]
     }
+
+    /// The same, for a layer that need not keep it: computed again from gate and up, which this one keeps.
+    ///
+    /// - Throws: `TorchError` if shapes or dtypes differ.
+    public static func recomputable(gate: Tensor, up: Tensor) throws(TorchError) -> Recomputable {
+        let (keptGate, keptUp) = (try gate.detach(), try up.detach())
+        return Recomputable(try apply(gate: gate, up: up)) { () throws(TorchError) in
+            try ElementwiseKernels().swiGLU(gate: keptGate, up: keptUp)
+        }
+    }
 }

@@ -78,7 +78,7 @@ struct LinearKernelTests {
                     for: input, weight: DenseWeight(frozen), bias: bias, term: term,
                     threads: CKernelsThreads(
                         count: Int32(threads), run: TorchRuntime.runInParallel)))
-            let output = try #require(try kernel(input))
+            let output = try #require(try kernel(Recomputable(kept: input)))
             try output.backward(gradient: gradient)
             return try [output.detach(), #require(input.grad)]
                 + (term == nil ? [] : [#require(a.grad), #require(b.grad)])
@@ -128,7 +128,7 @@ struct LinearKernelTests {
             let kernel = try #require(
                 try LinearKernel(
                     for: part, weight: DenseWeight(frozen), bias: layer.bias, term: term))
-            let alone = try #require(try kernel(part))
+            let alone = try #require(try kernel(Recomputable(kept: part)))
             #expect(try alone.bytes == all.narrow(0, first, count).contiguous().bytes)
         }
     }
@@ -146,7 +146,7 @@ struct LinearKernelTests {
         let term = LowRankTerm(a: a, b: layer.b, scale: 1)
         let kernel = try #require(
             try LinearKernel(for: poisoned, weight: DenseWeight(frozen), bias: nil, term: term))
-        let output = try #require(try kernel(poisoned))
+        let output = try #require(try kernel(Recomputable(kept: poisoned)))
         let rows = try output.detach().floats()
         for (index, value) in rows.enumerated() {
             #expect(value.isNaN == (index / 192 == 2))

@@ -86,7 +86,7 @@ import Torch
                 try input.setRequiresGrad(true)
                 let kernel = try #require(
                     try LinearKernel(for: input, weight: weight, bias: nil, term: nil))
-                let output = try #require(try kernel(input))
+                let output = try #require(try kernel(Recomputable(kept: input)))
                 try output.backward(gradient: output.detach())
                 return [try output.detach().bytes, try #require(input.grad).bytes]
             }

@@ -44,22 +44,28 @@ package struct LinearKernel {
 
     /// Computes the layer's output; nil if the weight supplies no panels.
     ///
-    /// - Parameter input: the input that the kernel was made for.
+    /// - Parameter recomputable: the input that the kernel was made for.
     /// - Returns: bfloat16 `[tokens, outFeatures]`, differentiable with respect to the input, A and B.
     /// - Throws: `TorchError` if memory does not suffice.
-    /// - Memory: saves the input, u (`[tokens, r]`, r rounded up to 16, bfloat16) and the mask of dropped elements.
-    package func callAsFunction(_ input: Tensor) throws(TorchError) -> Tensor? {
+    /// - Memory: with a term saves the input, if nothing makes it again, u (`[tokens, r]`, r rounded up to 16, bfloat16) and the mask of
+    ///   dropped elements; without one nothing.
+    package func callAsFunction(_ recomputable: Recomputable) throws(TorchError) -> Tensor? {
         guard let panels = try weight.panels() else { return nil }
+        let input = recomputable.value
         let inputs = [input] + (term.map { [$0.a, $0.b] } ?? [])
         let outputs = try Autograd.node("linear", inputs: inputs) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let needsInputGradient = input.requiresGrad
-            let input = try input.detach().contiguous()
-            let (output, small) = try forward(input, panels)
+            let (output, small) = try forward(try input.detach().contiguous(), panels)
+            let saved = try term.map { _ throws(TorchError) in try recomputable.saved() }
+            let (numInputs, tokens) = (inputs.count, input.shape[0])
             let pullback: Pullback = { gradients throws(TorchError) in
-                guard let gradient = gradients[0] else { return inputs.map { _ in nil } }
+                guard let gradient = gradients[0] else {
+                    return [Tensor?](repeating: nil, count: numInputs)
+                }
                 return try backward(
-                    gradient, input: input, small: small, needsInputGradient: needsInputGradient)
+                    gradient, tokens: tokens, input: saved?(), small: small,
+                    needsInputGradient: needsInputGradient)
             }
             return ([output], pullback)
         }
@@ -96,28 +102,31 @@ package struct LinearKernel {
         return (output, small)
     }
 
+    /// The gradients of the input, A and B; the input is there if there is a term.
     private func backward(
-        _ gradient: Tensor, input: Tensor, small: Tensor, needsInputGradient: Bool
+        _ gradient: Tensor, tokens: Int, input: Tensor?, small: Tensor, needsInputGradient: Bool
     ) throws(TorchError) -> [Tensor?] {
         guard let panels = try weight.panels() else {
             preconditionFailure("\(weight.storageDescription) supplied panels in forward only")
         }
-        let tokens = input.shape[0]
         let gradient = try gradient.contiguous()
         let operands = try Operands(term)
         let inputGradient =
-            needsInputGradient ? try Tensor.empty(input.shape, dtype: .bfloat16) : nil
+            needsInputGradient
+            ? try Tensor.empty([tokens, weight.inFeatures], dtype: .bfloat16) : nil
         let termGradients = try operands.tensors.prefix(2).map { operand throws(TorchError) in
             try Tensor.empty(operand.shape)
         }
         let workspace = try makeWorkspace(tokens: tokens)
-        let masked = try term?.kept.map { kept throws(TorchError) in
-            try ElementwiseKernels().masked(input, kept: kept)
+        let lowInput = try input.map { input throws(TorchError) in
+            try term?.kept.map { kept throws(TorchError) in
+                try ElementwiseKernels().masked(input, kept: kept)
+            } ?? input
         }
         let result = [inputGradient] + termGradients
         guard !DryRun.isOn else { return result }
         let outputs = termGradients + (inputGradient.map { [$0] } ?? [])
-        let tensors = [masked ?? input, small, gradient, workspace] + outputs
+        let tensors = [lowInput ?? small, small, gradient, workspace] + outputs
         Tensor.withAddresses(of: tensors + operands.tensors) { addresses in
             var next = 4
             let gradientA = term.flatMap { _ in take(&next, if: gradient, addresses) }

@@ -91,10 +91,11 @@ final class LlamaDecoderLayer {
     func callAsFunction(
         _ input: Tensor, rotation: RotaryEmbedding.Rotation, context: ForwardContext
     ) throws(TorchError) -> Tensor {
-        let normalized = try inputLayernorm(input)
-        let attended = try selfAttention(normalized, rotation: rotation, context: context)
+        let attended = try selfAttention(
+            inputLayernorm.recomputable(input), rotation: rotation, context: context)
         let hidden = try input + attended
-        let transformed = try mlp(postAttentionLayernorm(hidden), context: context)
+        let transformed = try mlp(
+            postAttentionLayernorm.recomputable(hidden), context: context)
         return try hidden + transformed
     }
 }
@@ -127,9 +128,9 @@ final class LlamaAttention {
     }
 
     func callAsFunction(
-        _ input: Tensor, rotation: RotaryEmbedding.Rotation, context: ForwardContext
+        _ input: Recomputable, rotation: RotaryEmbedding.Rotation, context: ForwardContext
     ) throws(TorchError) -> Tensor {
-        let numTokens = input.shape[0]
+        let numTokens = input.value.shape[0]
         let query = try rotation(heads(qProj(input, context: context)))  // [N, H, D]
         let key = try rotation(heads(kProj(input, context: context)))  // [N, G, D]
         let value = try heads(vProj(input, context: context))  // [N, G, D]
@@ -173,10 +174,11 @@ final class LlamaMLP {
     }
 
     func callAsFunction(
-        _ input: Tensor, context: ForwardContext
+        _ input: Recomputable, context: ForwardContext
     ) throws(TorchError) -> Tensor {
         let gate = try gateProj(input, context: context)
         let up = try upProj(input, context: context)
-        return try downProj(SwiGLU.apply(gate: gate, up: up), context: context)
+        return try downProj(
+            SwiGLU.recomputable(gate: gate, up: up), context: context)
     }
 }
