@@ -11,7 +11,7 @@ help:
 	@echo "make model     fetch the demo model into .cache/models"
 	@echo "make launchers install Open MPI and Slurm for their tests, try both"
 	@echo "make parity    compare with transformers + PEFT + bitsandbytes, in .venv-parity"
-	@echo "make bench     measure training speed and memory beside the peer, in .venv-parity"
+	@echo "make bench     measure training beside the peer, in .venv-parity, generation beside llama.cpp"
 	@echo "make fixtures  make the committed test fixtures again with the pinned peers, show the difference"
 	@echo "make cuda-check  build against a CUDA libtorch, run all tests on the CPU; no GPU needed, downloads 2.5 GB"
 	@echo "make lint      swift format in strict mode"
@@ -49,7 +49,8 @@ parity: build model
 
 bench: build model
 	@scripts/parity/venv.sh
-	@for script in train_step packed_rows score sharded_step; do .venv-parity/bin/python Benchmarks/$$script.py || exit; done
+	@scripts/llama/venv.sh
+	@for script in train_step packed_rows score sharded_step generate; do .venv-parity/bin/python Benchmarks/$$script.py || exit; done
 
 fixtures:
 	@scripts/fixtures.sh
@@ -69,4 +70,4 @@ clean:
 	rm -rf .build .build-cuda demo-output
 
 distclean: clean
-	rm -rf .libtorch .venv-torch .libtorch-cuda .venv-torch-cuda .venv-parity .cache
+	rm -rf .libtorch .venv-torch .libtorch-cuda .venv-torch-cuda .venv-parity .venv-llama .cache

@@ -49,6 +49,9 @@ public enum Attention {
 
     /// Attends from the newest token to all cached ones; not differentiable.
     ///
+    /// By ``AttentionKernel/newest(query:key:value:scale:threads:)`` where the processor multiplies bfloat16 numbers, else by libtorch's
+    /// flash kernel on keys and values that are repeated for the heads that share them.
+    ///
     /// - Parameters:
     ///   - query: `[1, H, D]`.
     ///   - key: `[N, G, D]`.
@@ -59,7 +62,19 @@ public enum Attention {
     public static func newest(
         query: Tensor, key: Tensor, value: Tensor, scale: Double
     ) throws(TorchError) -> Tensor {
+        try newest(query: query, key: key, value: value, scale: scale, instructionSet: .best)
+    }
+
+    /// The same on a given instruction set.
+    package static func newest(
+        query: Tensor, key: Tensor, value: Tensor, scale: Double, instructionSet: InstructionSet
+    ) throws(TorchError) -> Tensor {
         try requireFit(query, key, value, numQueries: 1, numKeys: key.shape.first ?? 0)
+        if AttentionKernel.isUsable(
+            for: [query, key, value], scale: scale, instructionSet: instructionSet)
+        {
+            return try AttentionKernel.newest(query: query, key: key, value: value, scale: scale)
+        }
         let numTokens = key.shape[0]
         let group = query.shape[1] / key.shape[1]
         let all = SequenceLayout.Run(firstToken: 0, count: 1, length: numTokens)

@@ -2,6 +2,8 @@ public import Torch
 
 /// Keys and values of the tokens so far, layer by layer, for generation.
 ///
+/// The tokens of a head lie side by side, so that attention reads each head's keys and values in one stream.
+///
 /// - Memory: `2 * layers * capacity * kvHeads * headDim` elements; the capacity doubles when it is used up.
 public final class KeyValueCache {
     private struct Layer {
@@ -63,10 +65,12 @@ public final class KeyValueCache {
         }
     }
 
+    /// A copy with room for more: `[capacity, kvHeads, headDim]`, a view of `[kvHeads, capacity, headDim]`.
     private static func grown(_ tensor: Tensor, to capacity: Int) throws(TorchError) -> Tensor {
         let shape = tensor.shape
         let size = Swift.max(capacity, shape[0])
-        let larger = try Tensor.zeros([size] + shape.dropFirst(), dtype: tensor.dtype)
+        let larger = try Tensor.zeros([shape[1], size, shape[2]], dtype: tensor.dtype)
+            .transposed(0, 1)
         try larger.narrow(0, 0, shape[0]).copyInPlace(from: tensor)
         return larger
     }

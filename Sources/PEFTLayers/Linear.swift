@@ -67,6 +67,7 @@ public final class Linear {
             guard term != nil else { return nil }
         }
         let kernel = try LinearKernel(for: input, weight: weight, bias: bias?.value, term: term)
+        if context.cache != nil, let output = try kernel?.outputOfFew(input) { return output }
         return try kernel?(recomputable)
     }
 

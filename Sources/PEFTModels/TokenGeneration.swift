@@ -89,7 +89,7 @@ public struct TokenGeneration {
                 if preparedHead == nil {
                     preparedHead = try model.head.prepared(for: hidden.dtype)
                 }
-                let logits = try nextLogits(hidden, preparedHead)
+                let logits = try nextLogits(hidden, preparedHead, cache)
                 let token = try sampling.choose(logits, generator: generator)
                 guard !stopTokens.contains(token) else { return (generated, true) }
                 generated.append(token)
@@ -115,8 +115,10 @@ public struct TokenGeneration {
     }
 
     /// The logits of a hidden state, float32 `[vocabulary]`.
-    private func nextLogits(_ hidden: Tensor, _ head: Linear?) throws(TorchError) -> Tensor {
-        let context = ForwardContext(layout: SequenceLayout(segmentLengths: [1]))
+    private func nextLogits(
+        _ hidden: Tensor, _ head: Linear?, _ cache: KeyValueCache?
+    ) throws(TorchError) -> Tensor {
+        let context = ForwardContext(layout: SequenceLayout(segmentLengths: [1]), cache: cache)
         let wide = try hidden.to(hidden.dtype.forProducts)
         let logits = try model.logits(wide, context: context, preparedHead: head)
         return try logits.select(0, 0).to(.float32)

@@ -27,6 +27,32 @@ public enum Absmax {
     }
 }
 
+extension Absmax {
+    /// The tensors that ``source(_:)`` takes the addresses of.
+    var parts: [Tensor] {
+        switch self {
+        case .plain(let absmax): [absmax]
+        case .nested(let nested): [nested.scales, nested.codes, nested.codebook]
+        }
+    }
+
+    /// The scales as kernels read them.
+    func source(_ addresses: ArraySlice<UnsafeMutableRawPointer?>) -> CKernelsScales {
+        func floats(_ offset: Int) -> UnsafePointer<Float>? {
+            UnsafePointer(
+                addresses[addresses.startIndex + offset]?.assumingMemoryBound(to: Float.self))
+        }
+        guard case .nested(let nested) = self else {
+            return CKernelsScales(
+                scales: floats(0), codes: nil, levels: nil, block_size: 0, offset: 0)
+        }
+        let codes = addresses[addresses.startIndex + 1]?.assumingMemoryBound(to: UInt8.self)
+        return CKernelsScales(
+            scales: floats(0), codes: codes, levels: floats(2),
+            block_size: Int64(NestedAbsmax.blockSize), offset: nested.offset)
+    }
+}
+
 /// Scales as 8-bit codes: `absmax[b] ~ codebook[codes[b]] * scales[b / 256] + offset`.
 ///
 /// `offset` is the mean of all scales; the rest is symmetric enough for a signed codebook.

@@ -176,15 +176,12 @@ public struct FourBitTensor {
         return output
     }
 
-    /// The matrix as kernels read it.
-    ///
-    /// - Throws: `TorchError` if memory does not suffice.
-    /// - Memory: four bytes a block, for scales that are quantized themselves.
-    package func panels() throws(TorchError) -> WeightPanels {
-        WeightPanels(owners: [packed, try absmax.decoded()]) { addresses in
+    /// The matrix as kernels read it; scales that are quantized themselves are decoded one by one.
+    package func panels() -> WeightPanels {
+        WeightPanels(owners: [packed] + absmax.parts) { addresses in
             ckernels_panels_fourbit(
-                quantType.codebook, addresses[0], addresses[1], Int64(blockSize), Int64(shape[0]),
-                Int64(shape[1]))
+                quantType.codebook, addresses[0], absmax.source(addresses[1...]), Int64(blockSize),
+                Int64(shape[0]), Int64(shape[1]))
         }
     }
 

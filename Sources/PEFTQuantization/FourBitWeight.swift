@@ -53,8 +53,8 @@ public final class FourBitWeight: LinearWeight {
         return outputs[0]
     }
 
-    /// The codes, decoded a tile at a time.
-    public func panels() throws(TorchError) -> WeightPanels? { try tensor.panels() }
+    /// The codes, decoded a tile at a time or as they are multiplied.
+    public func panels() throws(TorchError) -> WeightPanels? { tensor.panels() }
 
     /// The weight as float32, `[outFeatures, inFeatures]`.
     public func dequantized() throws(TorchError) -> Tensor {

@@ -198,7 +198,8 @@ import Testing
         #expect(
             run(arguments + ["--json"]).output.out
                 == #"{"prompt": "Say it", "text": "Once more", "num_prompt_tokens": 3, "#
-                + #""num_new_tokens": 2, "stop_reason": "end_of_text", "tokens_per_second": 8.0}"#
+                + #""num_new_tokens": 2, "stop_reason": "end_of_text", "#
+                + #""prompt_tokens_per_second": 16.0, "tokens_per_second": 8.0}"#
                 + "\n")
     }
 

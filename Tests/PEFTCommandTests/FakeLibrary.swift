@@ -64,7 +64,7 @@ final class Calls {
                 write("more")
                 return GenerationReport(
                     prompt: options.prompt, text: "Once more", numPromptTokens: 3, numNewTokens: 2,
-                    stopReason: .endOfText, tokensPerSecond: 8)
+                    stopReason: .endOfText, promptTokensPerSecond: 16, tokensPerSecond: 8)
             },
             inspect: { options in
                 InspectReport(

@@ -132,7 +132,7 @@ import TrainingTestSupport
         #expect(
             report.keys == [
                 "prompt", "text", "num_prompt_tokens", "num_new_tokens", "stop_reason",
-                "tokens_per_second",
+                "prompt_tokens_per_second", "tokens_per_second",
             ])
         #expect(report["prompt"] == "the house")
         #expect(report["text"]?.stringValue.map { $0 + "\n" } == text)

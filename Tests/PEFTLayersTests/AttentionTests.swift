@@ -1,3 +1,4 @@
+import CKernels
 import PEFTLayers
 import TestSupport
 import Testing
@@ -143,6 +144,70 @@ import Torch
         #expect(found.dtype == dtype)
         try expectClose(
             found, expected, dtype == .float32 ? Tolerance.float32 : Tolerance.bfloat16)
+    }
+
+    struct NewestCase: Sendable, CustomTestStringConvertible {
+        let heads: Int
+        let keyValueHeads: Int
+        let headDim: Int
+        let numTokens: Int
+        var testDescription: String {
+            "\(heads) heads, \(keyValueHeads) shared, size \(headDim), \(numTokens) tokens"
+        }
+    }
+
+    /// One key, pieces of 256 keys and what is left of one, groups beyond four heads, sizes that are no multiple of a register.
+    static let newestCases = [
+        NewestCase(heads: 9, keyValueHeads: 3, headDim: 64, numTokens: 700),
+        NewestCase(heads: 7, keyValueHeads: 1, headDim: 40, numTokens: 257),
+        NewestCase(heads: 4, keyValueHeads: 4, headDim: 10, numTokens: 1),
+        NewestCase(heads: 12, keyValueHeads: 2, headDim: 256, numTokens: 18),
+        NewestCase(heads: 2, keyValueHeads: 1, headDim: 33, numTokens: 512),
+    ]
+
+    @Test(
+        .enabled(
+            if: InstructionSet.avx512bf16.isSupported,
+            "the kernel needs products of bfloat16 numbers, which this processor lacks"),
+        arguments: newestCases)
+    func newestTokenOfACacheAttendsAsInFloat64(_ shape: NewestCase) throws {
+        func numbers(_ shape: [Int], _ seed: UInt64) throws -> Tensor {
+            try Tensor.normal(shape, generator: Generator(seed: seed)).to(.bfloat16)
+        }
+        let keyShape = [shape.numTokens, shape.keyValueHeads, shape.headDim]
+        let query = try numbers([1, shape.heads, shape.headDim], 1)
+        let (key, value) = (try numbers(keyShape, 2), try numbers(keyShape, 3))
+        let cached = try KeyValueCache().append(layer: 0, keys: key, values: value)
+        let scale = 0.3
+        let outputs = try [1, 3].map { threads in
+            try AttentionKernel.newest(
+                query: query, key: cached.keys, value: cached.values, scale: scale,
+                threads: CKernelsThreads(count: Int32(threads), run: TorchRuntime.runInParallel))
+        }
+        #expect(outputs[0].shape == query.shape)
+        #expect(try outputs[0].bytes == outputs[1].bytes)
+        let group = shape.heads / shape.keyValueHeads
+        func repeated(_ states: Tensor) throws -> Tensor {
+            let heads = try (0..<shape.heads).map { try states.select(1, $0 / group).unsqueezed(0) }
+            return try Tensor.concatenated(heads).to(.float64)  // [H, N, D]
+        }
+        let wide = try query.to(.float64).transposed(0, 1)  // [H, 1, D]
+        let scores = try wide.matmul(repeated(key).transposed(1, 2)) * scale
+        let expected = try scores.softmax().matmul(repeated(value)).transposed(0, 1)
+        let error = Tolerance.relativeError(
+            try outputs[0].floats(), try expected.contiguous().floats())
+        #expect(error < Tolerance.bfloat16Kernel)
+    }
+
+    @Test(arguments: InstructionSet.allCases.filter(\.isSupported))
+    func newestTokenAttendsAlikeOnEveryInstructionSet(_ instructionSet: InstructionSet) throws {
+        let shape = Case(heads: 6, keyValueHeads: 2, headDim: 16, lengths: [40])
+        let inputs = try shape.inputs().map { try $0.to(.bfloat16) }
+        let found = try Attention.newest(
+            query: inputs[0].narrow(0, 39, 1), key: inputs[1], value: inputs[2],
+            scale: shape.scale, instructionSet: instructionSet)
+        let expected = try shape.causal(inputs.map { try $0.to(.float32) }).narrow(0, 39, 1)
+        try expectClose(found, expected.to(.bfloat16), Tolerance.bfloat16)
     }
 
     @Test(arguments: [

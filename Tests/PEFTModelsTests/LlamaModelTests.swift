@@ -2,6 +2,7 @@ import Foundation
 import PEFTCheckpoints
 import PEFTLayers
 import PEFTModels
+import PEFTQuantization
 import TestSupport
 import Testing
 import Torch
@@ -12,11 +13,15 @@ private struct Case {
     let registry = ModuleRegistry()
     let expected: SafetensorsFile
 
-    init(_ name: String) throws {
+    /// The model as its files have it, or in bfloat16 with linears in NF4, as `peft generate` has it.
+    init(_ name: String, isQuantized: Bool = false) throws {
         let folder = Checkout.fixture("models/\(name)")
         let files = try BaseModelFiles.open(folder)
+        let source: any ParameterSource =
+            isQuantized
+            ? try QuantizingSource(CastingSource(files.source, dtype: .bfloat16)) : files.source
         model = try ModelRegistry.makeModel(
-            config: files.configuration, Scope(registry: registry, source: files.source))
+            config: files.configuration, Scope(registry: registry, source: source))
         try files.source.verifyAllConsumed()
         expected = try SafetensorsFile(folder.appending(path: "expected.safetensors"))
     }
@@ -125,6 +130,29 @@ private struct Case {
             prompt: prompt, maxNewTokens: 80, stopTokens: [])
         #expect(cached.tokens == uncached.tokens)
         #expect(cached.tokens.count == 80)
+    }
+
+    @Test(arguments: cases)
+    func quantizedTokensWithCacheAreThoseOfTheWholeSequence(name: String) throws {
+        let model = try Case(name, isQuantized: true).model
+        let tokens = try Tensor((0..<60).map { Int64($0 * 7 % 23) }, shape: [60])
+        let cache = KeyValueCache()
+        func hiddenStates(_ range: Range<Int>, _ cache: KeyValueCache?) throws -> Tensor {
+            let context = ForwardContext(
+                layout: SequenceLayout(
+                    segmentLengths: [range.count], firstPosition: range.lowerBound),
+                cache: cache)
+            return try withoutGrad {
+                try model.hiddenStates(
+                    tokens.narrow(0, range.lowerBound, range.count), context: context,
+                    execution: ResidentExecution())
+            }
+        }
+        let parts = [0..<20] + (20..<60).map { $0..<$0 + 1 }
+        let cached = try Tensor.concatenated(parts.map { try hiddenStates($0, cache) })
+        let whole = try hiddenStates(0..<60, nil)
+        #expect(
+            Tolerance.relativeError(try cached.floats(), try whole.floats()) < Tolerance.bfloat16)
     }
 
     @Test func stopTokenEndsTheTextAndIsNotPartOfIt() throws {

@@ -77,6 +77,30 @@ int32_t ckernels_attention_backward(
     CKernelsHeads output, CKernelsHeads output_gradient, const float *log_sum_exp, CKernelsMutableHeads query_gradient,
     CKernelsMutableHeads key_gradient, CKernelsMutableHeads value_gradient, void *workspace);
 
+// The attention of one token, the newest of its sequence, to all keys: output = softmax(scale * query K^T) V for each head.
+typedef struct {
+    // At least 1.
+    int64_t num_keys;
+    // A multiple of num_key_value_heads.
+    int64_t num_heads;
+    int64_t num_key_value_heads;
+    int64_t head_size;
+    float scale;
+    // [num_heads, head_size], without gaps.
+    const uint16_t *query;
+    CKernelsHeads key;
+    CKernelsHeads value;
+    // As the query.
+    uint16_t *output;
+} CKernelsNewest;
+
+// Bytes of the workspace that ckernels_attention_newest needs: about a float for each channel, head and 256 keys.
+int64_t ckernels_attention_newest_workspace_bytes(const CKernelsNewest *newest);
+
+// Computes the output. Keys and values are read where they lie, once for each four heads that share them; weights are not rounded.
+// No result depends on the number of threads. Returns as ckernels_attention_forward does.
+int32_t ckernels_attention_newest(CKernelsThreads threads, const CKernelsNewest *newest, void *workspace);
+
 #ifdef __cplusplus
 }
 #endif

@@ -44,6 +44,18 @@ void ckernels_linear_forward(
     CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank, int64_t tokens,
     const uint16_t *x, const uint16_t *low_x, const uint16_t *bias, uint16_t *u, uint16_t *y, void *workspace);
 
+// Computes y alone, for up to CKERNELS_PANELS_MOST_TOKENS tokens and a term that drops nothing.
+//
+// The weight is read once and multiplied in registers, so a product with one token takes as long as reading the weight. Its sums
+// are added in another order than those of ckernels_linear_forward; what is rounded is the same. A token's output depends on
+// neither the other tokens nor their number. Takes odd numbers of rows and of columns too.
+void ckernels_linear_forward_few(
+    CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank, int64_t tokens,
+    const uint16_t *x, const uint16_t *bias, uint16_t *y, void *workspace);
+
+// Bytes of the workspace that ckernels_linear_forward_few needs; its alignment does not matter.
+int64_t ckernels_linear_few_workspace_bytes(const CKernelsPanels *weight, int64_t rank, int64_t tokens);
+
 // Computes dx = dy W + kept (v A) with v = s dy B, and where the rank is not 0 da = v^T x' and db = dy^T u.
 //
 // low_x: x' [tokens, columns]; dx may be null; da: float32 [rank, columns]; db: float32 [rows, rank].

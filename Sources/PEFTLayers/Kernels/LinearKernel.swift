@@ -5,12 +5,13 @@ package import Torch
 ///
 /// `y = x W^T + b + u B^T` with `u = s x' A^T`; `dx = dy W + kept (v A)` with `v = s dy B`; `dA = v^T x'`, `dB = dy^T u`. The weight is
 /// decoded a panel of 64 columns at a time, so no dense copy of it exists. Sums are float32; y, u, dx are rounded to bfloat16 once,
-/// dA and dB are float32. A token's output depends on that token alone, and nothing depends on the number of threads.
+/// dA and dB are float32. A token's output depends on that token alone, and nothing depends on the number of threads. For few tokens
+/// without backward see ``outputOfFew(_:)``.
 package struct LinearKernel {
-    private let weight: any LinearWeight
-    private let bias: Tensor?
-    private let term: LowRankTerm?
-    private let threads: CKernelsThreads
+    let weight: any LinearWeight
+    let bias: Tensor?
+    let term: LowRankTerm?
+    let threads: CKernelsThreads
 
     /// Describes a layer for one pass; nil where the kernel does not take it.
     ///
@@ -158,7 +159,7 @@ package struct LinearKernel {
 }
 
 /// The next address, if the list holds one for this tensor.
-private func take(
+func take(
     _ next: inout Int, if tensor: Tensor?, _ addresses: [UnsafeMutableRawPointer?]
 ) -> UnsafeMutableRawPointer? {
     guard tensor != nil else { return nil }
@@ -166,38 +167,42 @@ private func take(
     return addresses[next]
 }
 
-private func numbers(_ address: UnsafeMutableRawPointer?) -> UnsafeMutablePointer<UInt16>? {
+/// The address of bfloat16 numbers.
+func numbers(_ address: UnsafeMutableRawPointer?) -> UnsafeMutablePointer<UInt16>? {
     address?.assumingMemoryBound(to: UInt16.self)
 }
 
-/// The low-rank matrices as the kernel takes them.
-private struct Operands {
-    /// A and B, then the mask if there is one; none without a term.
-    let tensors: [Tensor]
-    private let rank: Int
-    private let scale: Double
+extension LinearKernel {
+    /// The low-rank matrices as the kernel takes them.
+    struct Operands {
+        /// A and B, then the mask if there is one; none without a term.
+        let tensors: [Tensor]
+        /// Rows of A; 0 without a term.
+        let rank: Int
+        private let scale: Double
 
-    init(_ term: LowRankTerm?) throws(TorchError) {
-        guard let term else {
-            (tensors, rank, scale) = ([], 0, 0)
-            return
+        init(_ term: LowRankTerm?) throws(TorchError) {
+            guard let term else {
+                (tensors, rank, scale) = ([], 0, 0)
+                return
+            }
+            tensors = try [term.a, term.b, term.kept].compactMap { $0 }.map {
+                operand throws(TorchError) in
+                try operand.detach().contiguous()
+            }
+            (rank, scale) = (term.a.shape[0], term.scale)
         }
-        tensors = try [term.a, term.b, term.kept].compactMap { $0 }.map {
-            operand throws(TorchError) in
-            try operand.detach().contiguous()
-        }
-        (rank, scale) = (term.a.shape[0], term.scale)
-    }
 
-    /// The kernel's description, from the addresses of `tensors`.
-    func lowRank(_ addresses: ArraySlice<UnsafeMutableRawPointer?>) -> CKernelsLowRank {
-        let addresses = Array(addresses)
-        guard addresses.count >= 2 else { return CKernelsLowRank() }
-        return CKernelsLowRank(
-            rank: Int64(rank), scale: Float(scale),
-            a: addresses[0]?.assumingMemoryBound(to: Float.self),
-            b: addresses[1]?.assumingMemoryBound(to: Float.self),
-            kept: addresses.count > 2 ? addresses[2]?.assumingMemoryBound(to: UInt8.self) : nil)
+        /// The kernel's description, from the addresses of `tensors`.
+        func lowRank(_ addresses: ArraySlice<UnsafeMutableRawPointer?>) -> CKernelsLowRank {
+            let addresses = Array(addresses)
+            guard addresses.count >= 2 else { return CKernelsLowRank() }
+            return CKernelsLowRank(
+                rank: Int64(rank), scale: Float(scale),
+                a: addresses[0]?.assumingMemoryBound(to: Float.self),
+                b: addresses[1]?.assumingMemoryBound(to: Float.self),
+                kept: addresses.count > 2 ? addresses[2]?.assumingMemoryBound(to: UInt8.self) : nil)
+        }
     }
 }
 

@@ -27,6 +27,7 @@ public enum Generate {
         var decoder = tokenizer.makeStreamingDecoder(skipSpecialTokens: true)
         var text = ""
         let clock = ContinuousClock()
+        let start = clock.now
         var firstToken: ContinuousClock.Instant?
         let (tokens, isStopped) = try generation.run(
             prompt: prompt, maxNewTokens: options.maxNewTokens,
@@ -40,10 +41,12 @@ public enum Generate {
         }
         let rest = decoder.finish()
         if !rest.isEmpty { onText(rest) }
+        let promptSeconds = ((firstToken ?? clock.now) - start).seconds
         let seconds = firstToken.map { (clock.now - $0).seconds } ?? 0
         return GenerationReport(
             prompt: options.prompt, text: text + rest, numPromptTokens: prompt.count,
             numNewTokens: tokens.count, stopReason: isStopped ? .endOfText : .length,
+            promptTokensPerSecond: Double(prompt.count) / promptSeconds,
             tokensPerSecond: seconds > 0 ? Double(tokens.count - 1) / seconds : 0)
     }
 

@@ -20,19 +20,22 @@ public struct GenerationReport: Equatable, Sendable {
     public var numNewTokens: Int
     /// Why generation ended.
     public var stopReason: StopReason
-    /// Generated tokens a second, without the prompt.
+    /// Tokens of the prompt a second, up to the choice of the first new token.
+    public var promptTokensPerSecond: Double
+    /// Generated tokens a second, without the prompt and the first.
     public var tokensPerSecond: Double
 
     /// Makes a report.
     public init(
         prompt: String, text: String, numPromptTokens: Int, numNewTokens: Int,
-        stopReason: StopReason, tokensPerSecond: Double
+        stopReason: StopReason, promptTokensPerSecond: Double, tokensPerSecond: Double
     ) {
         self.prompt = prompt
         self.text = text
         self.numPromptTokens = numPromptTokens
         self.numNewTokens = numNewTokens
         self.stopReason = stopReason
+        self.promptTokensPerSecond = promptTokensPerSecond
         self.tokensPerSecond = tokensPerSecond
     }
 
@@ -42,6 +45,7 @@ public struct GenerationReport: Equatable, Sendable {
             "prompt": .string(prompt), "text": .string(text),
             "num_prompt_tokens": .int(numPromptTokens), "num_new_tokens": .int(numNewTokens),
             "stop_reason": .string(stopReason.rawValue),
+            "prompt_tokens_per_second": .double(promptTokensPerSecond),
             "tokens_per_second": .double(tokensPerSecond),
         ]
     }
