@@ -93,6 +93,8 @@ package struct LinearKernel {
                 }
             }
         }
+        let read = [input] + [masked, bias].compactMap { $0 } + operands.tensors
+        Trace.noteKernel("linear", inputs: read, outputs: [output])
         return (output, small)
     }
 
@@ -133,6 +135,9 @@ package struct LinearKernel {
                 }
             }
         }
+        Trace.noteKernel(
+            "linear", inputs: [masked ?? input, small, gradient] + operands.tensors,
+            outputs: outputs)
         return result
     }
 
