@@ -4,7 +4,9 @@
 Peer, ours, peer, ours: QLoRA on SmolLM2-135M (NF4, double quantized, LoRA r=16 on all linears, bfloat16), batch 2 x 512 random
 tokens, no activation checkpointing. The peer is measured in bfloat16 and in float32, which is its faster setting on processors
 without bfloat16 products; ratios are to its better one. Writes Benchmarks/Results/<date>-<cpu>.md. Run it by `make bench` on an idle machine:
-only the ratio of one run counts. Peak memory of both sides is the kernel's maximum resident set of the process.
+only the ratio of one run counts. Peak memory of both sides is the kernel's maximum resident set of the process. With --without-avx512
+both sides are held to AVX2 by the variables of our kernels and of libtorch, oneDNN and MKL, and the peer computes in float32 alone:
+oneDNN imitates bfloat16 products there, and four steps of the peer take minutes.
 """
 
 import argparse
@@ -29,6 +31,10 @@ from harness.command import read_metrics, write_rows  # noqa: E402
 from harness.models import dequantized_folder, random_rows  # noqa: E402
 
 VOCABULARY = 49152
+
+# What holds a process to AVX2; bitsandbytes has no such variable, and decodes with what it finds.
+WITHOUT_AVX512 = {
+    "PEFT_INSTRUCTION_SET": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
 @dataclasses.dataclass
@@ -135,12 +141,13 @@ def report(arguments, measurements, commands, doctor):
     table += [row(f"**median, {side}**", a, b, c / 1e9) for side, (a, b, c) in medians.items()]
     best = max((side for side in medians if side != "ours"), key=lambda side: medians[side][0])
     speed, memory = (medians["ours"][i] / medians[best][i] for i in (0, 2))
+    limits = ["- Both sides with " + " ".join(f"{k}={v}" for k, v in WITHOUT_AVX512.items())] if arguments.without_avx512 else []
     shown = "\n".join(" ".join(c).replace(sys.executable, "python").replace(str(ROOT) + "/", "") for c in commands)
     return "\n".join([
         f"# QLoRA training step, SmolLM2-135M, batch {arguments.batch} x {arguments.length}", "",
         f"- Machine: {machine()[1]}; load average at the start {arguments.load:.2f}",
         f"- Ours: {', '.join(version.split(chr(10))).strip(', ')}, revision {revision.strip()}",
-        f"- Peer: {versions}", f"- {arguments.steps} steps a run, speeds are medians of the steps after the second",
+        f"- Peer: {versions}", *limits, f"- {arguments.steps} steps a run, speeds are medians of the steps after the second",
         f"- `peft doctor` on the same run, reading the model included: {doctor}", "",
         "| run, in this order | tokens/s | first step done, s after start | peak memory, GB |", "|---|---|---|---|", *table, "",
         f"Ours / {best}: **{speed:.2f}** times the tokens/s, {memory:.2f} times the memory.", "", "```", shown, "```", ""])
@@ -153,7 +160,10 @@ def main():
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--without-avx512", action="store_true", help="hold both sides to AVX2")
     arguments = parser.parse_args()
+    if arguments.without_avx512:
+        os.environ.update(WITHOUT_AVX512)
     arguments.load = os.getloadavg()[0]
     work = ROOT / ".cache" / "bench"
     work.mkdir(parents=True, exist_ok=True)
@@ -164,13 +174,13 @@ def main():
     measurements, commands = [], []
     for _ in range(arguments.pairs):
         commands = []
-        for dtype in ("bfloat16", "float32"):
+        for dtype in ("float32",) if arguments.without_avx512 else ("bfloat16", "float32"):
             for measurement, command in (
                     measure_peer(arguments, dtype, folder, work), measure_ours(arguments, model, data, work)):
                 measurements.append(measurement)
                 commands.append(command)
     commands = commands[:3]  # the last is the second again
-    path = result_path()
+    path = result_path("without-avx512-" if arguments.without_avx512 else "")
     doctor = measure_doctor(arguments, model, data, work)
     path.write_text(report(arguments, measurements, commands, doctor))
     print(path.read_text())
