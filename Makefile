@@ -1,7 +1,7 @@
 # Every target says what it does, installs only what is missing, and works offline once it has run.
 # LIBTORCH=<folder> in the environment uses that libtorch 2.13.0 instead of the wheel in .venv-torch.
 
-.PHONY: help setup libtorch model torchrun launchers build test demo parity bench fixtures cuda-check lint budget clean distclean
+.PHONY: help setup libtorch model torchrun launchers emulator build test sanitize demo parity bench fixtures cuda-check lint budget clean distclean
 .NOTPARALLEL:
 
 help:
@@ -10,6 +10,8 @@ help:
 	@echo "make build     leave the release command at .build/release/peft"
 	@echo "make model     fetch the demo model into .cache/models"
 	@echo "make launchers install Open MPI and Slurm for their tests, try both"
+	@echo "make emulator  install QEMU for the tests on older processors"
+	@echo "make sanitize  run all kernels under address, undefined behaviour and thread sanitizers"
 	@echo "make parity    compare with transformers + PEFT + bitsandbytes, in .venv-parity"
 	@echo "make bench     measure training beside the peer, in .venv-parity, generation beside llama.cpp"
 	@echo "make fixtures  make the committed test fixtures again with the pinned peers, show the difference"
@@ -35,11 +37,18 @@ torchrun: libtorch
 launchers:
 	@scripts/setup/launchers.sh
 
+emulator:
+	@scripts/setup/system.sh emulator
+
 build: setup
 	swift build -c release --product peft
 
-test: setup model torchrun launchers
+test: setup model torchrun launchers emulator
 	@scripts/test.sh
+
+sanitize:
+	@scripts/setup/system.sh swift libraries
+	@scripts/sanitize.sh
 
 demo: build model
 	@scripts/demo.sh

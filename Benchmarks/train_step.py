@@ -4,7 +4,8 @@
 QLoRA on SmolLM2-135M (NF4, double quantized, LoRA r=16 on all linears, bfloat16), random tokens, for each case: a batch of rows of a
 length, with or without activation checkpointing, on one or two threads. Peer, ours, peer, ours; the limit of the machine's products is
 measured in between. The peer computes in bfloat16; `--float32` measures it in float32 as well, which is its faster setting on processors
-without bfloat16 products. Writes Benchmarks/Results/<date>-<cpu>.md. Run it by `make bench` on an idle machine: only the ratios of one
+without bfloat16 products. With `--without-avx512` both sides are held to AVX2 by the variables of our kernels and of libtorch, oneDNN and
+MKL, and the peer computes in float32 alone: oneDNN imitates bfloat16 products there, and four steps of the peer take minutes. Writes Benchmarks/Results/<date>-<cpu>.md. Run it by `make bench` on an idle machine: only the ratios of one
 run count.
 """
 
@@ -17,6 +18,9 @@ import sys
 from measuring import heading, median_by, run_measured, shown, write_result
 from sides import Case, measure_ours, measure_peer
 
+# What holds a process to AVX2; bitsandbytes has no such variable, and decodes with what it finds.
+WITHOUT_AVX512 = {
+    "PEFT_INSTRUCTION_SET": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 CASES = ["2x512", "1x1024", "1x4096/4", "8x128", "2x512+c", "1x4096+c/4", "2x512@1"]
 
 
@@ -38,7 +42,8 @@ def measure_limit(threads):
 
 def measure(case, arguments):
     """All runs of a case, and the best of the limits measured between them."""
-    dtypes = ["bfloat16"] + (["float32"] if arguments.float32 else [])
+    dtypes = [] if arguments.without_avx512 else ["bfloat16"]
+    dtypes += ["float32"] if arguments.float32 or arguments.without_avx512 else []
     rows, limits = [], []
     for _ in range(arguments.pairs):
         for dtype in dtypes:
@@ -76,12 +81,18 @@ def main():
                         help=f"by default {' '.join(CASES)}: rows x tokens, +c checkpointing, @threads, /steps")
     parser.add_argument("--pairs", type=int, default=2, help="runs of each side")
     parser.add_argument("--float32", action="store_true", help="measure the peer in float32, too")
+    parser.add_argument("--without-avx512", action="store_true", help="hold both sides to AVX2")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
+    name, limits = "", []
+    if arguments.without_avx512:
+        os.environ.update(WITHOUT_AVX512)
+        name = "without-avx512-"
+        limits = ["Both sides with " + " ".join(f"{key}={value}" for key, value in WITHOUT_AVX512.items())]
     measured = [(case, *measure(case, arguments)) for case in arguments.cases]
-    write_result("", [
+    write_result(name, [
         *heading(
-            "QLoRA training step, SmolLM2-135M, beside the peer", load,
+            "QLoRA training step, SmolLM2-135M, beside the peer", load, *limits,
             "Speeds are medians of the steps after the second, then of the runs",
             "Limit: the bfloat16 products of a step at the best rate that libtorch reaches on its shapes in the same run "
             f"({', '.join(f'{limit:.0f}' for limit in sorted({round(m[2]['gflops']) for m in measured}))} GFLOP/s); attention not counted",

@@ -117,6 +117,9 @@ CKERNELS_INLINE __m512i pairs_of_halves(__m512i x) {
     return _mm512_permutexvar_epi16(order, x);
 }
 
+// Two bfloat16 numbers read as one, wherever they lie.
+using Pair __attribute__((aligned(2), may_alias)) = int32_t;
+
 // sums[r][c] += rows[r] packed[c], over `depth` pairs.
 //
 // rows: pairs, `stride` (in pairs) from one row to the next; packed: for each pair of the depth, Columns registers. Four rows by
@@ -129,7 +132,7 @@ CKERNELS_INLINE void multiply(
         __m512i b[Columns];
         for (int c = 0; c < Columns; c++) b[c] = _mm512_loadu_si512(packed + (k * Columns + c) * lanes);
         for (int r = 0; r < Rows; r++) {
-            const __m512i a = _mm512_set1_epi32(reinterpret_cast<const int32_t *>(rows)[r * stride + k]);
+            const __m512i a = _mm512_set1_epi32(reinterpret_cast<const Pair *>(rows)[r * stride + k]);
             for (int c = 0; c < Columns; c++) sums[r][c] = dot(sums[r][c], a, b[c]);
         }
     }

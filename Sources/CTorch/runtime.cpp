@@ -8,6 +8,8 @@
 #include <ATen/cpu/Utils.h>
 #include <torch/headeronly/version.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <dlfcn.h>
 
 #ifdef __linux__
@@ -88,6 +90,9 @@ void ctorch_runtime_parallel(
 bool ctorch_runtime_has_bfloat16_products(void) {
 #if defined(__x86_64__)
   static const bool result = [] {
+    // The user's choice of our kernels (PEFTLayers, InstructionSet) is one of products too.
+    const char *choice = std::getenv("PEFT_INSTRUCTION_SET");
+    if (choice && *choice && std::strcmp(choice, "avx512bf16") != 0) return false;
     const auto capabilities = at::cpu::get_cpu_capabilities();
     const auto found = capabilities.find("avx512_bf16");
     return found != capabilities.end() && found->second.toBool();

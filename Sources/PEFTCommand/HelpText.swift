@@ -45,6 +45,9 @@ package enum HelpText {
             "'peft --version' shows the versions of swift-peft and libtorch.", "",
             "Every command takes its options from a YAML or JSON file too: --config FILE.",
             "",
+            "Environment: PEFT_INSTRUCTION_SET=portable, avx2, avx512 or avx512bf16 has the kernels use no more of the",
+            "processor than that (docs/precision.md).",
+            "",
             "Exit status: 0 done; 1 error; 2 wrong use; 130, 138 or 143 stopped by SIGINT, SIGUSR1 or SIGTERM.",
         ]
         return lines.joined(separator: "\n") + "\n"

@@ -26,6 +26,7 @@ public enum FineTune {
     ) throws -> RunSummary? {
         try config.validate()
         try TorchRuntime.checkVersion()
+        try InstructionSet.requireChoice()
         if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
         let launch = try LaunchEnvironment(environment)
         let ranks = try RankGroup(launch, config)

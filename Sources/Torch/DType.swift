@@ -43,7 +43,7 @@ public enum DType: Int32, Sendable, CaseIterable, Hashable {
     /// The dtype that matrix products of this dtype are computed in.
     ///
     /// float32 for float16, and for bfloat16 on a processor without bfloat16 products: libtorch emulates them there, many times
-    /// slower than float32 (docs/decisions/0004). Everywhere else the dtype itself.
+    /// slower than float32 (docs/decisions/0004), or where PEFT_INSTRUCTION_SET forgoes them. Everywhere else the dtype itself.
     public var forProducts: DType {
         switch self {
         case .float16: .float32

@@ -25,7 +25,7 @@ import TrainingTestSupport
         #expect(report.isReady)
         #expect(
             report.checks.map(\.topic) == [
-                "base model", "rows", "batches", "adapter", "trainable set", "dtypes",
+                "processor", "base model", "rows", "batches", "adapter", "trainable set", "dtypes",
                 "resources", "gradients",
             ])
         #expect(
@@ -96,6 +96,6 @@ import TrainingTestSupport
     @Test func baseThatIsNotThereLeavesTheRestUnchecked() throws {
         let report = try check { $0.model = "/no/such/model" }
         #expect(failures(report).count == 1)
-        #expect(report.checks.dropFirst().allSatisfy { $0.outcome == .skipped })
+        #expect(report.checks.dropFirst(2).allSatisfy { $0.outcome == .skipped })
     }
 }

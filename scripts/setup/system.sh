@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes sure that the system has what the named jobs need, and installs only what is missing, by apt.
 #
-#   scripts/setup/system.sh [swift] [libraries] [python] [wordnet] [launchers]
+#   scripts/setup/system.sh [swift] [libraries] [python] [wordnet] [launchers] [emulator]
 #
 # swift: Swift 6.3 or later on PATH (checked, never installed). libraries: C++ headers, Oniguruma, libyaml, jemalloc.
 # python: Python 3.10 or later with venv (set-up and peers only; the product runs no Python). wordnet: WordNet's files.
 # launchers: Open MPI and Slurm with munge; their packages start no daemon of Slurm without a configuration in /etc, but munge's
-# own where systemd runs.
+# own where systemd runs. emulator: QEMU for programs, which imitates older processors.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 missing=()
@@ -53,6 +53,10 @@ check_launchers() {
     { command -v slurmctld && command -v slurmd && command -v srun; } >/dev/null || missing+=(slurm-wlm)
 }
 
+check_emulator() {
+    [ "$(uname -m)" != x86_64 ] || command -v qemu-x86_64 >/dev/null || missing+=(qemu-user)
+}
+
 install_missing() {
     local as_root=() list="${missing[*]}"
     local by_hand="install these packages by hand, then run make again: $list"
@@ -77,7 +81,8 @@ for need in "$@"; do
     python) check_python ;;
     wordnet) check_wordnet ;;
     launchers) check_launchers ;;
-    *) fail "system.sh: unknown need '$need'; expected swift, libraries, python, wordnet or launchers" ;;
+    emulator) check_emulator ;;
+    *) fail "system.sh: unknown need '$need'; expected swift, libraries, python, wordnet, launchers or emulator" ;;
     esac
 done
 if [ "${#missing[@]}" -gt 0 ]; then install_missing; fi

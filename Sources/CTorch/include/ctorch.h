@@ -38,6 +38,7 @@ int32_t ctorch_runtime_num_threads(void);
 void ctorch_runtime_parallel(
     int32_t count, void (*body)(void *data, int32_t thread), void *data);
 // Whether the processor multiplies bfloat16 itself; if not, libtorch emulates it several times slower than float32.
+// Not either if PEFT_INSTRUCTION_SET in the environment names a set without them.
 bool ctorch_runtime_has_bfloat16_products(void);
 int64_t ctorch_runtime_live_tensors(void);
 int64_t ctorch_runtime_live_contexts(void);

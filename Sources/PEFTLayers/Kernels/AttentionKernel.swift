@@ -81,6 +81,7 @@ package struct AttentionKernel {
             }
         }
         precondition(status == 0, "the kernel refused its arguments")
+        Trace.noteKernel("attention", inputs: operands, outputs: [output, logSumExp])
         return (output, logSumExp)
     }
 
@@ -133,6 +134,7 @@ package struct AttentionKernel {
             }
         }
         precondition(status == 0, "the kernel refused its arguments")
+        Trace.noteKernel("attention", inputs: operands, outputs: results)
         return (results[0], results[1], results[2])
     }
 

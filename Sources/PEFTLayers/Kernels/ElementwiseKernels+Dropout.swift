@@ -19,7 +19,9 @@ extension ElementwiseKernels {
     ) throws(TorchError) -> Tensor {
         let kept = try Tensor.empty(shape, dtype: .bool)
         let count = kept.numElements
-        run(on: [kept], numBlocks: (count + 3) / 4, numElements: count) { addresses, blocks in
+        run(
+            "dropout_mask", on: [], to: [kept], numBlocks: (count + 3) / 4, numElements: count
+        ) { addresses, blocks in
             ckernels_dropout_mask(
                 instructionSet.rawValue, seed, numDropped, Int64(count), Int64(blocks.lowerBound),
                 Int64(blocks.upperBound), addresses[0]?.assumingMemoryBound(to: UInt8.self))
@@ -42,8 +44,9 @@ extension ElementwiseKernels {
         let (input, kept) = (try input.contiguous(), try kept.contiguous())
         let output = try Tensor.empty(input.shape, dtype: input.dtype)
         let count = input.numElements
-        run(on: [input, kept, output], numBlocks: count, numElements: count) {
-            addresses, elements in
+        run(
+            "dropout", on: [input, kept], to: [output], numBlocks: count, numElements: count
+        ) { addresses, elements in
             ckernels_dropout_apply(
                 instructionSet.rawValue, elementType, addresses[0],
                 addresses[1]?.assumingMemoryBound(to: UInt8.self), Int64(elements.lowerBound),

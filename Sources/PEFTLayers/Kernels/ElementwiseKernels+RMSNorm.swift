@@ -24,7 +24,7 @@ extension ElementwiseKernels {
         let output = try Tensor.empty(input.shape, dtype: input.dtype)
         let inverse = try Tensor.empty([shape.numRows])
         run(
-            on: [input, weight, output, inverse], numBlocks: shape.numRows,
+            "rms_norm", on: [input, weight], to: [output, inverse], numBlocks: shape.numRows,
             numElements: input.numElements
         ) { addresses, rows in
             ckernels_rmsnorm_forward(
@@ -51,12 +51,14 @@ extension ElementwiseKernels {
         precondition(outputGradient.shape == input.shape, "a gradient of another shape")
         let shape = RowShape(input)
         let result = try Tensor.empty(input.shape, dtype: input.dtype)
-        let tensors = [
+        let operands = [
             try outputGradient.contiguous(), try input.contiguous(), try weight.contiguous(),
-            inverse, result,
+            inverse,
         ]
-        run(on: tensors, numBlocks: shape.numRows, numElements: input.numElements) {
-            addresses, rows in
+        run(
+            "rms_norm", on: operands, to: [result], numBlocks: shape.numRows,
+            numElements: input.numElements
+        ) { addresses, rows in
             ckernels_rmsnorm_backward(
                 instructionSet.rawValue, elementType, addresses[0], addresses[1], addresses[2],
                 addresses[3]?.assumingMemoryBound(to: Float.self), Int64(shape.numChannels),
@@ -80,9 +82,11 @@ extension ElementwiseKernels {
         precondition(outputGradient.shape == input.shape, "a gradient of another shape")
         let shape = RowShape(input)
         let result = try Tensor.empty([shape.numChannels])
-        let tensors = [try outputGradient.contiguous(), try input.contiguous(), inverse, result]
-        run(on: tensors, numBlocks: shape.numChannels, numElements: input.numElements) {
-            addresses, channels in
+        let operands = [try outputGradient.contiguous(), try input.contiguous(), inverse]
+        run(
+            "rms_norm", on: operands, to: [result], numBlocks: shape.numChannels,
+            numElements: input.numElements
+        ) { addresses, channels in
             ckernels_rmsnorm_weight_gradient(
                 instructionSet.rawValue, elementType, addresses[0], addresses[1],
                 addresses[2]?.assumingMemoryBound(to: Float.self), Int64(shape.numRows),

@@ -28,9 +28,11 @@ extension ElementwiseKernels {
         let states = states.strides[2] == 1 ? states : try states.contiguous()
         let strides = states.strides
         let output = try Tensor.empty(shape, dtype: states.dtype)
-        let tensors = [states, try cosine.contiguous(), try sine.contiguous(), output]
-        run(on: tensors, numBlocks: shape[0], numElements: states.numElements) {
-            addresses, tokens in
+        let rotated = [states, try cosine.contiguous(), try sine.contiguous()]
+        run(
+            "rotary_embedding", on: rotated, to: [output], numBlocks: shape[0],
+            numElements: states.numElements
+        ) { addresses, tokens in
             let heads = CKernelsStates(
                 data: addresses[0], token_stride: Int64(strides[0]),
                 head_stride: Int64(strides[1]), num_heads: Int64(shape[1]),

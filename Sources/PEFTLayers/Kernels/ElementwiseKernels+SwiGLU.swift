@@ -16,8 +16,10 @@ extension ElementwiseKernels {
         }
         let (gate, up) = (try gate.contiguous(), try up.contiguous())
         let output = try Tensor.empty(gate.shape, dtype: gate.dtype)
-        run(on: [gate, up, output], numBlocks: gate.numElements, numElements: gate.numElements) {
-            addresses, elements in
+        run(
+            "swiglu", on: [gate, up], to: [output], numBlocks: gate.numElements,
+            numElements: gate.numElements
+        ) { addresses, elements in
             ckernels_swiglu_forward(
                 instructionSet.rawValue, elementType, addresses[0], addresses[1],
                 Int64(elements.lowerBound), Int64(elements.upperBound), addresses[2])
@@ -40,12 +42,13 @@ extension ElementwiseKernels {
         precondition(outputGradient.shape == gate.shape, "a gradient of another shape")
         let gateGradient = try Tensor.empty(gate.shape, dtype: gate.dtype)
         let upGradient = try Tensor.empty(gate.shape, dtype: gate.dtype)
-        let tensors = [
+        let operands = [
             try outputGradient.contiguous(), try gate.contiguous(), try up.contiguous(),
-            gateGradient, upGradient,
         ]
-        run(on: tensors, numBlocks: gate.numElements, numElements: gate.numElements) {
-            addresses, elements in
+        run(
+            "swiglu", on: operands, to: [gateGradient, upGradient], numBlocks: gate.numElements,
+            numElements: gate.numElements
+        ) { addresses, elements in
             ckernels_swiglu_backward(
                 instructionSet.rawValue, elementType, addresses[0], addresses[1], addresses[2],
                 Int64(elements.lowerBound), Int64(elements.upperBound), addresses[3],

@@ -37,22 +37,25 @@ package struct ElementwiseKernels: Sendable {
         TorchError(operation: operation, operands: tensors.map(\.summary), message: message)
     }
 
-    /// Calls a kernel on disjoint ranges that cover `0..<numBlocks`, on as many threads as pay off.
+    /// Calls a kernel on disjoint ranges that cover `0..<numBlocks`, on as many threads as pay off; tells a running trace.
     ///
     /// - Parameters:
-    ///   - tensors: what the kernel reads and writes.
+    ///   - name: what a trace calls it.
+    ///   - inputs: what the kernel reads.
+    ///   - outputs: what it writes.
     ///   - numBlocks: rows, or whatever a range counts.
     ///   - numElements: what all ranges compute.
-    ///   - body: gets the tensors' addresses and a range; returns the kernel's status.
+    ///   - body: gets the addresses of inputs and outputs, and a range; returns the kernel's status.
     func run(
-        on tensors: [Tensor], numBlocks: Int, numElements: Int,
+        _ name: String, on inputs: [Tensor], to outputs: [Tensor], numBlocks: Int, numElements: Int,
         _ body: (_ addresses: [UnsafeMutableRawPointer?], _ range: Range<Int>) -> Int32
     ) {
         guard !DryRun.isOn else { return }
-        Tensor.withAddresses(of: tensors) { addresses in
+        Tensor.withAddresses(of: inputs + outputs) { addresses in
             parallelism.forEachRange(of: numBlocks, numElements: numElements) { range in
                 precondition(body(addresses, range) == 0, "the kernel refused its arguments")
             }
         }
+        Trace.noteKernel(name, inputs: inputs, outputs: outputs)
     }
 }

@@ -100,6 +100,8 @@ package struct LinearKernel {
                 }
             }
         }
+        let read = [input] + [masked, bias].compactMap { $0 } + operands.tensors
+        Trace.noteKernel("linear", inputs: read, outputs: [output])
         return (output, small)
     }
 
@@ -143,6 +145,9 @@ package struct LinearKernel {
                 }
             }
         }
+        Trace.noteKernel(
+            "linear", inputs: [masked ?? input, small, gradient] + operands.tensors,
+            outputs: outputs)
         return result
     }
 

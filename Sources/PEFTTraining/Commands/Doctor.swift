@@ -1,4 +1,5 @@
 import Foundation
+import PEFTLayers
 import PEFTSharding
 import Torch
 
@@ -8,10 +9,12 @@ public enum Doctor {
     ///
     /// - Parameter config: what the run would be told; validated first.
     /// - Returns: all findings and the verdict.
-    /// - Throws: `ConfigError` if the config itself is wrong; `TorchError` for a libtorch of another version.
+    /// - Throws: `ConfigError` if the config itself is wrong; `TorchError` for a libtorch of another version;
+    ///   `InstructionSetError` for one that the processor lacks.
     public static func run(_ config: FineTuneConfig) throws -> PreflightReport {
         try config.validate()
         try TorchRuntime.checkVersion()
+        try InstructionSet.requireChoice()
         if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
         let checkpoint =
             config.resume ? try RunCheckpoint.newest(in: URL(filePath: config.outputDir)) : nil

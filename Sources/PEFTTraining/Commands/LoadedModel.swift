@@ -1,6 +1,7 @@
 import Foundation
 import PEFTAdapters
 import PEFTCheckpoints
+import PEFTLayers
 import PEFTModels
 import PEFTTokenizers
 import Torch
@@ -15,6 +16,7 @@ struct LoadedModel {
     /// - Throws: an error naming what does not fit.
     init(_ options: ModelOptions) throws {
         try TorchRuntime.checkVersion()
+        try InstructionSet.requireChoice()
         if let threads = options.threads { try TorchRuntime.setNumThreads(threads) }
         base = try BaseModel(
             at: URL(filePath: options.model),

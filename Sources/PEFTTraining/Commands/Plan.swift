@@ -2,6 +2,7 @@ import Foundation
 import PEFTAdapters
 import PEFTCheckpoints
 import PEFTData
+import PEFTLayers
 import PEFTTokenizers
 import Torch
 
@@ -20,6 +21,7 @@ public enum Plan {
         let config = options.config
         try config.validate()
         try TorchRuntime.checkVersion()
+        try InstructionSet.requireChoice()
         if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
         let model = try PlannedModel(config.model)
         var assumptions: [String] = []

@@ -1,4 +1,5 @@
 import Foundation
+import PEFTLayers
 
 /// Starts the processes of a run on this machine and looks after them: what `peft launch` does.
 ///
@@ -31,12 +32,13 @@ public enum Launch {
     ///   - stop: the signals to pass on; after the second one, processes that do not end are killed.
     ///   - streams: where the lines of the processes go, with the rank in front; standard output is rank 0's alone.
     /// - Returns: 0, or the status of the first process that failed: 128 + its signal if one ended it.
-    /// - Throws: ``LaunchFailure`` if the port is taken, before anything is started; `CheckpointError` if the program cannot be
-    ///   started.
+    /// - Throws: ``LaunchFailure`` if the port is taken or `InstructionSetError` if the environment chooses one that is not there,
+    ///   before anything is started; `CheckpointError` if the program cannot be started.
     public static func run(
         _ options: LaunchOptions, executable: String, environment: [String: String],
         stop: StopRequest, streams: Streams
     ) throws -> Int32 {
+        _ = try InstructionSet.chosen(in: environment)
         if let port = options.port { try LaunchPort.requireFree(port) }
         var restartCount = 0
         while true {

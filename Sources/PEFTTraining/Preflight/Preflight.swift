@@ -60,6 +60,7 @@ final class Preflight {
     func run() throws -> PreparedRun? {
         let clock = ContinuousClock()
         let start = clock.now
+        note("processor", .passed, [processor])
         let heldAtStart = MemoryStatistics.current().residentBytes
         let base = try check("base model", loadBase)
         let heldWithBase = MemoryStatistics.current().residentBytes
@@ -106,6 +107,14 @@ final class Preflight {
     }
 
     // MARK: - Checks
+
+    /// Which kernels compute, and whose choice that was.
+    private var processor: String {
+        let (used, fastest) = (InstructionSet.best, InstructionSet.fastest)
+        guard used != fastest else { return "kernels for \(used.name)" }
+        return "kernels for \(used.name), by \(InstructionSet.variable); the fastest here are for "
+            + fastest.name
+    }
 
     private func loadBase() throws -> Found<BaseModel> {
         let isWhole = ranks.size == 1 && !config.offload.hasBase

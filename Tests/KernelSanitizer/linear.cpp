@@ -1,0 +1,147 @@
+// The linear layer, forward and backward, with dense and 4-bit weights.
+#include "check.h"
+
+using namespace check;
+
+namespace {
+
+// Of sums of bfloat16 numbers whose factors are rounded to bfloat16 on the way.
+constexpr double tolerance = 8e-3;
+
+struct Shape {
+    int64_t rows, columns, rank, tokens;
+    bool has_bias, has_mask;
+};
+
+// A matrix in double, row-major.
+struct Matrix {
+    int64_t rows, columns;
+    std::vector<double> elements;
+    Matrix(int64_t rows, int64_t columns) : rows(rows), columns(columns), elements(size_t(rows * columns)) {}
+    double &operator()(int64_t row, int64_t column) { return elements[size_t(row * columns + column)]; }
+    double operator()(int64_t row, int64_t column) const { return elements[size_t(row * columns + column)]; }
+};
+
+template <class Elements> Matrix matrix(const Elements &from, int64_t rows, int64_t columns) {
+    Matrix result(rows, columns);
+    for (int64_t i = 0; i < rows * columns; i++) result.elements[size_t(i)] = from[i];
+    return result;
+}
+
+Matrix transposed(const Matrix &matrix) {
+    Matrix result(matrix.columns, matrix.rows);
+    for (int64_t i = 0; i < matrix.rows; i++) {
+        for (int64_t j = 0; j < matrix.columns; j++) result(j, i) = matrix(i, j);
+    }
+    return result;
+}
+
+// scale a b
+Matrix product(const Matrix &a, const Matrix &b, double scale = 1) {
+    Matrix result(a.rows, b.columns);
+    for (int64_t i = 0; i < a.rows; i++) {
+        for (int64_t k = 0; k < a.columns; k++) {
+            for (int64_t j = 0; j < b.columns; j++) result(i, j) += scale * a(i, k) * b(k, j);
+        }
+    }
+    return result;
+}
+
+template <class Found> void require_matrix(const Found &found, const Matrix &expected, const std::string &what) {
+    require_near(
+        expected.rows * expected.columns, [&](int64_t i) { return found[i]; },
+        [&](int64_t i) { return expected.elements[size_t(i)]; }, tolerance, what);
+}
+
+// What goes in, and the layer's results by double loops.
+struct Layer {
+    Shape shape;
+    Numbers x, low_x, bias, dy;
+    Exact<float> a, b;
+    Exact<uint8_t> kept;
+
+    explicit Layer(const Shape &shape)
+        : shape(shape), x(normal(CKERNELS_BFLOAT16, shape.tokens * shape.columns)), low_x(x),
+          bias(normal(CKERNELS_BFLOAT16, shape.rows)), dy(normal(CKERNELS_BFLOAT16, shape.tokens * shape.rows)),
+          a(normal_floats(shape.rank * shape.columns)), b(normal_floats(shape.rows * shape.rank)), kept(low_x.size()) {
+        for (int64_t i = 0; i < kept.size(); i++) {
+            kept[i] = !shape.has_mask || i % 3 != 1;
+            if (!kept[i]) low_x.set(i, 0);
+        }
+    }
+
+    void check(const CKernelsPanels &panels, const Matrix &weight, int32_t num_threads, const std::string &what) const;
+};
+
+void Layer::check(const CKernelsPanels &panels, const Matrix &weight, int32_t num_threads, const std::string &what) const {
+    const auto [rows, columns, rank, tokens, has_bias, has_mask] = shape;
+    const float scale = 0.5f;
+    const CKernelsLowRank term{rank, scale, a.data(), b.data(), has_mask ? kept.data() : nullptr};
+    const int64_t padded_rank = ckernels_linear_padded_rank(rank);
+    Numbers u(CKERNELS_BFLOAT16, tokens * padded_rank), y(CKERNELS_BFLOAT16, tokens * rows);
+    Numbers dx(CKERNELS_BFLOAT16, tokens * columns);
+    Exact<float> da(rank * columns), db(rows * rank);
+    Workspace workspace(ckernels_linear_workspace_bytes(rows, columns, rank, tokens, num_threads));
+    ckernels_linear_forward(
+        threads(num_threads), &panels, &term, tokens, x.bits16(), has_mask ? low_x.bits16() : nullptr,
+        has_bias ? bias.bits16() : nullptr, u.bits16(), y.bits16(), workspace.data());
+    ckernels_linear_backward(
+        threads(num_threads), &panels, &term, tokens, low_x.bits16(), u.bits16(), dy.bits16(), dx.bits16(), da.data(), db.data(),
+        workspace.data());
+
+    const Matrix mx = matrix(x, tokens, columns), mlow = matrix(low_x, tokens, columns), mdy = matrix(dy, tokens, rows);
+    const Matrix ma = matrix(a, rank, columns), mb = matrix(b, rows, rank);
+    const Matrix mu = product(mlow, transposed(ma), scale), mv = product(mdy, mb, scale);
+    Matrix expected = product(mx, transposed(weight)), gradient = product(mdy, weight);
+    const Matrix low = product(mu, transposed(mb)), low_gradient = product(mv, ma);
+    for (int64_t i = 0; i < tokens * rows; i++) expected.elements[i] += low.elements[i] + (has_bias ? bias[i % rows] : 0);
+    for (int64_t i = 0; i < tokens * columns; i++) gradient.elements[i] += kept[i] * low_gradient.elements[i];
+    require_matrix(y, expected, what + ": y");
+    require_matrix(dx, gradient, what + ": dx");
+    require_matrix(da, product(transposed(mv), mlow), what + ": da");
+    require_matrix(db, product(transposed(mdy), mu), what + ": db");
+    bool is_padded = true;
+    for (int64_t i = 0; i < u.size(); i++) is_padded = is_padded && (i % padded_rank < rank || u[i] == 0);
+    require(is_padded, what + ": u is not zero beyond the rank");
+}
+
+void check_dense(const Layer &layer, int32_t num_threads, const std::string &what) {
+    const Numbers weight = normal(CKERNELS_BFLOAT16, layer.shape.rows * layer.shape.columns);
+    layer.check(
+        ckernels_panels_bfloat16(weight.data(), layer.shape.rows, layer.shape.columns),
+        matrix(weight, layer.shape.rows, layer.shape.columns), num_threads, "dense " + what);
+}
+
+void check_fourbit(const Layer &layer, int64_t block_size, int32_t num_threads, const std::string &what) {
+    const auto [rows, columns, rank, tokens, has_bias, has_mask] = layer.shape;
+    Exact<uint8_t> packed((rows * columns + 1) / 2);
+    for (int64_t i = 0; i < packed.size(); i++) packed[i] = uint8_t(engine()());
+    Exact<float> absmax = normal_floats((rows * columns + block_size - 1) / block_size);
+    Matrix weight(rows, columns);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        const int code = i % 2 ? packed[i / 2] & 15 : packed[i / 2] >> 4;
+        weight.elements[i] = from_bfloat16(to_bfloat16(levels[code] * absmax[i / block_size]));
+    }
+    layer.check(
+        ckernels_panels_fourbit(levels, packed.data(), absmax.data(), block_size, rows, columns), weight, num_threads,
+        described("4-bit block", block_size) + ", " + what);
+}
+
+}  // namespace
+
+void check_linear() {
+    const Shape shapes[] = {
+        {2, 2, 0, 1, false, false}, {2, 66, 1, 7, true, false}, {66, 34, 5, 65, false, true}, {130, 98, 16, 130, true, true},
+        {64, 128, 17, 64, false, false}, {194, 62, 33, 9, true, true}, {62, 258, 0, 300, true, false},
+    };
+    for (const Shape &shape : shapes) {
+        for (int32_t num_threads : thread_counts) {
+            const Layer layer(shape);
+            const std::string what = described(
+                "linear rows, columns, rank, tokens, threads", shape.rows, shape.columns, shape.rank, shape.tokens, num_threads);
+            check_dense(layer, num_threads, what);
+            check_fourbit(layer, 32, num_threads, what);
+            check_fourbit(layer, 64, num_threads, what);
+        }
+    }
+}
