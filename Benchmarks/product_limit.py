@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How many tokens a second the machine's bfloat16 products allow a training step of SmolLM2-135M: the limit that it is measured by.
+"""How many tokens a second the machine's products, in bfloat16 by default, allow a training step of SmolLM2-135M: the limit that it is measured by.
 
 A step's products are those of every linear layer and of the output head, forward and for the input's gradient, and the low-rank terms
 of rank 16 with their gradients; attention is not counted. They are divided by the best rate that libtorch (oneDNN) reaches on any of the
@@ -24,13 +24,13 @@ def operations_per_token():
     return 2 * 2 * base + 2 * 3 * low_rank
 
 
-def best_rate(rounds):
+def best_rate(rounds, dtype):
     """The most operations a second of any layer's product, forward or backward."""
     best = 0.0
     for inside, outside in [*LINEARS, (HIDDEN, VOCABULARY)]:
-        weight = torch.randn(outside, inside, dtype=torch.bfloat16)
+        weight = torch.randn(outside, inside, dtype=dtype)
         for operand, factor in ((torch.randn(TOKENS, inside), weight.T), (torch.randn(TOKENS, outside), weight)):
-            operand = operand.bfloat16()
+            operand = operand.to(dtype)
             for _ in range(rounds):
                 start = time.perf_counter()
                 operand @ factor
@@ -41,10 +41,11 @@ def best_rate(rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rate = best_rate(arguments.rounds)
+    rate = best_rate(arguments.rounds, getattr(torch, arguments.dtype))
     print(json.dumps(dict(
         gflops=rate / 1e9, megaflop_per_token=operations_per_token() / 1e6, tokens_per_second=rate / operations_per_token())))
 

@@ -33,10 +33,11 @@ def parse_case(text):
     return Case(int(batch), int(length), bool(recompute), int(threads or 2), int(steps or 8))
 
 
-def measure_limit(threads):
+def measure_limit(threads, dtype):
     """What the machine's products allow, by the numbers of Benchmarks/product_limit.py."""
     lines = []
-    run_measured([sys.executable, "Benchmarks/product_limit.py", "--threads", threads], lambda line, _: lines.append(line))
+    run_measured(
+        [sys.executable, "Benchmarks/product_limit.py", "--threads", threads, "--dtype", dtype], lambda line, _: lines.append(line))
     return json.loads(lines[-1])
 
 
@@ -48,7 +49,7 @@ def measure(case, arguments):
     for _ in range(arguments.pairs):
         for dtype in dtypes:
             rows += [measure_peer(case, dtype), measure_ours(case)]
-        limits.append(measure_limit(case.threads))
+        limits.append(measure_limit(case.threads, dtypes[0]))
     return rows, max(limits, key=lambda limit: limit["gflops"])
 
 
@@ -94,7 +95,7 @@ def main():
         *heading(
             "QLoRA training step, SmolLM2-135M, beside the peer", load, *limits,
             "Speeds are medians of the steps after the second, then of the runs",
-            "Limit: the bfloat16 products of a step at the best rate that libtorch reaches on its shapes in the same run "
+            "Limit: the products of a step at the best rate that libtorch reaches on its shapes in the same run "
             f"({', '.join(f'{limit:.0f}' for limit in sorted({round(m[2]['gflops']) for m in measured}))} GFLOP/s); attention not counted",
             "Ready: seconds from the start of the process to that of the first step; ours includes the preflight"),
         "| case | peer, tokens/s | ours | ratio | limit | share of it | peer, GB | ours | ratio | peer ready, s | ours |",

@@ -146,7 +146,7 @@ package struct LinearKernel {
             }
         }
         Trace.noteKernel(
-            "linear", inputs: [masked ?? input, small, gradient] + operands.tensors,
+            "linear", inputs: [lowInput ?? small, small, gradient] + operands.tensors,
             outputs: outputs)
         return result
     }
