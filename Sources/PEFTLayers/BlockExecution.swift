@@ -87,25 +87,38 @@ public final class ResidentExecution: BlockExecution {
     }
 }
 
-/// Activation checkpointing: keeps a block's input only and computes the block again in backward.
+/// Activation checkpointing: keeps a block's input only and computes the block again in backward, for every block or every n-th one.
 ///
 /// The block's trainable tensors are explicit inputs of the autograd node, so that gradients reach them even where
 /// the hidden states do not require grad: no `enable_input_require_grads` is needed.
 public final class RecomputedExecution: BlockExecution {
     private let inner: any BlockExecution
+    private let interval: Int
+    /// Blocks in the order in which they first ran.
+    private var positions: [String: Int] = [:]
 
     /// Recomputes what another execution runs.
-    public init(_ inner: any BlockExecution = ResidentExecution()) {
+    ///
+    /// - Parameters:
+    ///   - inner: runs the blocks.
+    ///   - interval: the first of so many blocks is recomputed, the others keep their activations; at least 1.
+    public init(_ inner: any BlockExecution = ResidentExecution(), every interval: Int = 1) {
+        precondition(interval >= 1, "no block is the first of \(interval)")
         self.inner = inner
+        self.interval = interval
     }
 
-    /// Runs the body now and in backward; without recording only now.
+    /// Runs the body now and in backward; without recording, and for blocks that keep their activations, only now.
     public func run(
         _ unit: ModuleUnit, _ hiddenStates: Tensor,
         _ body: @escaping (Tensor) throws(TorchError) -> Tensor
     ) throws(TorchError) -> Tensor {
         let inner = inner
-        guard Autograd.isEnabled else { return try inner.run(unit, hiddenStates, body) }
+        let position = positions[unit.path] ?? positions.count
+        positions[unit.path] = position
+        guard Autograd.isEnabled, position.isMultiple(of: interval) else {
+            return try inner.run(unit, hiddenStates, body)
+        }
         return try Autograd.recomputed(
             input: hiddenStates, parameters: unit.trainableParameters.map(\.value)
         ) { input throws(TorchError) in

@@ -89,12 +89,18 @@ extension FineTuneConfig {
             numThreads: TorchRuntime.numThreads)
     }
 
+    /// A block is computed again in backward for each of so many; nil if none is.
+    var recomputationInterval: Int? {
+        gradientCheckpointing ? gradientCheckpointingInterval : nil
+    }
+
     /// Settings that a resumed run may change: where files are, how often something is reported or saved, how far it goes.
     private static let changeableKeys: Set<String> = [
         "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter",
         "ignore_base_fingerprint", "resume", "threads", "logging_steps", "eval_steps",
         "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
-        "gradient_checkpointing", "per_device_eval_batch_size", "on_non_finite", "sharding",
+        "gradient_checkpointing", "gradient_checkpointing_interval", "per_device_eval_batch_size",
+        "on_non_finite", "sharding",
         "reshard_after_forward", "reduce_each_micro_batch", "offload", "ddp_timeout", "profile",
     ]
 

@@ -17,7 +17,8 @@ import Testing
         learning_rate=0.0002 lr_scheduler_type=linear warmup_steps=0 weight_decay=0 \
         adam_beta1=0.9 adam_beta2=0.999 adam_epsilon=1e-08 max_grad_norm=1 max_steps=-1 \
         num_train_epochs=3 per_device_train_batch_size=8 per_device_eval_batch_size=8 \
-        gradient_accumulation_steps=1 gradient_checkpointing=false on_non_finite=stop seed=42 threads=null \
+        gradient_accumulation_steps=1 gradient_checkpointing=false gradient_checkpointing_interval=1 on_non_finite=stop \
+        seed=42 threads=null \
         sharding=full reshard_after_forward=true reduce_each_micro_batch=false offload=none ddp_timeout=1800 \
         logging_steps=10 eval_steps=0 eval_on_start=false save_steps=500 save_total_limit=null profile=null
         """
@@ -125,6 +126,7 @@ import Testing
         (["--per-device-eval-batch-size", "3"], "per_device_eval_batch_size: 3"),
         (["--gradient-accumulation-steps", "4"], "gradient_accumulation_steps: 4"),
         (["--gradient-checkpointing"], "gradient_checkpointing: true"),
+        (["--gradient-checkpointing-interval", "2"], "gradient_checkpointing_interval: 2"),
         (["--on-non-finite", "skip"], "on_non_finite: skip"),
         (["--seed", "7"], "seed: 7"),
         (["--threads", "1"], "threads: 1"),

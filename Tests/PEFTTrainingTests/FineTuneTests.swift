@@ -52,12 +52,15 @@ import TrainingTestSupport
 
     // MARK: - The same mathematics by other ways
 
-    @Test(arguments: [TinyModel.tied, TinyModel.grouped])
-    func recomputationChangesNothing(model: String) throws {
+    @Test(arguments: [TinyModel.tied, TinyModel.grouped], [1, 2])
+    func recomputationChangesNothing(model: String, interval: Int) throws {
         var plain = try TinyRun(model: model, steps: 5)
         plain.config.quantize = .nf4
         plain.config.loraDropout = 0.2
-        let recomputed = plain.writing(to: "recomputed") { $0.gradientCheckpointing = true }
+        let recomputed = plain.writing(to: "recomputed") {
+            $0.gradientCheckpointing = true
+            $0.gradientCheckpointingInterval = interval
+        }
         try plain.run()
         try recomputed.run()
         #expect(try plain.losses == recomputed.losses)

@@ -69,6 +69,24 @@ import TrainingTestSupport
         #expect((baseBytes..<2 * baseBytes + 64 * 1024).contains(bytes("base", plan)))
     }
 
+    @Test func recomputingEverySecondBlockLiesBetween() throws {
+        let workspace = try Workspace()
+        let two = try String(contentsOfFile: TinyModel.grouped + "/config.json", encoding: .utf8)
+        let six = two.replacing("\"num_hidden_layers\": 2", with: "\"num_hidden_layers\": 6")
+        let model = try workspace.write(six, as: "config.json")
+        func activations(_ interval: Int?) throws -> Int {
+            try bytes(
+                "activations_and_gradients",
+                plan {
+                    $0.config.model = model
+                    $0.config.gradientCheckpointing = interval != nil
+                    $0.config.gradientCheckpointingInterval = interval ?? 1
+                })
+        }
+        #expect(try activations(1) < activations(2))
+        #expect(try activations(2) < activations(nil))
+    }
+
     @Test func eachOptionChangesItsPart() throws {
         let plain = try plan()
         let recomputed = try plan { $0.config.gradientCheckpointing = true }

@@ -144,6 +144,10 @@ extension FineTuneConfig: ConfigurableOptions {
             "gradient_checkpointing", \.gradientCheckpointing, section: "Training",
             help: "recompute activations in the backward pass: less memory, slower"),
         .init(
+            "gradient_checkpointing_interval", \.gradientCheckpointingInterval,
+            section: "Training",
+            help: "with it, recompute one of so many blocks, the others keep their activations"),
+        .init(
             "on_non_finite", \.onNonFinite, section: "Training",
             help: "what happens to a step with infinities or NaNs"),
         .init(

@@ -102,6 +102,9 @@ extension FineTuneConfig {
         checks.expect("per_device_eval_batch_size", perDeviceEvalBatchSize, "at least 1") {
             $0 >= 1
         }
+        checks.expect(
+            "gradient_checkpointing_interval", gradientCheckpointingInterval, "at least 1"
+        ) { $0 >= 1 }
         checks.expect("gradient_accumulation_steps", gradientAccumulationSteps, "at least 1") {
             $0 >= 1
         }

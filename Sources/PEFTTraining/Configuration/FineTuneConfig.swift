@@ -104,6 +104,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var gradientAccumulationSteps = 1
     /// Whether each block's activations are computed again in the backward pass instead of kept.
     public var gradientCheckpointing = false
+    /// With `gradientCheckpointing`, how many blocks there are for each whose activations are computed again: 1 for all.
+    public var gradientCheckpointingInterval = 1
     /// What happens to a step whose loss or gradients are infinite or NaN.
     public var onNonFinite = NonFinitePolicy.stop
     /// Seeds the new adapter, the order of rows and dropout.

@@ -118,7 +118,8 @@ private struct Step {
         let gathered: any BlockExecution =
             shards.map { GatheredExecution($0) } ?? ResidentExecution()
         execution = LossCounting(
-            config.gradientCheckpointing ? RecomputedExecution(gathered) : gathered)
+            config.recomputationInterval.map { RecomputedExecution(gathered, every: $0) }
+                ?? gathered)
     }
 
     func callAsFunction(_ microBatch: TokenBatch, count: Int) throws {

@@ -159,7 +159,8 @@ final class Preflight {
     }
 
     private func divide(_ adapted: AdaptedModel) throws -> Found<ShardedModel> {
-        let sharded = try ShardedModel(adapted, recomputes: config.gradientCheckpointing)
+        let sharded = try ShardedModel(
+            adapted, recomputingEvery: config.recomputationInterval)
         let count = sharded.trainableParameters.count
         return Found(sharded, ["\(count) tensors, each in one place"])
     }

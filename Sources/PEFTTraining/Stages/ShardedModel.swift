@@ -41,9 +41,11 @@ public final class ShardedModel {
     ///
     /// - Parameters:
     ///   - adapted: the model, the same in every process.
-    ///   - recomputes: whether blocks are computed again in backward.
+    ///   - interval: for each of so many blocks one is computed again in backward; nil for none.
     /// - Throws: as ``init(_:execution:)``; `TorchError` if memory does not suffice.
-    package init(_ adapted: AdaptedModel, recomputes: Bool) throws {
+    package init(
+        _ adapted: AdaptedModel, recomputingEvery interval: Int?
+    ) throws {
         self.adapted = adapted
         trainableParameters = adapted.trainableParameters
         try Self.requireOnePlace(adapted)
@@ -56,7 +58,8 @@ public final class ShardedModel {
         } else {
             own = trainableParameters.map { OwnParameter(whole: $0) }
         }
-        self.execution = recomputes ? RecomputedExecution(execution) : execution
+        self.execution =
+            interval.map { RecomputedExecution(execution, every: $0) } ?? execution
     }
 
     /// Refuses a trained adapter that computes what the base computes.
