@@ -46,7 +46,7 @@ package enum HelpText {
             "Every command takes its options from a YAML or JSON file too: --config FILE.",
             "",
             "Environment: PEFT_INSTRUCTION_SET=portable, avx2, avx512 or avx512bf16 has the kernels use no more of the",
-            "processor than that (docs/precision.md).",
+            "processor than that (docs/processors.md).",
             "",
             "Exit status: 0 done; 1 error; 2 wrong use; 130, 138 or 143 stopped by SIGINT, SIGUSR1 or SIGTERM.",
         ]
