@@ -25,9 +25,7 @@ public enum FineTune {
         stop: StopRequest = StopRequest(), report: @escaping (TrainingEvent) -> Void = { _ in }
     ) throws -> RunSummary? {
         try config.validate()
-        try TorchRuntime.checkVersion()
-        try InstructionSet.requireChoice()
-        if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
+        try ComputingProcess.prepare(numThreads: config.threads)
         let launch = try LaunchEnvironment(environment)
         let ranks = try RankGroup(launch, config)
         let run = Run(

@@ -1,7 +1,5 @@
 import Foundation
-import PEFTLayers
 import PEFTSharding
-import Torch
 
 /// Checks a run without making it: what `peft doctor` does.
 public enum Doctor {
@@ -13,9 +11,7 @@ public enum Doctor {
     ///   `InstructionSetError` for one that the processor lacks.
     public static func run(_ config: FineTuneConfig) throws -> PreflightReport {
         try config.validate()
-        try TorchRuntime.checkVersion()
-        try InstructionSet.requireChoice()
-        if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
+        try ComputingProcess.prepare(numThreads: config.threads)
         let checkpoint =
             config.resume ? try RunCheckpoint.newest(in: URL(filePath: config.outputDir)) : nil
         let preflight = Preflight(

@@ -1,10 +1,8 @@
 import Foundation
 import PEFTAdapters
 import PEFTCheckpoints
-import PEFTLayers
 import PEFTModels
 import PEFTTokenizers
-import Torch
 
 /// What `score` and `generate` work on: a base model, perhaps with an adapter, and its tokenizer.
 struct LoadedModel {
@@ -15,9 +13,7 @@ struct LoadedModel {
     ///
     /// - Throws: an error naming what does not fit.
     init(_ options: ModelOptions) throws {
-        try TorchRuntime.checkVersion()
-        try InstructionSet.requireChoice()
-        if let threads = options.threads { try TorchRuntime.setNumThreads(threads) }
+        try ComputingProcess.prepare(numThreads: options.threads)
         base = try BaseModel(
             at: URL(filePath: options.model),
             options: BaseModelOptions(

@@ -2,7 +2,6 @@ import Foundation
 import PEFTAdapters
 import PEFTCheckpoints
 import PEFTData
-import PEFTLayers
 import PEFTTokenizers
 import Torch
 
@@ -20,9 +19,7 @@ public enum Plan {
     public static func run(_ options: PlanOptions) throws -> PlanReport {
         let config = options.config
         try config.validate()
-        try TorchRuntime.checkVersion()
-        try InstructionSet.requireChoice()
-        if let threads = config.threads { try TorchRuntime.setNumThreads(threads) }
+        try ComputingProcess.prepare(numThreads: config.threads)
         let model = try PlannedModel(config.model)
         var assumptions: [String] = []
         let rows = try rows(of: config, model, &assumptions)
