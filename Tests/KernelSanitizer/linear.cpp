@@ -122,8 +122,10 @@ void check_fourbit(const Layer &layer, int64_t block_size, int32_t num_threads, 
         const int code = i % 2 ? packed[i / 2] & 15 : packed[i / 2] >> 4;
         weight.elements[i] = from_bfloat16(to_bfloat16(levels[code] * absmax[i / block_size]));
     }
+    CKernelsScales scales{};
+    scales.scales = absmax.data();
     layer.check(
-        ckernels_panels_fourbit(levels, packed.data(), absmax.data(), block_size, rows, columns), weight, num_threads,
+        ckernels_panels_fourbit(levels, packed.data(), scales, block_size, rows, columns), weight, num_threads,
         described("4-bit block", block_size) + ", " + what);
 }
 
