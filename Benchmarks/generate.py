@@ -9,11 +9,10 @@ and only. Writes Benchmarks/Results/<date>-generate-<cpu>.md. Run it by `make be
 
 import argparse
 import dataclasses
-import json
 import os
 import re
 
-from measuring import MODEL, PEFT, ROOT, heading, median_by, run_measured, shown, write_result
+from measuring import MODEL, PEFT, ROOT, heading, median_by, run_json, shown, write_result
 
 SHORT_PROMPT = "The history of the city of Rome begins"
 PEER_PYTHON = ".venv-llama/bin/python"
@@ -28,19 +27,12 @@ class Speeds:
     generation: float
 
 
-def run_json(command):
-    """Runs a command; the JSON object that it prints last."""
-    lines = []
-    run_measured(command, lambda line, _: lines.append(line))
-    return json.loads(lines[-1])
-
-
 def measure_peer(arguments, long_prompt):
     """One run of llama.cpp."""
     command = [
         PEER_PYTHON, "Benchmarks/peer/llama_generate.py", "--model", MODEL, "--threads", arguments.threads,
         "--short-prompt", SHORT_PROMPT, "--long-prompt", long_prompt, "--new-tokens", arguments.new_tokens]
-    result = run_json(command)
+    result, _ = run_json(command)
     require_length(arguments, "llama.cpp", result)
     return Speeds("llama.cpp", result["prompt_tokens_per_second"], result["tokens_per_second"]), [command]
 
@@ -51,7 +43,7 @@ def measure_ours(arguments, long_prompt):
         [PEFT, "generate", "--model", MODEL, "--quantize", "nf4", "--threads", arguments.threads, "--prompt", prompt,
          "--max-new-tokens", count, "--json"]
         for prompt, count in ((long_prompt, 1), (SHORT_PROMPT, arguments.new_tokens))]
-    prefill, generation = map(run_json, commands)
+    (prefill, _), (generation, _) = map(run_json, commands)
     require_length(arguments, "peft", prefill)
     if generation["num_new_tokens"] != arguments.new_tokens:
         raise SystemExit(f"error: peft ended the text after {generation['num_new_tokens']} tokens; choose another prompt")

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -45,6 +46,13 @@ def run_measured(command, on_line=lambda line, seconds: None):
     if process.wait() != 0:
         sys.exit(f"error: {shown(command)}: exit {process.returncode}")
     return int(peak.read_text())
+
+
+def run_json(command):
+    """Runs a command; the JSON object that it prints last, and its peak resident bytes."""
+    lines = []
+    peak = run_measured(command, lambda line, _: lines.append(line))
+    return json.loads(lines[-1]), peak
 
 
 def shown(command):

@@ -8,13 +8,12 @@ Benchmarks/Results/<date>-sharded-<cpu>.md. Run it by `make bench` on an idle ma
 
 import argparse
 import dataclasses
-import json
 import os
 import shutil
 import statistics
 import sys
 
-from measuring import PEFT, WORK, heading, median_by, run_measured, write_result
+from measuring import PEFT, WORK, heading, median_by, run_json, run_measured, write_result
 from sides import Case, our_command, peer_folder, random_data
 
 from harness.command import read_metrics
@@ -37,9 +36,7 @@ def measure_peer(case):
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "Benchmarks/peer/hf_qlora.py",
         "--model", peer_folder(), "--batch", case.batch // 2, "--length", case.length, "--steps", case.steps, "--threads", "1",
         "--recompute", "--sharded"]
-    lines = []
-    run_measured(command, lambda line, _: lines.append(line))
-    result = json.loads(lines[-1])
+    result, _ = run_json(command)
     return Measurement(PEER, result["tokens_per_second"], result["peak_bytes"])
 
 

@@ -6,7 +6,7 @@ import shutil
 import statistics
 import sys
 
-from measuring import MODEL, PEFT, ROOT, VOCABULARY, WORK, run_measured
+from measuring import MODEL, PEFT, ROOT, VOCABULARY, WORK, run_json, run_measured
 
 from harness.command import read_metrics, write_rows
 from harness.models import dequantized_folder, random_rows
@@ -53,9 +53,7 @@ def peer_run(case, *options):
     command = [
         sys.executable, "Benchmarks/peer/hf_qlora.py", "--model", peer_folder(), "--batch", case.batch, "--length", case.length,
         "--steps", case.steps, "--threads", case.threads, *(["--recompute"] if case.recompute else []), *options]
-    lines = []
-    peak = run_measured(command, lambda line, _: lines.append(line))
-    return command, json.loads(lines[-1]), peak
+    return command, *run_json(command)
 
 
 def measure_peer(case, dtype="bfloat16"):

@@ -10,12 +10,11 @@ run count.
 """
 
 import argparse
-import json
 import os
 import re
 import sys
 
-from measuring import heading, median_by, run_measured, shown, write_result
+from measuring import heading, median_by, run_json, shown, write_result
 from sides import Case, measure_ours, measure_peer
 
 # What holds a process to AVX2; bitsandbytes has no such variable, and decodes with what it finds.
@@ -35,10 +34,7 @@ def parse_case(text):
 
 def measure_limit(threads, dtype):
     """What the machine's products allow, by the numbers of Benchmarks/product_limit.py."""
-    lines = []
-    run_measured(
-        [sys.executable, "Benchmarks/product_limit.py", "--threads", threads, "--dtype", dtype], lambda line, _: lines.append(line))
-    return json.loads(lines[-1])
+    return run_json([sys.executable, "Benchmarks/product_limit.py", "--threads", threads, "--dtype", dtype])[0]
 
 
 def measure(case, arguments):

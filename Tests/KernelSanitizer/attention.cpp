@@ -140,6 +140,33 @@ void check_case(const Shape &shape, int32_t num_threads, int64_t gap) {
     require_heads(dv, expected.value, what + ": gradient of the value");
 }
 
+// The newest token against all keys, with double loops.
+void check_newest(int64_t num_keys, int64_t heads, int64_t shared, int64_t size, int32_t num_threads) {
+    const Heads q(1, heads, size, 0), k(num_keys, shared, size, 3), v(num_keys, shared, size, 5);
+    Heads output(1, heads, size, 0);
+    const double scale = 1 / std::sqrt(double(size));
+    const CKernelsNewest newest{
+        num_keys, heads, shared, size, float(scale), q.numbers.bits16(), k.view(), v.view(), output.numbers.bits16()};
+    Workspace workspace(ckernels_attention_newest_workspace_bytes(&newest));
+    const std::string what = described("newest keys, heads, shared, size, threads", num_keys, heads, shared, size, num_threads);
+    require(ckernels_attention_newest(threads(num_threads), &newest, workspace.data()) == 0, what + ": refused");
+    std::vector<double> expected(size_t(heads * size));
+    for (int64_t head = 0; head < heads; head++) {
+        const int64_t from = head / (heads / shared);
+        double sum = 0;
+        for (int64_t key = 0; key < num_keys; key++) {
+            double score = 0;
+            for (int64_t i = 0; i < size; i++) score += q(0, head, i) * k(key, from, i);
+            const double weight = std::exp(score * scale);
+            sum += weight;
+            for (int64_t i = 0; i < size; i++) expected[size_t(head * size + i)] += weight * v(key, from, i);
+        }
+        for (int64_t i = 0; i < size; i++) expected[size_t(head * size + i)] /= sum;
+    }
+    require_near(
+        heads * size, [&](int64_t i) { return output.numbers[i]; }, [&](int64_t i) { return expected[size_t(i)]; }, tolerance, what);
+}
+
 }  // namespace
 
 void check_attention() {
@@ -151,5 +178,11 @@ void check_attention() {
         for (int32_t num_threads : thread_counts) {
             for (int64_t gap : {0, 3}) check_case(shape, num_threads, gap);
         }
+    }
+    for (int32_t num_threads : thread_counts) {
+        check_newest(1, 3, 3, 64, num_threads);
+        check_newest(259, 9, 3, 66, num_threads);
+        check_newest(1027, 10, 2, 34, num_threads);
+        check_newest(6, 5, 1, 256, num_threads);
     }
 }

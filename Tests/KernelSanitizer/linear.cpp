@@ -97,6 +97,13 @@ void Layer::check(const CKernelsPanels &panels, const Matrix &weight, int32_t nu
     for (int64_t i = 0; i < tokens * rows; i++) expected.elements[i] += low.elements[i] + (has_bias ? bias[i % rows] : 0);
     for (int64_t i = 0; i < tokens * columns; i++) gradient.elements[i] += kept[i] * low_gradient.elements[i];
     require_matrix(y, expected, what + ": y");
+    if (tokens <= CKERNELS_PANELS_MOST_TOKENS && !has_mask) {
+        Numbers few(CKERNELS_BFLOAT16, tokens * rows);
+        Workspace own(ckernels_linear_few_workspace_bytes(&panels, rank, tokens));
+        ckernels_linear_forward_few(
+            threads(num_threads), &panels, &term, tokens, x.bits16(), has_bias ? bias.bits16() : nullptr, few.bits16(), own.data());
+        require_matrix(few, expected, what + ": y of few tokens");
+    }
     require_matrix(dx, gradient, what + ": dx");
     require_matrix(da, product(transposed(mv), mlow), what + ": da");
     require_matrix(db, product(transposed(mdy), mu), what + ": db");
@@ -112,21 +119,33 @@ void check_dense(const Layer &layer, int32_t num_threads, const std::string &wha
         matrix(weight, layer.shape.rows, layer.shape.columns), num_threads, "dense " + what);
 }
 
-void check_fourbit(const Layer &layer, int64_t block_size, int32_t num_threads, const std::string &what) {
+// Scales that are codes themselves, four to a second scale, or plain ones.
+void check_fourbit(const Layer &layer, int64_t block_size, bool is_nested, int32_t num_threads, const std::string &what) {
     const auto [rows, columns, rank, tokens, has_bias, has_mask] = layer.shape;
     Exact<uint8_t> packed((rows * columns + 1) / 2);
     for (int64_t i = 0; i < packed.size(); i++) packed[i] = uint8_t(engine()());
-    Exact<float> absmax = normal_floats((rows * columns + block_size - 1) / block_size);
+    const int64_t num_blocks = (rows * columns + block_size - 1) / block_size;
+    Exact<float> absmax = normal_floats(num_blocks), second((num_blocks + 3) / 4, 0.5f), map(256);
+    Exact<uint8_t> codes(num_blocks);
+    CKernelsScales scales{};
+    scales.scales = absmax.data();
+    if (is_nested) {
+        scales = {second.data(), codes.data(), map.data(), 4, 0.25f};
+        for (int64_t i = 0; i < second.size(); i++) second[i] += float(i % 7) / 8;
+        for (int64_t i = 0; i < map.size(); i++) map[i] = float(i - 128) / 128;
+        for (int64_t block = 0; block < num_blocks; block++) {
+            codes[block] = uint8_t(block * 37);
+            absmax[block] = float(double(map[codes[block]]) * second[block / 4] + 0.25);
+        }
+    }
     Matrix weight(rows, columns);
     for (int64_t i = 0; i < rows * columns; i++) {
         const int code = i % 2 ? packed[i / 2] & 15 : packed[i / 2] >> 4;
         weight.elements[i] = from_bfloat16(to_bfloat16(levels[code] * absmax[i / block_size]));
     }
-    CKernelsScales scales{};
-    scales.scales = absmax.data();
     layer.check(
         ckernels_panels_fourbit(levels, packed.data(), scales, block_size, rows, columns), weight, num_threads,
-        described("4-bit block", block_size) + ", " + what);
+        described(is_nested ? "nested 4-bit block" : "4-bit block", block_size) + ", " + what);
 }
 
 }  // namespace
@@ -135,6 +154,7 @@ void check_linear() {
     const Shape shapes[] = {
         {2, 2, 0, 1, false, false}, {2, 66, 1, 7, true, false}, {66, 34, 5, 65, false, true}, {130, 98, 16, 130, true, true},
         {64, 128, 17, 64, false, false}, {194, 62, 33, 9, true, true}, {62, 258, 0, 300, true, false},
+        {70, 192, 5, 3, true, false}, {66, 576, 17, 8, false, false}, {34, 1030, 0, 1, true, false},
     };
     for (const Shape &shape : shapes) {
         for (int32_t num_threads : thread_counts) {
@@ -142,8 +162,13 @@ void check_linear() {
             const std::string what = described(
                 "linear rows, columns, rank, tokens, threads", shape.rows, shape.columns, shape.rank, shape.tokens, num_threads);
             check_dense(layer, num_threads, what);
-            check_fourbit(layer, 32, num_threads, what);
-            check_fourbit(layer, 64, num_threads, what);
+            check_fourbit(layer, 32, false, num_threads, what);
+            check_fourbit(layer, 64, false, num_threads, what);
+            // The same random numbers follow as without these two.
+            const auto numbers = engine();
+            check_fourbit(layer, 32, true, num_threads, what);
+            check_fourbit(layer, 64, true, num_threads, what);
+            engine() = numbers;
         }
     }
 }
