@@ -90,7 +90,7 @@ public final class LoRA: LinearAdapter {
                 mask: try dropoutMask(for: input, key: context.dropout), scaling: target.scaling,
                 loraA: try loraA.detach(), loraB: try loraB.detach())
             let product = try step.product()
-            let update = try product.linear(step.loraB.to(product.dtype))
+            let update = try product.linear(step.loraB.to(product.dtype)).to(baseOutput.dtype)
             try update.addInPlace(baseOutput.detach())
             let output = try update.to(input.dtype)
             let pullback: Pullback = { gradients throws(TorchError) in

@@ -45,14 +45,26 @@ public final class Linear {
             if let output = try fused(input, context) {
                 return output
             }
-            var output = try weight.apply(to: input.value)
-            if let bias {
-                output = try output + bias.value
-            }
-            guard let adapter, context.usesAdapters else { return output }
-            return try adapter.apply(
-                to: input.value, baseOutput: output, weight: weight, context: context)
+            return try unfused(input.value, context)
         }
+    }
+
+    /// The output from libtorch's operations.
+    ///
+    /// Product, bias and the adapter's update are added before they are rounded, once: what a young adapter adds is smaller than
+    /// the last bit of a rounded base (docs/decisions/0014).
+    private func unfused(
+        _ input: Tensor, _ context: ForwardContext
+    ) throws(TorchError) -> Tensor {
+        let adapter = context.usesAdapters ? adapter : nil
+        let isLast = bias == nil && adapter == nil
+        let dtype = isLast ? input.dtype : input.dtype.forSums
+        var output = try weight.apply(to: input, outputDType: dtype)
+        if let bias {
+            output = try output + bias.value.to(dtype)
+        }
+        guard let adapter else { return try output.to(input.dtype) }
+        return try adapter.apply(to: input, baseOutput: output, weight: weight, context: context)
     }
 
     /// The output from one kernel, where weight, bias and adapter have the forms that it takes.

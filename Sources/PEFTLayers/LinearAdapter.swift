@@ -11,7 +11,7 @@ public protocol LinearAdapter: AnyObject {
     ///
     /// - Parameters:
     ///   - input: `[tokens, inFeatures]`, the compute dtype.
-    ///   - baseOutput: `W x + b`, `[tokens, outFeatures]`.
+    ///   - baseOutput: `W x + b`, `[tokens, outFeatures]`, in ``DType/forSums``, not rounded yet.
     ///   - weight: the layer's weight, for methods that depend on it.
     ///   - context: whether and how to drop out.
     /// - Returns: `[tokens, outFeatures]`, the compute dtype.

@@ -23,10 +23,12 @@ public protocol LinearWeight: AnyObject {
 
     /// `y = x W^T`, differentiable with respect to x.
     ///
-    /// - Parameter input: `[..., inFeatures]`, the compute dtype.
-    /// - Returns: `[..., outFeatures]`, the input's dtype.
+    /// - Parameters:
+    ///   - input: `[..., inFeatures]`, the compute dtype.
+    ///   - outputDType: the input's dtype, or float32 if the sums are not to be rounded, because more is added to them.
+    /// - Returns: `[..., outFeatures]` in that dtype.
     /// - Throws: `TorchError` if the shapes do not fit.
-    func apply(to input: Tensor) throws(TorchError) -> Tensor
+    func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor
 
     /// The weight as float32, `[outFeatures, inFeatures]`.
     ///
@@ -46,19 +48,26 @@ public protocol LinearWeight: AnyObject {
     ///
     /// A storage that supplies its panels is fast with every adapter.
     ///
-    /// - Returns: nil where products go through ``apply(to:)``.
+    /// - Returns: nil where products go through ``apply(to:outputDType:)``.
     /// - Throws: `TorchError` if memory does not suffice.
     func panels() throws(TorchError) -> WeightPanels?
 }
 
 extension LinearWeight {
+    /// `y = x W^T` in the dtype of x.
+    ///
+    /// - Throws: `TorchError` if the shapes do not fit.
+    public func apply(to input: Tensor) throws(TorchError) -> Tensor {
+        try apply(to: input, outputDType: input.dtype)
+    }
+
     /// None: codes and their constants are no parameters.
     public var parameters: [Parameter] { [] }
 
     /// None: the weight is numbers.
     public var codes: [Tensor] { [] }
 
-    /// None: products go through ``apply(to:)``.
+    /// None: products go through ``apply(to:outputDType:)``.
     public func panels() throws(TorchError) -> WeightPanels? { nil }
 
     /// Nil: the weight has no elements as they are computed with.
@@ -96,10 +105,12 @@ public final class DenseWeight: LinearWeight {
     public var sizeBytes: Int { parameter.value.sizeBytes }
 
     /// `y = x W^T`; input or weight may already be in the dtype that the other's products are computed in.
-    public func apply(to input: Tensor) throws(TorchError) -> Tensor {
-        let (value, product) = (parameter.value, input.dtype.forProducts)
-        guard value.dtype.forProducts == product else { return try input.linear(value) }
-        return try input.to(product).linear(value.to(product)).to(input.dtype)
+    public func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor {
+        let (value, product) = (parameter.value, input.dtype.forProducts(into: outputDType))
+        guard value.dtype.forProducts(into: outputDType) == product else {
+            return try input.linear(value)
+        }
+        return try input.to(product).linear(value.to(product)).to(outputDType)
     }
 
     /// The weight in the dtype of products; a trainable one stays, since its gradient must reach it.

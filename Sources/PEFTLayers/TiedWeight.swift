@@ -20,8 +20,8 @@ public final class TiedWeight: LinearWeight {
     public var dense: Tensor? { shared.dense }
 
     /// `y = x W^T`.
-    public func apply(to input: Tensor) throws(TorchError) -> Tensor {
-        try shared.apply(to: input)
+    public func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor {
+        try shared.apply(to: input, outputDType: outputDType)
     }
 
     /// The weight as float32.

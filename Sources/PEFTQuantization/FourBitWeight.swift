@@ -33,20 +33,25 @@ public final class FourBitWeight: LinearWeight {
 
     /// `y = x W^T`, differentiable with respect to x.
     ///
-    /// - Parameter input: `[..., inFeatures]`; float32, bfloat16 or float16.
-    /// - Returns: `[..., outFeatures]`, the input's dtype.
+    /// - Parameters:
+    ///   - input: `[..., inFeatures]`; float32, bfloat16 or float16.
+    ///   - outputDType: the input's dtype, or float32 for sums that are not rounded.
+    /// - Returns: `[..., outFeatures]` in that dtype.
     /// - Throws: `TorchError` if the shapes do not fit.
-    /// - Memory: the weight in `DType.forProducts` during the product, here and in backward.
-    public func apply(to input: Tensor) throws(TorchError) -> Tensor {
+    /// - Memory: the weight in `DType.forProducts(into:)` during the product, in `DType.forProducts` in backward.
+    public func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor {
         let tensor = tensor
-        let (dtype, product) = (input.dtype, input.dtype.forProducts)
+        let dtype = input.dtype
         let outputs = try Autograd.node("4-bit linear", inputs: [input]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
-            let output = try input.to(product).linear(tensor.dequantized(to: product)).to(dtype)
+            let wide = dtype.forProducts(into: outputDType)
+            let output = try input.to(wide).linear(tensor.dequantized(to: wide)).to(outputDType)
             let pullback: Pullback = { gradients throws(TorchError) in
                 guard let gradient = gradients[0] else { return [nil] }
-                let wide = try gradient.to(product).matmul(tensor.dequantized(to: product))
-                return [try wide.to(dtype)]
+                let product = dtype.forProducts
+                let inputGradient = try gradient.to(product).matmul(
+                    tensor.dequantized(to: product))
+                return [try inputGradient.to(dtype)]
             }
             return ([output], pullback)
         }

@@ -51,4 +51,14 @@ public enum DType: Int32, Sendable, CaseIterable, Hashable {
         default: self
         }
     }
+
+    /// The dtype that matrix products of this dtype are computed in if their sums shall have another dtype.
+    ///
+    /// float32 if they shall be float32, so that no sum is rounded on its way; else as ``forProducts``.
+    public func forProducts(into outputDType: DType) -> DType {
+        outputDType == .float32 ? .float32 : forProducts
+    }
+
+    /// The dtype in which sums of this dtype lose nothing that matters: float32 for the half dtypes, else the dtype itself.
+    public var forSums: DType { sizeBytes == 2 && isFloatingPoint ? .float32 : self }
 }

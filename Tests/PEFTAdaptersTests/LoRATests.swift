@@ -67,6 +67,43 @@ import Torch
         try expectClose(lora.delta(), array("delta", [outputs, inputs]), tolerance, "delta")
     }
 
+    /// A young adapter adds less than the last bit of the base's output: base, bias and update are rounded together, once.
+    ///
+    /// Odd sides, so that no kernel takes the layer.
+    @Test(arguments: [false, true])
+    func aYoungUpdateIsNotRoundedAway(hasBias: Bool) throws {
+        let (tokens, inputs, outputs, rank) = (40, 33, 21, 3)
+        let generator = try Generator(seed: 9)
+        func numbers(_ shape: [Int], scale: Double) throws -> Tensor {
+            try Tensor.normal(shape, standardDeviation: scale, generator: generator)
+                .to(.bfloat16)
+        }
+        let weight = try numbers([outputs, inputs], scale: 0.3)
+        let bias = try numbers([outputs], scale: 1)
+        let linear = Linear(
+            path: "layer",
+            weight: DenseWeight(
+                try Parameter(path: "layer.weight", value: weight, isTrainable: false)),
+            bias: hasBias
+                ? try Parameter(path: "layer.bias", value: bias, isTrainable: false) : nil)
+        let lora = try Self.makeLoRA(
+            inFeatures: inputs, outFeatures: outputs, rank: rank, scaling: 1)
+        let loraB = try numbers([outputs, rank], scale: 2e-3)
+        try withoutGrad { try lora.loraB.value.copyInPlace(from: loraB.to(.float32)) }
+        linear.attach(lora)
+
+        let input = try numbers([tokens, inputs], scale: 1)
+        let output = try linear(input, context: .segment(tokens)).detach().to(.float64)
+        let wide = try input.to(.float64)
+        var base = try wide.matmul(weight.to(.float64).transposed())
+        if hasBias { base = try base + bias.to(.float64) }
+        let update = try wide.matmul(lora.loraA.value.detach().to(.float64).transposed())
+            .matmul(loraB.to(.float64).transposed())
+        // The mean of what the adapter changed along its own direction: 1 if nothing is lost.
+        let share = try ((output - base) * update).sum().item() / (update * update).sum().item()
+        #expect(abs(share - 1) < 0.1, "the update's share that arrives is \(share)")
+    }
+
     @Test func onlyItsParametersTrain() throws {
         let linear = try TinyModel.linear(inFeatures: 3, outFeatures: 4)
         let lora = try Self.makeLoRA(inFeatures: 3, outFeatures: 4, initialization: .random)
