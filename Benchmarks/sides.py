@@ -41,6 +41,8 @@ class Measurement:
     first_step_seconds: float
     peak_bytes: int
     command: list
+    # Tokens a second that the machine's products allowed around it.
+    limit: float = float("nan")
 
 
 def peer_folder():
