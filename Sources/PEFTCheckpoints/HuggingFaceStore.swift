@@ -44,7 +44,7 @@ final class HuggingFaceStore: TensorStore {
             head.entry.dtype == embedding.entry.dtype, head.entry.shape == embedding.entry.shape
         else { return false }
         return head.file.withBytes(of: head.entry) { bytes in
-            embedding.file.withBytes(of: embedding.entry) { $0.elementsEqual(bytes) }
+            embedding.file.withBytes(of: embedding.entry) { $0.holdsSameBytes(as: bytes) }
         }
     }
 }

@@ -120,3 +120,12 @@ package final class MappedRange {
         return try file.withBytes(in: range, body)
     }
 }
+
+extension UnsafeRawBufferPointer {
+    /// Whether both hold the same bytes; `elementsEqual` looks at one byte at a time.
+    func holdsSameBytes(as other: UnsafeRawBufferPointer) -> Bool {
+        guard count == other.count else { return false }
+        guard let start = baseAddress, let otherStart = other.baseAddress else { return true }
+        return memcmp(start, otherStart, count) == 0
+    }
+}

@@ -107,7 +107,7 @@ public enum SafetensorsWriter {
                 entry.dtype == tensor.dtype
             else { throw differs("tensor \(tensor.name)") }
             try tensor.withBytes { bytes in
-                guard stored.withBytes(of: entry, { bytes.elementsEqual($0) }) else {
+                guard stored.withBytes(of: entry, { bytes.holdsSameBytes(as: $0) }) else {
                     throw differs("tensor \(tensor.name)")
                 }
             }

@@ -209,6 +209,7 @@ void check_gguf();
 void check_rmsnorm();
 void check_swiglu();
 void check_rotary();
+void check_adamw();
 void check_dropout();
 void check_linear();
 void check_attention();

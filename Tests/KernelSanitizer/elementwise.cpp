@@ -147,7 +147,43 @@ void check_dropout_case(int32_t isa, int32_t type, int32_t num_threads, int64_t 
     require(is_applied, what + ": not the input where it is kept and zero elsewhere");
 }
 
+void check_adamw_case(int32_t isa, int32_t num_threads, int64_t count, float first_weight) {
+    const std::string what = described("adamw isa, threads, count", isa, num_threads, count);
+    const CKernelsAdamW c = {first_weight, 0.99f, 0.01f, 1.5f, 1e-6f, 0.999f, 1e-2f};
+    const Numbers gradient = normal(CKERNELS_FLOAT32, count), before = normal(CKERNELS_FLOAT32, count);
+    Exact<float> g(count), parameter(count), first(count), second(count);
+    for (int64_t i = 0; i < count; i++) {
+        g[i] = float(gradient[i]);
+        parameter[i] = float(before[i]);
+        first[i] = float(0.5 * before[i]);
+        second[i] = float(before[i] * before[i]);
+    }
+    in_ranges(num_threads, count, [&](int64_t begin, int64_t end) {
+        ckernels_adamw_update(isa, &c, g.data(), begin, end, parameter.data(), first.data(), second.data());
+    });
+    std::vector<double> expected(count), expected_first(count);
+    for (int64_t i = 0; i < count; i++) {
+        expected_first[i] = 0.5 * before[i] + first_weight * (gradient[i] - 0.5 * before[i]);
+        const double v = 0.99 * before[i] * before[i] + 0.01 * gradient[i] * gradient[i];
+        expected[i] = 0.999 * before[i] - 1e-2 * expected_first[i] / (1.5 * std::sqrt(v) + 1e-6);
+    }
+    require_near(count, [&](int64_t i) { return parameter[i]; }, [&](int64_t i) { return expected[i]; }, 1e-6, what);
+    require_near(
+        count, [&](int64_t i) { return first[i]; }, [&](int64_t i) { return expected_first[i]; }, 1e-6,
+        what + ": first moment");
+}
+
 }  // namespace
+
+void check_adamw() {
+    for (int32_t isa : instruction_sets()) {
+        for (int32_t threads : thread_counts) {
+            for (int64_t count : {1, 15, 16, 17, 64, 1003}) {
+                for (float first_weight : {0.1f, 0.7f}) check_adamw_case(isa, threads, count, first_weight);
+            }
+        }
+    }
+}
 
 void check_rmsnorm() {
     for_each_path([](int32_t isa, int32_t type, int32_t threads) {

@@ -35,7 +35,14 @@ import Torch
         func rotated(isInverse: Bool) throws -> Tensor {
             try kernels.rotate(states, cosine: angles.0, sine: angles.1, isInverse: isInverse)
         }
+        let updated = try (1...4).map { try Tensor.random(shape, seed: UInt64(10 + $0)) }
+        try kernels.updateByAdamW(
+            updated[0], gradient: updated[1], moments: (updated[2], updated[3].abs()),
+            constants: AdamWConstants(
+                firstWeight: 0.1, secondDecay: 0.99, secondWeight: 0.01, rootScale: 1.5,
+                epsilon: 1e-6, decay: 0.999, rate: 1e-2))
         return [
+            "updated": try updated[0].bytes, "first moment": try updated[2].bytes,
             "norm": try norm.output.bytes, "inverse": try norm.inverse.bytes,
             "norm gradient": try normGradient.bytes,
             "weight gradient": try weightGradient.bytes,

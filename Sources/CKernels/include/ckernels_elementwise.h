@@ -1,9 +1,9 @@
-// Element-wise layers: RMSNorm, SwiGLU and rotary embedding, forward and backward; masks of dropout.
+// Element-wise layers: RMSNorm, SwiGLU and rotary embedding, forward and backward; masks of dropout; AdamW's update.
 //
 // Numbers are computed in float32 and rounded once to the element type (to nearest, ties to even), except where it says
 // otherwise, with the same bits on every instruction set. What a row, an element or a channel results in does not depend on
 // the range that a call covers. NaN and infinity spread as in the equations. Pointers need no more alignment than their
-// elements' own; nothing beyond the tensors is read or written. Results may not overlap inputs.
+// elements' own; nothing beyond the tensors is read or written. Results may not overlap inputs, but where they are both.
 //
 // Each returns 0, or -1 for an unknown element type or an instruction set that this machine lacks.
 #ifndef CKERNELS_ELEMENTWISE_H
@@ -78,6 +78,19 @@ int32_t ckernels_dropout_mask(
 // output = input * kept, for elements [begin, end); kept: a byte 0 or 1 an element. A NaN or infinity that is dropped is NaN.
 int32_t ckernels_dropout_apply(
     int32_t isa, int32_t element_type, const void *input, const uint8_t *kept, int64_t begin, int64_t end, void *output);
+
+// MARK: AdamW
+
+// The constants of an update: m = m + first_weight (g - m), v = second_decay v + second_weight g^2,
+// p = decay p - rate m / (root_scale sqrt(v) + epsilon).
+typedef struct {
+    float first_weight, second_decay, second_weight, root_scale, epsilon, decay, rate;
+} CKernelsAdamW;
+
+// Updates parameter, first and second in place, for elements [begin, end).
+int32_t ckernels_adamw_update(
+    int32_t isa, const CKernelsAdamW *constants, const float *gradient, int64_t begin, int64_t end, float *parameter,
+    float *first, float *second);
 
 #ifdef __cplusplus
 }

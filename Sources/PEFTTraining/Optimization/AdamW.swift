@@ -69,29 +69,30 @@ public final class AdamW {
     /// - Throws: `TorchError` if a gradient's shape does not fit.
     public func update(learningRate: Double) throws(TorchError) {
         step += 1
-        let correction1 = 1 - pow(configuration.beta1, Double(step))
-        let correction2 = 1 - pow(configuration.beta2, Double(step))
+        let constants = constants(learningRate: learningRate)
+        let kernels = ElementwiseKernels()
         try withoutGrad { () throws(TorchError) in
             for (index, parameter) in parameters.enumerated() {
                 guard let gradient = parameter.value.grad else { continue }
                 let (first, second) = (moments.tensors[2 * index], moments.tensors[2 * index + 1])
                 try moments.using(2 * index..<2 * index + 2) { () throws(TorchError) in
-                    if configuration.weightDecay != 0 {
-                        try parameter.value.multiplyInPlace(
-                            1 - learningRate * configuration.weightDecay)
-                    }
-                    try first.interpolateInPlace(to: gradient, weight: 1 - configuration.beta1)
-                    try second.multiplyInPlace(configuration.beta2)
-                    try second.addProductInPlace(
-                        gradient, gradient, scaledBy: 1 - configuration.beta2)
-                    let root = try second.sqrt()
-                    try root.multiplyInPlace(1 / correction2.squareRoot())
-                    try parameter.value.addQuotientInPlace(
-                        first, root + configuration.epsilon,
-                        scaledBy: -learningRate / correction1)
+                    try kernels.updateByAdamW(
+                        parameter.value, gradient: gradient, moments: (first, second),
+                        constants: constants)
                 }
             }
         }
+    }
+
+    private func constants(learningRate: Double) -> AdamWConstants {
+        let correction1 = 1 - pow(configuration.beta1, Double(step))
+        let correction2 = 1 - pow(configuration.beta2, Double(step))
+        return AdamWConstants(
+            firstWeight: Float(1 - configuration.beta1), secondDecay: Float(configuration.beta2),
+            secondWeight: Float(1 - configuration.beta2),
+            rootScale: Float(1 / correction2.squareRoot()), epsilon: Float(configuration.epsilon),
+            decay: Float(1 - learningRate * configuration.weightDecay),
+            rate: Float(learningRate / correction1))
     }
 
     /// Clears the gradients of all parameters.
