@@ -105,7 +105,8 @@ private struct Gradients {
 
     init(numParameters: Int) { parameters = Array(repeating: nil, count: numParameters) }
 
-    /// Scales the gradients by the gradient of the sum.
+    /// Scales the gradients by the gradient of the sum, in float32: rounded to bfloat16, the scale alone would change all gradients by
+    /// up to 0.4 %, and differently for another number of targets.
     func pullback(rows: Tensor, shape: [Int], dtype: DType) -> Pullback {
         { [hidden, parameters] gradients throws(TorchError) in
             guard let scale = gradients[0] else { return parameters.map { _ in nil } + [nil] }
@@ -113,7 +114,7 @@ private struct Gradients {
             var result: [Tensor?] = [zeros]
             if !hidden.isEmpty {
                 let sums = try Tensor.concatenated(hidden)
-                let selected = try (sums * scale.to(sums.dtype)).to(dtype)
+                let selected = try (sums.to(.float32) * scale.to(.float32)).to(dtype)
                 result = [try zeros.indexAdded(0, rows, selected)]
             } else if rows.shape[0] > 0 {
                 // The head cuts its output off: no gradient, rather than zeros, can be found.
@@ -122,7 +123,7 @@ private struct Gradients {
             for gradient in parameters {
                 result.append(
                     try gradient.map { value throws(TorchError) in
-                        try value * scale.to(value.dtype)
+                        try (value.to(.float32) * scale.to(.float32)).to(value.dtype)
                     })
             }
             return result
