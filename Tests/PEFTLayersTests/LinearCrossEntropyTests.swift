@@ -184,8 +184,10 @@ struct LinearCrossEntropyTests {
         #expect(try evaluated.losses.isEqual(to: subject.computed().losses))
     }
 
-    @Test func targetDoesNotDependOnTheOthers() throws {
-        let subject = try HeadCase(numTokens: 150, hiddenSize: 96, vocabularySize: 300)
+    @Test(arguments: [(96, 300), (576, 2_000)])
+    func targetDoesNotDependOnTheOthers(hiddenSize: Int, vocabularySize: Int) throws {
+        let subject = try HeadCase(
+            numTokens: 150, hiddenSize: hiddenSize, vocabularySize: vocabularySize)
         let all = try subject.computed()
         let kernel = try #require(
             LinearCrossEntropy(
