@@ -15,24 +15,14 @@ namespace attention {
 
 namespace {
 
-// About how many items backward has where problems are few, and the most parts of a problem. Each part has sums of its own: more
-// of them cost more in fresh pages than an even division over threads gains.
+// Segments of so many tokens are divided for backward into parts, about so many items in all, were such a segment alone. It depends
+// on nothing else in the batch: sums over parts have another last bit than sums over tiles, and a row's gradients must not depend on
+// the rows beside it. More parts cost more in fresh pages, each having sums of its own, than an even division over threads gains.
+constexpr int64_t divided_length = 512;
 constexpr int64_t wanted_items = 8;
-constexpr int64_t most_parts = 8;
 
-// Scores of a head, about.
-double cost(const Shape &shape, int64_t length) { return double(length) * double(std::min(length, shape.window)); }
-
-double total_cost(const Shape &shape, const CKernelsAttention &attention) {
-    double sum = 0;
-    for (int64_t i = 0; i < attention.num_segments; i++) sum += cost(shape, attention.segment_lengths[i]);
-    return sum * double(shape.heads);
-}
-
-// So many parts that items are about equal.
-int64_t parts(const Shape &shape, int64_t length, double total) {
-    const int64_t share = int64_t(cost(shape, length) * wanted_items / total + 0.5);
-    return std::clamp<int64_t>(share, 1, std::min(most_parts, shape.tiles(length)));
+int64_t parts(const Shape &shape, int64_t length) {
+    return length < divided_length ? 1 : std::min(divided_up(wanted_items, shape.heads), shape.tiles(length));
 }
 
 // The sums before the segment that comes after this one.
@@ -50,10 +40,9 @@ Segment after(const Shape &shape, Segment segment) {
 
 Totals::Totals(const CKernelsAttention &attention) : sums{}, undivided_rows(0) {
     const Shape shape(attention);
-    const double total = total_cost(shape, attention);
     for (int64_t i = 0; i < attention.num_segments; i++) {
         sums.length = attention.segment_lengths[i];
-        sums.parts = parts(shape, sums.length, total);
+        sums.parts = parts(shape, sums.length);
         if (sums.parts == 1) undivided_rows = std::max(undivided_rows, sums.padded());
         sums = after(shape, sums);
     }
@@ -70,12 +59,11 @@ Plan::Plan(const CKernelsAttention &attention, Segment *memory)
     std::sort(memory, memory + num_segments, [](const Segment &a, const Segment &b) {
         return a.length != b.length ? a.length > b.length : a.first_token < b.first_token;
     });
-    const double total = total_cost(shape, attention);
     Segment sums{};
     for (int64_t i = 0; i < num_segments; i++) {
         sums.first_token = memory[i].first_token;
         sums.length = memory[i].length;
-        sums.parts = parts(shape, sums.length, total);
+        sums.parts = parts(shape, sums.length);
         memory[i] = sums;
         sums = after(shape, sums);
     }

@@ -6,7 +6,8 @@ package import Torch
 /// Causal grouped-query attention of a whole flattened batch in one call, in products of bfloat16 numbers.
 ///
 /// `output = softmax(scale * Q K^T) V` for each head; query head h reads key/value head `h / (H / G)`, a token sees itself and what
-/// is before it in its own segment. Sums, softmax and its logarithm are float32. The same bits on any number of threads.
+/// is before it in its own segment. Sums, softmax and its logarithm are float32. The same bits on any number of threads,
+/// whatever other segments are in the batch.
 ///
 /// Does not repeat keys for the heads that share them, does not cut the batch into runs of one length, and needs a processor with
 /// bfloat16 products (AVX512-BF16); ``Attention`` has another way for the others.
