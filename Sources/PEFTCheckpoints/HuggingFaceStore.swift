@@ -5,14 +5,27 @@ import Torch
 final class HuggingFaceStore: TensorStore {
     let weights: ShardedSafetensors
     let shapes: [String: [Int]]
+    private let transposed: Set<String>
 
-    init(_ weights: ShardedSafetensors) {
+    /// Opens the files of a folder.
+    ///
+    /// - Parameters:
+    ///   - weights: the files.
+    ///   - linears: the last parts of the paths of linears whose weights are stored as `[inFeatures, outFeatures]`.
+    init(_ weights: ShardedSafetensors, transposing linears: Set<String> = []) {
         self.weights = weights
         var shapes: [String: [Int]] = [:]
-        for file in weights.files {
-            for entry in file.entries { shapes[entry.name] = entry.shape }
+        var transposed: Set<String> = []
+        for entry in weights.files.flatMap(\.entries) {
+            let parts = entry.name.split(separator: ".")
+            let isTransposed =
+                entry.shape.count == 2 && parts.last == "weight"
+                && linears.contains { $0 == parts.dropLast().last ?? "" }
+            if isTransposed { transposed.insert(entry.name) }
+            shapes[entry.name] = isTransposed ? entry.shape.reversed() : entry.shape
         }
         self.shapes = shapes
+        self.transposed = transposed
     }
 
     var path: String { weights.folder.path }
@@ -30,7 +43,25 @@ final class HuggingFaceStore: TensorStore {
             throw CheckpointError.tensors(
                 path: path, problems: [.missing(name: name, expected: [])])
         }
-        return try file.tensor(entry, elements: range)
+        guard transposed.contains(name), !range.isEmpty else {
+            return try file.tensor(entry, elements: range)
+        }
+        let stored = try file.tensor(entry, elements: 0..<entry.shape[0] * entry.shape[1])
+            .reshape(entry.shape)
+        return try Self.transposedElements(range, of: stored)
+    }
+
+    /// Elements of `stored^T`, row-major; the columns that hold them are copied.
+    private static func transposedElements(
+        _ range: Range<Int>, of stored: Tensor
+    ) throws(TorchError) -> Tensor {
+        let width = stored.shape[0]
+        let rows = range.lowerBound / width..<(range.upperBound + width - 1) / width
+        let columns = try stored.narrow(1, rows.lowerBound, rows.count)
+        let result = try Tensor.empty([rows.count, width], dtype: stored.dtype)
+        try result.copyInPlace(from: columns.transposed(0, 1))
+        return try result.reshape([-1])
+            .narrow(0, range.lowerBound - rows.lowerBound * width, range.count)
     }
 
     /// Two kinds of tensors that old or tied checkpoints store and no model reads.

@@ -59,7 +59,14 @@ public enum InitModel {
         let folder = URL(filePath: options.outputDir)
         let plan = try ModelPlan(
             config, options: BaseModelOptions(quantization: nil, computeDType: .float32))
-        let entries = plan.layout.tensors.map { Entry(name: $0.path, shape: $0.shape) }
+        let transposed = ModelRegistry.transposedLinears(config)
+        let entries = plan.layout.tensors.map { tensor in
+            let isTransposed = transposed.contains {
+                tensor.path.hasSuffix(".\($0).weight")
+            }
+            return Entry(
+                name: tensor.path, shape: isTransposed ? tensor.shape.reversed() : tensor.shape)
+        }
         let dtype = options.dtype.torch
         let shards = divided(
             entries, elementBytes: dtype.sizeBytes, limit: options.maxShardMegabytes * 1_000_000)
