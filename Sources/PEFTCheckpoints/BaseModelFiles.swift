@@ -71,7 +71,7 @@ public struct BaseModelFiles {
             url: url, format: .huggingFace, configuration: configuration,
             source: CheckpointSource(
                 HuggingFaceStore(
-                    weights, transposing: ModelRegistry.transposedLinears(configuration))),
+                    weights, conventions: ModelRegistry.fileConventions(configuration))),
             tokenizer: names.contains("tokenizer.json") ? .folder(url) : nil,
             sizeBytes: weights.sizeBytes)
     }

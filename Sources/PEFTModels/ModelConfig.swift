@@ -10,8 +10,8 @@ public protocol ModelConfig: Codable, Hashable, Sendable {
     var decoder: DecoderConfig { get set }
     /// Keys that the family's files have for shared ones, as in transformers' `attribute_map`.
     static var attributeMap: [String: String] { get }
-    /// The last parts of the paths of linears whose weights the files hold as `[inFeatures, outFeatures]`.
-    static var transposedLinears: Set<String> { get }
+    /// Names, and what the files hold otherwise than the model.
+    static var files: FileConventions { get }
     /// Makes the family's defaults.
     init()
     /// Refuses values that the family's mathematics here does not cover.
@@ -25,8 +25,8 @@ public protocol ModelConfig: Codable, Hashable, Sendable {
 extension ModelConfig {
     /// None.
     public static var attributeMap: [String: String] { [:] }
-    /// None.
-    public static var transposedLinears: Set<String> { [] }
+    /// Llama's.
+    public static var files: FileConventions { FileConventions() }
     /// Accepts all values.
     public func validate() throws(ModelError) {}
 

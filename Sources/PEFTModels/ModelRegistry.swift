@@ -43,12 +43,12 @@ public enum ModelRegistry {
         try family(of: config).type
     }
 
-    /// Says which linears of a configuration's model Hugging Face files hold as `[inFeatures, outFeatures]`.
+    /// How the Hugging Face files of a configuration's model differ from it.
     ///
     /// - Parameter config: a `config.json`.
-    /// - Returns: the last parts of their paths; none for a family that is not known.
-    public static func transposedLinears(_ config: Data) -> Set<String> {
-        (try? family(of: config))?.config.transposedLinears ?? []
+    /// - Returns: the family's conventions; Llama's for a family that is not known.
+    public static func fileConventions(_ config: Data) -> FileConventions {
+        (try? family(of: config))?.config.files ?? FileConventions()
     }
 
     private static func family(

@@ -7,16 +7,6 @@ public import Torch
 ///
 /// What differs between families is in the blocks that they make and in the few values here.
 public final class DecoderModel: CausalLanguageModel {
-    /// The parts of a model outside of its blocks, by their Hugging Face names.
-    struct Names {
-        var base = "model"
-        var embedding = "embed_tokens"
-        var positions: String?
-        var layers = "layers"
-        var norm = "norm"
-        var head = "lm_head"
-    }
-
     /// What happens at the two ends of a model.
     struct Ends {
         /// Factor of the embedding.
@@ -58,7 +48,8 @@ public final class DecoderModel: CausalLanguageModel {
     ///   - makeBlock: makes the block with an index.
     /// - Throws: the source's error.
     init(
-        _ config: DecoderConfig, names: Names = Names(), ends: Ends = Ends(),
+        _ config: DecoderConfig, names: FileConventions.Names = FileConventions.Names(),
+        ends: Ends = Ends(),
         rotaries: [RotarySettings], _ scope: Scope,
         norm makeNorm: (Scope) throws -> any Normalization,
         block makeBlock: (Int, Scope) throws -> DecoderBlock

@@ -40,8 +40,19 @@ public struct GPT2Config: ModelConfig {
         "n_head": "num_attention_heads", "n_layer": "num_hidden_layers",
         "activation_function": "hidden_act",
     ]
-    /// All linears but the head: transformers' `Conv1D`.
-    public static let transposedLinears: Set<String> = ["c_attn", "c_proj", "c_fc"]
+    /// GPT-2's names; all linears but the head are transformers' `Conv1D`, and the first files hold masks and no `transformer.`.
+    public static let files: FileConventions = {
+        var files = FileConventions()
+        files.names.base = "transformer"
+        files.names.embedding = "wte"
+        files.names.positions = "wpe"
+        files.names.layers = "h"
+        files.names.norm = "ln_f"
+        files.mayOmitBase = true
+        files.transposedLinears = ["c_attn", "c_proj", "c_fc"]
+        files.masks = ["attn.bias", "attn.masked_bias"]
+        return files
+    }()
 
     /// Makes transformers' defaults.
     public init() {}
@@ -65,14 +76,9 @@ public struct GPT2Config: ModelConfig {
 
     /// Builds the model.
     public func makeModel(_ scope: Scope) throws -> DecoderModel {
-        var names = DecoderModel.Names()
-        names.base = "transformer"
-        names.embedding = "wte"
-        names.positions = "wpe"
-        names.layers = "h"
-        names.norm = "ln_f"
-        return try DecoderModel(decoder, names: names, rotaries: [], scope, norm: norm) {
-            index, block in
+        try DecoderModel(
+            decoder, names: Self.files.names, rotaries: [], scope, norm: norm
+        ) { index, block in
             let before = try norm(block / "ln_1")
             let attention = try attention(index, block / "attn")
             let between = try norm(block / "ln_2")

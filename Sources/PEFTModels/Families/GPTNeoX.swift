@@ -34,6 +34,17 @@ public struct GPTNeoXConfig: ModelConfig {
         "rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor",
     ]
 
+    /// GPT-NeoX's names; old files hold masks.
+    public static let files: FileConventions = {
+        var files = FileConventions()
+        files.names.base = "gpt_neox"
+        files.names.embedding = "embed_in"
+        files.names.norm = "final_layer_norm"
+        files.names.head = "embed_out"
+        files.masks = ["attention.bias", "attention.masked_bias"]
+        return files
+    }()
+
     /// Makes transformers' defaults.
     public init() {}
 
@@ -49,13 +60,9 @@ public struct GPTNeoXConfig: ModelConfig {
 
     /// Builds the model.
     public func makeModel(_ scope: Scope) throws -> DecoderModel {
-        var names = DecoderModel.Names()
-        names.base = "gpt_neox"
-        names.embedding = "embed_in"
-        names.norm = "final_layer_norm"
-        names.head = "embed_out"
-        return try DecoderModel(
-            decoder, names: names, rotaries: [decoder.rotarySettings()], scope, norm: norm
+        try DecoderModel(
+            decoder, names: Self.files.names, rotaries: [decoder.rotarySettings()], scope,
+            norm: norm
         ) { index, block in
             let before = try norm(block / "input_layernorm")
             let between = try norm(block / "post_attention_layernorm")

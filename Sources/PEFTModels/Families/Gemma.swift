@@ -106,6 +106,8 @@ public struct Gemma2Config: ModelConfig {
 
     /// The activation's name.
     public static let attributeMap = ["hidden_activation": "hidden_act"]
+    /// Norms multiply by one more than their weight.
+    public static let files = FileConventions.gemma
 
     /// Makes transformers' defaults.
     public init() {}
@@ -156,6 +158,8 @@ public struct Gemma3Config: ModelConfig {
 
     /// The activation's name.
     public static let attributeMap = ["hidden_activation": "hidden_act"]
+    /// Norms multiply by one more than their weight.
+    public static let files = FileConventions.gemma
 
     private enum CodingKeys: String, CodingKey { case ropeLocalBaseFreq, slidingWindowPattern }
 
@@ -216,6 +220,14 @@ public struct Gemma3Config: ModelConfig {
             try local.rotarySettings({ $0.slidingAttention }, theta: ropeLocalBaseFreq),
         ]
     }
+}
+
+extension FileConventions {
+    fileprivate static let gemma: FileConventions = {
+        var files = FileConventions()
+        files.normWeight = 0
+        return files
+    }()
 }
 
 extension DecoderConfig {
