@@ -5,7 +5,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaF
 
 
 def tiny_llama(seed, **options):
-    """A random Llama in float32 whose logits are of order 1, with norm weights away from 1."""
+    """A random Llama in float32 whose logits are of order 1, with norms that multiply by 0.5 to 1.5."""
     return tiny_model("llama", seed, **options)
 
 
@@ -21,7 +21,7 @@ def tiny_model(family, seed, **options):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
-                parameter.uniform_(0.5, 1.5)
+                parameter.uniform_(0.5, 1.5).sub_(1.0 if family.startswith("gemma") else 0.0)
     return model
 
 
