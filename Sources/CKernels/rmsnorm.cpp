@@ -11,10 +11,21 @@ constexpr int64_t rows_of_block = 64;
 
 template <class Element> using Pointer = const typename Element::Storage *;
 
+// The factors of the channels: offset + weight, in float32.
+template <class Element> struct Factors {
+    Pointer<Element> weight;
+    float offset;
+};
+
+template <class Element, class Extent>
+CKERNELS_INLINE Floats load(const Factors<Element> &factors, int64_t i, Extent extent) {
+    return lanes::load<Element>(factors.weight + i, extent) + factors.offset;
+}
+
 template <class Element>
 CKERNELS_INLINE void forward(
-    Pointer<Element> input, Pointer<Element> weight, float epsilon, int64_t n, typename Element::Storage *output,
-    float *inverse) {
+    Pointer<Element> input, Factors<Element> factors, bool rounds_first, float epsilon, int64_t n,
+    typename Element::Storage *output, float *inverse) {
     const float squares = lanes::sum(n, [&](int64_t i, auto extent) CKERNELS_INLINE_LAMBDA {
         const Floats x = lanes::load<Element>(input + i, extent);
         return x * x;
@@ -22,17 +33,18 @@ CKERNELS_INLINE void forward(
     const float root = 1.0f / __builtin_sqrtf(squares / float(n) + epsilon);
     *inverse = root;
     lanes::for_each(0, n, [&](int64_t i, auto extent) CKERNELS_INLINE_LAMBDA {
-        const Floats normalized = lanes::rounded<Element>(lanes::load<Element>(input + i, extent) * root);
-        lanes::store<Element>(output + i, lanes::load<Element>(weight + i, extent) * normalized, extent);
+        const Floats exact = lanes::load<Element>(input + i, extent) * root;
+        const Floats normalized = rounds_first ? lanes::rounded<Element>(exact) : exact;
+        lanes::store<Element>(output + i, load(factors, i, extent) * normalized, extent);
     });
 }
 
 template <class Element>
 CKERNELS_INLINE void backward(
-    Pointer<Element> gradient, Pointer<Element> input, Pointer<Element> weight, float inverse, int64_t n,
+    Pointer<Element> gradient, Pointer<Element> input, Factors<Element> factors, float inverse, int64_t n,
     typename Element::Storage *input_gradient) {
     const auto scaled = [&](int64_t i, auto extent) CKERNELS_INLINE_LAMBDA {
-        return lanes::load<Element>(weight + i, extent) * lanes::load<Element>(gradient + i, extent);
+        return load(factors, i, extent) * lanes::load<Element>(gradient + i, extent);
     };
     const auto normalized = [&](int64_t i, auto extent) CKERNELS_INLINE_LAMBDA {
         return lanes::load<Element>(input + i, extent) * inverse;
@@ -69,23 +81,26 @@ CKERNELS_INLINE void weight_gradient(
 }  // namespace rmsnorm
 
 int32_t ckernels_rmsnorm_forward(
-    int32_t isa, int32_t element_type, const void *input, const void *weight, float epsilon, int64_t hidden_size,
-    int64_t row_begin, int64_t row_end, void *output, float *inverse) {
+    int32_t isa, int32_t element_type, const void *input, const void *weight, float weight_offset,
+    int32_t rounds_first, float epsilon, int64_t hidden_size, int64_t row_begin, int64_t row_end, void *output,
+    float *inverse) {
     return lanes::run(isa, element_type, [&](auto element) CKERNELS_INLINE_LAMBDA {
         using Element = decltype(element);
         using Storage = typename Element::Storage;
         for (int64_t row = row_begin; row < row_end; row++) {
             const int64_t start = row * hidden_size;
             rmsnorm::forward<Element>(
-                static_cast<const Storage *>(input) + start, static_cast<const Storage *>(weight), epsilon, hidden_size,
-                static_cast<Storage *>(output) + start, inverse + row);
+                static_cast<const Storage *>(input) + start,
+                rmsnorm::Factors<Element>{static_cast<const Storage *>(weight), weight_offset}, rounds_first != 0, epsilon,
+                hidden_size, static_cast<Storage *>(output) + start, inverse + row);
         }
     });
 }
 
 int32_t ckernels_rmsnorm_backward(
     int32_t isa, int32_t element_type, const void *output_gradient, const void *input, const void *weight,
-    const float *inverse, int64_t hidden_size, int64_t row_begin, int64_t row_end, void *input_gradient) {
+    float weight_offset, const float *inverse, int64_t hidden_size, int64_t row_begin, int64_t row_end,
+    void *input_gradient) {
     return lanes::run(isa, element_type, [&](auto element) CKERNELS_INLINE_LAMBDA {
         using Element = decltype(element);
         using Storage = typename Element::Storage;
@@ -93,7 +108,7 @@ int32_t ckernels_rmsnorm_backward(
             const int64_t start = row * hidden_size;
             rmsnorm::backward<Element>(
                 static_cast<const Storage *>(output_gradient) + start, static_cast<const Storage *>(input) + start,
-                static_cast<const Storage *>(weight), inverse[row], hidden_size,
+                rmsnorm::Factors<Element>{static_cast<const Storage *>(weight), weight_offset}, inverse[row], hidden_size,
                 static_cast<Storage *>(input_gradient) + start);
         }
     });

@@ -75,6 +75,25 @@ at::Tensor indexSelect(const at::Tensor &value, int64_t axis, const at::Tensor &
   return at::empty(shape, value.options());
 }
 
+// The output, and mean and inverse deviation of each row, which libtorch keeps in the input's element type.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> layerNorm(const at::Tensor &input, at::IntArrayRef shape,
+                                                         const std::optional<at::Tensor> &,
+                                                         const std::optional<at::Tensor> &, double) {
+  auto rows = input.sizes().vec();
+  for (size_t i = 0; i < shape.size(); i++) rows.at(rows.size() - 1 - i) = 1;
+  return {at::empty(input.sizes(), input.options()), at::empty(rows, input.options()),
+          at::empty(rows, input.options())};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> layerNormBackward(
+    const at::Tensor &, const at::Tensor &input, at::IntArrayRef shape, const at::Tensor &, const at::Tensor &,
+    const std::optional<at::Tensor> &, const std::optional<at::Tensor> &, std::array<bool, 3> wanted) {
+  const auto made = [&](bool isWanted, at::IntArrayRef sizes) {
+    return isWanted ? at::empty(sizes, input.options()) : at::Tensor();
+  };
+  return {made(wanted[0], input.sizes()), made(wanted[1], shape), made(wanted[2], shape)};
+}
+
 // [batch, heads, tokens, channels] with the tokens outermost, as the kernel lays its results out.
 at::Tensor tokensFirst(const at::Tensor &operand) {
   return at::empty_like(operand.transpose(1, 2), at::MemoryFormat::Contiguous).transpose(1, 2);
@@ -100,6 +119,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> attentionBackward(const at::Tenso
 
 TORCH_LIBRARY_IMPL(aten, Meta, library) {
   library.impl("index_select", ctorch::indexSelect);
+  library.impl("native_layer_norm", ctorch::layerNorm);
+  library.impl("native_layer_norm_backward", ctorch::layerNormBackward);
   library.impl("_scaled_dot_product_flash_attention_for_cpu", ctorch::attention);
   library.impl("_scaled_dot_product_flash_attention_for_cpu_backward", ctorch::attentionBackward);
 }

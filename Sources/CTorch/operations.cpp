@@ -14,9 +14,11 @@
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/exp.h>
+#include <ATen/ops/gelu.h>
 #include <ATen/ops/index_add.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/log.h>
@@ -37,6 +39,7 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/sum.h>
+#include <ATen/ops/tanh.h>
 
 using namespace ctorch;
 
@@ -52,6 +55,10 @@ void checkAttention(const at::Tensor &query, const at::Tensor &key, const at::Te
 
 // The flash kernel takes any strides but expects the elements of a head side by side.
 at::Tensor withDenseRows(const at::Tensor &value) { return value.stride(-1) == 1 ? value : value.contiguous(); }
+
+std::optional<at::Tensor> optional(CTorchTensor handle) {
+  return handle ? std::optional<at::Tensor>(tensor(handle)) : std::nullopt;
+}
 
 }  // namespace
 
@@ -92,6 +99,10 @@ CTORCH_UNARY(elementwise, sin)
 CTORCH_UNARY(elementwise, cos)
 CTORCH_UNARY(elementwise, sigmoid)
 CTORCH_UNARY(elementwise, silu)
+CTORCH_UNARY(elementwise, tanh)
+int32_t ctorch_elementwise_gelu(CTorchTensor value, bool usesTanh, CTorchTensor *out) {
+  CTORCH_MAKE(at::gelu(tensor(value), usesTanh ? "tanh" : "none"));
+}
 int32_t ctorch_elementwise_to(CTorchTensor value, int32_t dtype, CTorchTensor *out) {
   CTORCH_MAKE(tensor(value).to(static_cast<at::ScalarType>(dtype)));
 }
@@ -180,27 +191,31 @@ int32_t ctorch_nn_softmax(CTorchTensor value, int64_t axis, CTorchTensor *out) {
 int32_t ctorch_nn_log_softmax(CTorchTensor value, int64_t axis, CTorchTensor *out) {
   CTORCH_MAKE(at::log_softmax(tensor(value), axis));
 }
+int32_t ctorch_nn_layer_norm(CTorchTensor input, CTorchTensor weight, CTorchTensor bias, double epsilon,
+                             CTorchTensor *out) {
+  CTORCH_MAKE(at::layer_norm(tensor(input), tensor(weight).sizes(), tensor(weight), tensor(bias), epsilon));
+}
 int32_t ctorch_nn_cross_entropy(CTorchTensor logits, CTorchTensor targets, bool reduce, CTorchTensor *out) {
   CTORCH_MAKE(at::cross_entropy_loss(tensor(logits), tensor(targets), {},
                                      reduce ? at::Reduction::Sum : at::Reduction::None));
 }
-int32_t ctorch_nn_attention(CTorchTensor query, CTorchTensor key, CTorchTensor value, bool causal, double scale,
-                            CTorchTensor *out, CTorchTensor *logSumExp) {
+int32_t ctorch_nn_attention(CTorchTensor query, CTorchTensor key, CTorchTensor value, CTorchTensor mask, bool causal,
+                            double scale, CTorchTensor *out, CTorchTensor *logSumExp) {
   CTORCH_TRY(checkAttention(tensor(query), tensor(key), tensor(value));
              auto [output, statistics] = at::_scaled_dot_product_flash_attention_for_cpu(
                  withDenseRows(tensor(query)), withDenseRows(tensor(key)), withDenseRows(tensor(value)), 0.0, causal,
-                 {}, scale);
+                 optional(mask), scale);
              *out = makeHandle(std::move(output)); *logSumExp = makeHandle(std::move(statistics)));
 }
 int32_t ctorch_nn_attention_backward(CTorchTensor gradient, CTorchTensor query, CTorchTensor key, CTorchTensor value,
-                                     CTorchTensor output, CTorchTensor logSumExp, bool causal, double scale,
-                                     CTorchTensor *queryGradient, CTorchTensor *keyGradient,
+                                     CTorchTensor output, CTorchTensor logSumExp, CTorchTensor mask, bool causal,
+                                     double scale, CTorchTensor *queryGradient, CTorchTensor *keyGradient,
                                      CTorchTensor *valueGradient) {
   CTORCH_TRY(checkAttention(tensor(query), tensor(key), tensor(value));
              TORCH_CHECK(tensor(gradient).sizes() == tensor(query).sizes(), "gradient and query differ in shape");
              auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
                  withDenseRows(tensor(gradient)), withDenseRows(tensor(query)), withDenseRows(tensor(key)),
-                 withDenseRows(tensor(value)), tensor(output), tensor(logSumExp), 0.0, causal, {}, scale);
+                 withDenseRows(tensor(value)), tensor(output), tensor(logSumExp), 0.0, causal, optional(mask), scale);
              *queryGradient = makeHandle(std::move(dq)); *keyGradient = makeHandle(std::move(dk));
              *valueGradient = makeHandle(std::move(dv)));
 }

@@ -37,6 +37,8 @@ public struct LoRAConfig: Hashable, Sendable {
     public var alphaPattern: [String: Double] = [:]
     /// Whether the scaling is rank-stabilized, `alpha / √r`.
     public var useRslora = false
+    /// Whether the base's files hold the layers' weights transposed, as GPT-2's do; kept as it was read, since the model knows.
+    public var fanInFanOut = false
     /// How the matrices start.
     public var initLoraWeights = LoRAInitialization.kaimingUniform
 
@@ -111,6 +113,7 @@ extension LoRAConfig: Codable {
             ConfigField("rank_pattern", \.rankPattern),
             ConfigField("alpha_pattern", \.alphas),
             ConfigField("use_rslora", \.useRslora),
+            ConfigField("fan_in_fan_out", \.fanInFanOut),
             ConfigField("init_lora_weights", \.initLoraWeights),
             ConfigField("base_model_name_or_path", \.baseModelNameOrPath),
             ConfigField("revision", \.revision),
@@ -124,7 +127,7 @@ extension LoRAConfig: Codable {
         unsupported: [
             "alora_invocation_tokens": .null, "arrow_config": .null, "bias": .string("none"),
             "corda_config": .null, "ensure_weight_tying": .bool(false), "eva_config": .null,
-            "fan_in_fan_out": .bool(false), "kasa_config": .null, "layer_replication": .null,
+            "kasa_config": .null, "layer_replication": .null,
             "loftq_config": .object([:]), "lora_bias": .bool(false), "lora_ga_config": .null,
             "megatron_config": .null, "modules_to_save": .null, "monteclora_config": .null,
             "target_parameters": .null, "trainable_token_indices": .null, "use_bdlora": .null,

@@ -1,4 +1,5 @@
 public import Foundation
+import PEFTModels
 
 /// A base model on disk: a Hugging Face folder or a GGUF file, opened but not yet read.
 public struct BaseModelFiles {
@@ -68,7 +69,9 @@ public struct BaseModelFiles {
         let weights = try ShardedSafetensors(folder: url)
         return BaseModelFiles(
             url: url, format: .huggingFace, configuration: configuration,
-            source: CheckpointSource(HuggingFaceStore(weights)),
+            source: CheckpointSource(
+                HuggingFaceStore(
+                    weights, conventions: ModelRegistry.fileConventions(configuration))),
             tokenizer: names.contains("tokenizer.json") ? .folder(url) : nil,
             sizeBytes: weights.sizeBytes)
     }

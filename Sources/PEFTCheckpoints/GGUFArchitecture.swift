@@ -1,21 +1,44 @@
 import Foundation
 
-/// How one model family is written in GGUF: its tensor names and its configuration.
+/// How one model family is written in GGUF: its tensor names, what was done to its tensors, and its configuration.
 struct GGUFArchitecture: Sendable {
+    /// How the rows of a block's tensor are ordered, other than in Hugging Face's files.
+    enum RowOrder: Sendable {
+        /// The two halves of each query head alternate, for llama.cpp's rotary embedding.
+        case interleavedQueries
+        /// The two halves of each key head alternate.
+        case interleavedKeys
+        /// All heads' queries, then keys, then values; in Hugging Face's files each head has its own three together.
+        case queriesKeysValues
+    }
+
     /// The `model_type` and `architectures` of Hugging Face.
     let modelType: String
     let className: String
+    /// Hugging Face's path of the blocks, without their numbers.
+    var layers = "model.layers"
     /// Names outside the blocks, without ".weight" or ".bias".
     let names: [String: String]
     /// Names inside a block, without "blk.N." and ".weight" or ".bias".
     let blockNames: [String: String]
-    /// Whether rows of the query and key projections are interleaved for llama.cpp's rotary embedding.
-    let interleavesQueryAndKey: Bool
-
-    /// The families that can be read, by `general.architecture`.
-    static let table: [String: GGUFArchitecture] = [
-        "llama": .llama
-    ]
+    /// Tensors of a block, by the name in `blockNames`, whose rows are in another order.
+    var rowOrders: [String: RowOrder] = [:]
+    /// What llama.cpp's converter adds to the weight of every norm.
+    var normOffset = 0.0
+    /// The key of what is added in every norm, without the architecture's prefix.
+    var normEpsilonKey = "attention.layer_norm_rms_epsilon"
+    /// The same in Hugging Face's configuration.
+    var normEpsilonName = "rms_norm_eps"
+    /// Whether the metadata may ask for windows.
+    var hasWindow = false
+    /// Whether the metadata may rotate a part of each head only.
+    var rotatesPart = false
+    /// Whether the file may hold divisors of the rotary frequencies for short and long sequences.
+    var hasLongRoPE = false
+    /// Names of Hugging Face's for keys that other families share.
+    var attributes: [String: String] = [:]
+    /// The keys of the configuration that the family alone has.
+    let settings: @Sendable (GGUFHyperParameters) throws(CheckpointError) -> [String: Any]
 
     /// The architecture of `file`.
     ///
@@ -41,46 +64,19 @@ struct GGUFArchitecture: Sendable {
         guard parts.count == 3, parts[0] == "blk", let layer = Int(parts[1]),
             let mapped = blockNames[String(parts[2])]
         else { return nil }
-        return "model.layers.\(layer).\(mapped)\(suffix)"
+        return "\(layers).\(layer).\(mapped)\(suffix)"
     }
 
-    /// The number of heads whose rows are interleaved in the tensor; nil if the rows are in order.
-    func numInterleavedHeads(_ name: String, _ file: GGUFFile) throws(CheckpointError) -> Int? {
-        guard interleavesQueryAndKey else { return nil }
-        let shape = try GGUFHyperParameters(file)
-        switch name.split(separator: ".").dropFirst(2).first {
-        case "attn_q": return shape.numAttentionHeads
-        case "attn_k": return shape.numKeyValueHeads
-        default: return nil
-        }
+    /// How the rows of a tensor are ordered; nil if as in Hugging Face's files.
+    func rowOrder(_ name: String) -> RowOrder? {
+        name.split(separator: ".").dropFirst(2).first.flatMap { rowOrders[String($0)] }
     }
-
-    /// Llama, and the models that share its block: Mistral, SmolLM2, TinyLlama.
-    static let llama = GGUFArchitecture(
-        modelType: "llama", className: "LlamaForCausalLM",
-        names: [
-            "token_embd": "model.embed_tokens",
-            "output_norm": "model.norm",
-            "output": "lm_head",
-        ],
-        blockNames: [
-            "attn_norm": "input_layernorm",
-            "attn_q": "self_attn.q_proj",
-            "attn_k": "self_attn.k_proj",
-            "attn_v": "self_attn.v_proj",
-            "attn_output": "self_attn.o_proj",
-            "ffn_norm": "post_attention_layernorm",
-            "ffn_gate": "mlp.gate_proj",
-            "ffn_up": "mlp.up_proj",
-            "ffn_down": "mlp.down_proj",
-        ],
-        interleavesQueryAndKey: true)
 
     /// A `config.json` with what the metadata says, in Hugging Face's keys.
     ///
     /// - Throws: `CheckpointError` if keys are missing, or ask for something that is not supported.
     func configuration(_ file: GGUFFile) throws(CheckpointError) -> Data {
-        let values = try GGUFHyperParameters(file)
+        let values = try GGUFHyperParameters(file, self)
         var config: [String: Any] = [
             "architectures": [className],
             "model_type": modelType,
@@ -91,17 +87,18 @@ struct GGUFArchitecture: Sendable {
             "num_attention_heads": values.numAttentionHeads,
             "num_key_value_heads": values.numKeyValueHeads,
             "head_dim": values.headDim,
-            "rms_norm_eps": values.rmsNormEps,
+            normEpsilonName: values.normEpsilon,
             "rope_theta": values.ropeTheta,
             "max_position_embeddings": values.maxPositionEmbeddings,
             "vocab_size": values.vocabSize,
             "tie_word_embeddings": file.info("output.weight") == nil,
-            "attention_bias": file.info("blk.0.attn_q.bias") != nil,
-            "mlp_bias": file.info("blk.0.ffn_up.bias") != nil,
         ]
+        config["rope_scaling"] = try values.ropeScaling()
         for (key, name) in [("bos", "bos"), ("eos", "eos"), ("pad", "padding")] {
             config["\(key)_token_id"] = file.metadata.int("tokenizer.ggml.\(name)_token_id")
         }
+        config.merge(try settings(values)) { $1 }
+        for (shared, own) in attributes { config[own] = config.removeValue(forKey: shared) }
         do {
             return try JSONSerialization.data(
                 withJSONObject: config, options: [.prettyPrinted, .sortedKeys])

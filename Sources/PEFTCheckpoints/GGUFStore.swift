@@ -20,7 +20,6 @@ final class GGUFStore: TensorStore {
             file.tensors.map { (architecture.huggingFaceName($0.name) ?? $0.name, $0) },
             uniquingKeysWith: { first, _ in first })
         shapes = infos.mapValues(\.shape)
-        try checkFrequencyFactors()
     }
 
     var path: String { file.file.url.path }
@@ -34,27 +33,30 @@ final class GGUFStore: TensorStore {
             throw CheckpointError.tensors(
                 path: path, problems: [.missing(name: name, expected: [])])
         }
-        guard let numHeads = try architecture.numInterleavedHeads(info.name, file) else {
-            return try decode(range, of: info)
-        }
-        return try deinterleaved(range, of: info, numHeads: numHeads)
+        let elements = try ordered(range, of: info)
+        guard architecture.normOffset != 0, name.hasSuffix("norm.weight") else { return elements }
+        return try elements.to(.float32) + -architecture.normOffset
     }
 
-    /// Rotary frequencies follow from the configuration; `init` has checked that their factors are 1.
+    /// Divisors of rotary frequencies are in the configuration.
     func isHarmless(_ name: String) -> Bool {
-        name == "rope_freqs.weight" || name.hasSuffix(".attn_rot_embd.weight")
+        name.hasPrefix("rope_f") && !name.contains("blk.")
+            || name.hasSuffix(".attn_rot_embd.weight")
     }
 
-    /// Refuses factors on the rotary frequencies, which change every attention score.
-    private func checkFrequencyFactors() throws {
-        guard infos["rope_freqs.weight"] != nil else { return }
-        let numFactors = shapes["rope_freqs.weight"]?.reduce(1, *) ?? 0
-        let factors = try load(0..<numFactors, of: "rope_freqs.weight").floats()
-        guard factors.allSatisfy({ $0 == 1 }) else {
-            throw CheckpointError.unsupported(
-                path: path,
-                reason: "rope_freqs.weight scales the rotary frequencies, as Llama 3.1 does",
-                remedy: "this is not supported: take another model or file")
+    /// Elements in the order of Hugging Face's rows.
+    private func ordered(_ range: Range<Int>, of info: GGUFTensorInfo) throws -> Tensor {
+        switch architecture.rowOrder(info.name) {
+        case nil: return try decode(range, of: info)
+        case .interleavedQueries:
+            let shape = try GGUFHyperParameters(file, architecture)
+            return try deinterleaved(range, of: info, numHeads: shape.numAttentionHeads)
+        case .interleavedKeys:
+            let shape = try GGUFHyperParameters(file, architecture)
+            return try deinterleaved(range, of: info, numHeads: shape.numKeyValueHeads)
+        case .queriesKeysValues:
+            let shape = try GGUFHyperParameters(file, architecture)
+            return try regrouped(range, of: info, numHeads: shape.numAttentionHeads)
         }
     }
 
@@ -88,12 +90,7 @@ final class GGUFStore: TensorStore {
     ) throws -> Tensor {
         let shape = info.shape
         guard let numRows = shape.first, numHeads > 0, numRows % (2 * numHeads) == 0 else {
-            throw CheckpointError.malformed(
-                path: path,
-                reason:
-                    "tensor \(info.name) of shape \(shape) does not divide into \(numHeads) heads "
-                    + "of even size",
-                remedy: "the head counts in the metadata are wrong: convert the model again")
+            throw rowsDoNotDivide(info, numHeads: numHeads, "even size")
         }
         guard !range.isEmpty else { return try decode(range, of: info) }
         let headCount = info.shape.reduce(1, *) / numHeads
@@ -106,6 +103,33 @@ final class GGUFStore: TensorStore {
         try result.copyInPlace(from: halves)
         return try result.reshape([-1])
             .narrow(0, range.lowerBound - heads.lowerBound * headCount, range.count)
+    }
+
+    /// Puts each head's query, key and value together: `[3, H, D, C] -> [H, 3, D, C]`.
+    ///
+    /// - Source: llama.cpp conversion/gptneox.py:GPTNeoXModel.modify_tensors, inverted.
+    private func regrouped(
+        _ range: Range<Int>, of info: GGUFTensorInfo, numHeads: Int
+    ) throws -> Tensor {
+        guard let numRows = info.shape.first, numHeads > 0, numRows % (3 * numHeads) == 0 else {
+            throw rowsDoNotDivide(info, numHeads: numHeads, "three parts each")
+        }
+        let count = info.shape.reduce(1, *)
+        let parts = try decode(0..<count, of: info)
+            .reshape([3, numHeads, count / (3 * numHeads)]).transposed(0, 1)
+        let result = try Tensor.empty(parts.shape, dtype: parts.dtype)
+        try result.copyInPlace(from: parts)
+        return try result.reshape([-1]).narrow(0, range.lowerBound, range.count)
+    }
+
+    private func rowsDoNotDivide(
+        _ info: GGUFTensorInfo, numHeads: Int, _ what: String
+    ) -> CheckpointError {
+        .malformed(
+            path: path,
+            reason: "tensor \(info.name) of shape \(info.shape) does not divide into "
+                + "\(numHeads) heads of \(what)",
+            remedy: "the head counts in the metadata are wrong: convert the model again")
     }
 
     // MARK: - Types

@@ -1,46 +1,91 @@
 import Foundation
+import PEFTModels
 import Torch
 
 /// The tensors of a Hugging Face folder.
 final class HuggingFaceStore: TensorStore {
     let weights: ShardedSafetensors
     let shapes: [String: [Int]]
+    private let conventions: FileConventions
+    /// The names in the files, where they are others.
+    private let storedNames: [String: String]
 
-    init(_ weights: ShardedSafetensors) {
+    /// Opens the files of a folder.
+    ///
+    /// - Parameters:
+    ///   - weights: the files.
+    ///   - conventions: how they differ from the model.
+    init(_ weights: ShardedSafetensors, conventions: FileConventions = FileConventions()) {
         self.weights = weights
+        self.conventions = conventions
+        let entries = weights.files.flatMap(\.entries)
+        let base = conventions.names.base + "."
+        let omitsBase =
+            conventions.mayOmitBase && !entries.contains { $0.name.hasPrefix(base) }
         var shapes: [String: [Int]] = [:]
-        for file in weights.files {
-            for entry in file.entries { shapes[entry.name] = entry.shape }
+        var storedNames: [String: String] = [:]
+        for entry in entries {
+            let isInside = omitsBase && !entry.name.hasPrefix(conventions.names.head + ".")
+            let name = isInside ? base + entry.name : entry.name
+            if isInside { storedNames[name] = entry.name }
+            let isTransposed = conventions.isTransposed(name, shape: entry.shape)
+            shapes[name] = isTransposed ? entry.shape.reversed() : entry.shape
         }
         self.shapes = shapes
+        self.storedNames = storedNames
     }
 
     var path: String { weights.folder.path }
 
     func storage(of name: String) -> String {
-        weights.entry(name)?.dtype.rawValue ?? "nothing"
+        weights.entry(stored(name))?.dtype.rawValue ?? "nothing"
     }
 
     func isFloatingPoint(_ name: String) -> Bool {
-        weights.entry(name)?.dtype.dtype?.isFloatingPoint ?? false
+        weights.entry(stored(name))?.dtype.dtype?.isFloatingPoint ?? false
     }
 
+    private func stored(_ name: String) -> String { storedNames[name] ?? name }
+
     func load(_ range: Range<Int>, of name: String) throws -> Tensor {
-        guard let (file, entry) = weights.location(name) else {
+        guard let (file, entry) = weights.location(stored(name)) else {
             throw CheckpointError.tensors(
                 path: path, problems: [.missing(name: name, expected: [])])
         }
-        return try file.tensor(entry, elements: range)
+        guard conventions.isTransposed(name, shape: entry.shape), !range.isEmpty else {
+            return try file.tensor(entry, elements: range)
+        }
+        let stored = try file.tensor(entry, elements: 0..<entry.shape[0] * entry.shape[1])
+            .reshape(entry.shape)
+        return try Self.transposedElements(range, of: stored)
     }
 
-    /// Two kinds of tensors that old or tied checkpoints store and no model reads.
+    /// Elements of `stored^T`, row-major; the columns that hold them are copied.
+    private static func transposedElements(
+        _ range: Range<Int>, of stored: Tensor
+    ) throws(TorchError) -> Tensor {
+        let width = stored.shape[0]
+        let rows = range.lowerBound / width..<(range.upperBound + width - 1) / width
+        let columns = try stored.narrow(1, rows.lowerBound, rows.count)
+        let result = try Tensor.empty([rows.count, width], dtype: stored.dtype)
+        try result.copyInPlace(from: columns.transposed(0, 1))
+        return try result.reshape([-1])
+            .narrow(0, range.lowerBound - rows.lowerBound * width, range.count)
+    }
+
+    /// Three kinds of tensors that old or tied checkpoints store and no model reads.
     ///
-    /// Rotary frequencies follow from the configuration. A head that equals the embedding byte for byte is what
+    /// Rotary frequencies and causal masks follow from the configuration. A head that equals the embedding byte for byte is what
     /// tying means; one that differs is an unexpected tensor.
     func isHarmless(_ name: String) throws -> Bool {
         if name.hasSuffix(".rotary_emb.inv_freq") { return true }
-        guard name == "lm_head.weight", let head = weights.location(name),
-            let embedding = weights.location("model.embed_tokens.weight"),
+        let names = conventions.names
+        if shapes[name]?.count != 1, conventions.masks.contains(where: { name.hasSuffix("." + $0) })
+        {
+            return true
+        }
+        guard name == names.head + ".weight", let head = weights.location(name),
+            let embedding = weights.location(stored("\(names.base).\(names.embedding).weight")),
             head.entry.dtype == embedding.entry.dtype, head.entry.shape == embedding.entry.shape
         else { return false }
         return head.file.withBytes(of: head.entry) { bytes in

@@ -4,9 +4,10 @@ public import Torch
 
 /// Causal grouped-query attention, block-diagonal over the segments of a flattened batch.
 ///
-/// `output = softmax(Q K^T / sqrt(D)) V` for each head, a token seeing itself and what is before it in its own segment. Where the
-/// processor multiplies bfloat16 numbers the whole batch goes through ``AttentionKernel``; else segments of one length go through
-/// libtorch's flash kernel together. So a mask never exists and cost falls with the blocks.
+/// `output = softmax(Q K^T / sqrt(D)) V` for each head, a token seeing itself and what is before it in its own segment, of a window
+/// the nearest. Where the processor multiplies bfloat16 numbers the whole batch goes through ``AttentionKernel``; else segments of
+/// one length go through libtorch's flash kernel together. So a mask exists for segments longer than a window only, and cost falls
+/// with the blocks. Capped scores go through plain operations.
 ///
 /// - Source: Vaswani et al. 2017, equation 1; Ainslie et al. 2023 (grouped queries).
 public enum Attention {
@@ -18,21 +19,30 @@ public enum Attention {
     ///   - value: `[N, G, D]`.
     ///   - layout: the segments.
     ///   - scale: factor of the scores, usually `1 / sqrt(D)`.
+    ///   - window: how many keys a token sees at most, itself among them; nil: all before it.
+    ///   - softCap: scores s become `softCap tanh(s / softCap)`; nil leaves them.
     /// - Returns: `[N, H, D]`, the query's dtype.
     /// - Throws: `TorchError` if the shapes do not fit.
-    /// - Memory: saves query, key, value, output and one float32 a token and head.
+    /// - Memory: saves query, key, value, output and one float32 a token and head; in libtorch's kernel a float32 mask of the longest
+    ///   segment that is longer than the window; with a cap see ``CappedAttention``.
     public static func causal(
-        query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, scale: Double
+        query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, scale: Double,
+        window: Int? = nil, softCap: Double? = nil
     ) throws(TorchError) -> Tensor {
-        try causal(
-            query: query, key: key, value: value, layout: layout, scale: scale,
-            instructionSet: .best)
+        guard let softCap else {
+            return try causal(
+                query: query, key: key, value: value, layout: layout, scale: scale,
+                window: window, instructionSet: .best)
+        }
+        try requireFit(query, key, value, numQueries: layout.numTokens, numKeys: layout.numTokens)
+        return try CappedAttention(scale: scale, window: window, softCap: softCap)
+            .causal(query: query, key: key, value: value, layout: layout)
     }
 
     /// The same on a given instruction set: with products of bfloat16 numbers by the kernel where it can, else by libtorch.
     package static func causal(
         query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, scale: Double,
-        instructionSet: InstructionSet
+        window: Int? = nil, instructionSet: InstructionSet
     ) throws(TorchError) -> Tensor {
         try requireFit(query, key, value, numQueries: layout.numTokens, numKeys: layout.numTokens)
         let usesKernel = AttentionKernel.isUsable(
@@ -41,7 +51,7 @@ public enum Attention {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let inputs = Inputs(
                 query: try query.detach(), key: try key.detach(), value: try value.detach(),
-                scale: scale)
+                scale: scale, window: window)
             return usesKernel ? try inputs.attendByKernel(layout) : try inputs.attendByRuns(layout)
         }
         return outputs[0]
@@ -57,12 +67,26 @@ public enum Attention {
     ///   - key: `[N, G, D]`.
     ///   - value: `[N, G, D]`.
     ///   - scale: factor of the scores.
+    ///   - window: how many of the keys it sees at most, the last ones; nil: all.
+    ///   - softCap: scores s become `softCap tanh(s / softCap)`; nil leaves them.
     /// - Returns: `[1, H, D]`.
     /// - Throws: `TorchError` if the shapes do not fit.
     public static func newest(
-        query: Tensor, key: Tensor, value: Tensor, scale: Double
+        query: Tensor, key: Tensor, value: Tensor, scale: Double, window: Int? = nil,
+        softCap: Double? = nil
     ) throws(TorchError) -> Tensor {
-        try newest(query: query, key: key, value: value, scale: scale, instructionSet: .best)
+        let numKeys = key.shape.first ?? 0
+        try requireFit(query, key, value, numQueries: 1, numKeys: numKeys)
+        let seen = min(window ?? numKeys, numKeys)
+        let (key, value) = (
+            try key.narrow(0, numKeys - seen, seen), try value.narrow(0, numKeys - seen, seen)
+        )
+        guard let softCap else {
+            return try newest(
+                query: query, key: key, value: value, scale: scale, instructionSet: .best)
+        }
+        return try CappedAttention(scale: scale, window: nil, softCap: softCap)
+            .newest(query: query, key: key, value: value)
     }
 
     /// The same on a given instruction set.
@@ -108,6 +132,7 @@ public enum Attention {
         let key: Tensor
         let value: Tensor
         let scale: Double
+        let window: Int?
 
         /// Query heads that share one key/value head.
         var group: Int { query.shape[1] / key.shape[1] }
@@ -116,7 +141,7 @@ public enum Attention {
         func attendByKernel(
             _ layout: SequenceLayout
         ) throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) {
-            let kernel = AttentionKernel(layout: layout, scale: scale)
+            let kernel = AttentionKernel(layout: layout, scale: scale, window: window)
             let (output, logSumExp) = try kernel.forward(query: query, key: key, value: value)
             let saved = try output.detach()
             let pullback: Pullback = { gradients throws(TorchError) in
@@ -134,9 +159,10 @@ public enum Attention {
             _ layout: SequenceLayout
         ) throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) {
             let runs = layout.runs
+            let mask = try windowMask(runs)
             var results: [FlashAttention] = []
             for run in runs {
-                results.append(try forward(run))
+                results.append(try forward(run, mask: mask(run)))
             }
             let output = try joined(
                 try results.map { result throws(TorchError) in
@@ -144,31 +170,49 @@ public enum Attention {
                 })
             let pullback: Pullback = { [results] gradients throws(TorchError) in
                 guard let gradient = gradients[0] else { return [nil, nil, nil] }
-                return try backward(gradient, runs: runs, results: results)
+                return try backward(gradient, runs: runs, results: results, mask: mask)
             }
             return ([output], pullback)
         }
 
-        func forward(_ run: SequenceLayout.Run) throws(TorchError) -> FlashAttention {
+        /// What is added to the scores of a run whose segments are longer than the window: 0 or minus infinity; nil for others.
+        func windowMask(
+            _ runs: [SequenceLayout.Run]
+        ) throws(TorchError) -> (SequenceLayout.Run) throws(TorchError) -> Tensor? {
+            let longest = runs.map(\.length).max() ?? 0
+            guard let window, longest > window else { return { _ in nil } }
+            let whole = try Attention.mask(numTokens: longest, window: window)
+            return { run throws(TorchError) in
+                guard run.length > window else { return nil }
+                return try whole.narrow(0, 0, run.length).narrow(1, 0, run.length)
+            }
+        }
+
+        func forward(
+            _ run: SequenceLayout.Run, mask: Tensor?
+        ) throws(TorchError) -> FlashAttention {
             try FlashAttention(
                 query: segmentsFirst(query, run, repeatedBy: 1),
                 key: segmentsFirst(key, run, repeatedBy: group),
-                value: segmentsFirst(value, run, repeatedBy: group), isCausal: true, scale: scale)
+                value: segmentsFirst(value, run, repeatedBy: group), isCausal: mask == nil,
+                mask: mask, scale: scale)
         }
 
         func backward(
-            _ gradient: Tensor, runs: [SequenceLayout.Run], results: [FlashAttention]
+            _ gradient: Tensor, runs: [SequenceLayout.Run], results: [FlashAttention],
+            mask: (SequenceLayout.Run) throws(TorchError) -> Tensor?
         ) throws(TorchError) -> [Tensor?] {
             var queries: [Tensor] = []
             var keys: [Tensor] = []
             var values: [Tensor] = []
             for (run, result) in zip(runs, results) {
+                let mask = try mask(run)
                 let gradients = try FlashAttention.backward(
                     gradient: segmentsFirst(gradient, run, repeatedBy: 1),
                     query: segmentsFirst(query, run, repeatedBy: 1),
                     key: segmentsFirst(key, run, repeatedBy: group),
                     value: segmentsFirst(value, run, repeatedBy: group), output: result.output,
-                    logSumExp: result.logSumExp, isCausal: true, scale: scale)
+                    logSumExp: result.logSumExp, isCausal: mask == nil, mask: mask, scale: scale)
                 queries.append(try tokensFirst(gradients.query))
                 keys.append(try summedOverGroup(tokensFirst(gradients.key)))
                 values.append(try summedOverGroup(tokensFirst(gradients.value)))
@@ -184,8 +228,18 @@ public enum Attention {
         }
     }
 
+    /// What is added to the scores, float32 `[numTokens, numTokens]`: 0 where a token sees another, else minus infinity.
+    static func mask(numTokens: Int, window: Int?) throws(TorchError) -> Tensor {
+        let window = window ?? numTokens
+        var values = [Float](repeating: -.infinity, count: numTokens * numTokens)
+        for row in 0..<numTokens {
+            for column in max(0, row - window + 1)...row { values[row * numTokens + column] = 0 }
+        }
+        return try Tensor(values, shape: [numTokens, numTokens])
+    }
+
     /// `[N, G, D] -> [S, G * times, L, D]`, the tokens of one run.
-    private static func segmentsFirst(
+    static func segmentsFirst(
         _ states: Tensor, _ run: SequenceLayout.Run, repeatedBy times: Int
     ) throws(TorchError) -> Tensor {
         let (heads, headDim) = (states.shape[1], states.shape[2])
@@ -199,12 +253,12 @@ public enum Attention {
     }
 
     /// `[S, H, L, D] -> [S * L, H, D]`.
-    private static func tokensFirst(_ states: Tensor) throws(TorchError) -> Tensor {
+    static func tokensFirst(_ states: Tensor) throws(TorchError) -> Tensor {
         let shape = states.shape
         return try states.transposed(1, 2).reshape([shape[0] * shape[2], shape[1], shape[3]])
     }
 
-    private static func joined(_ parts: [Tensor]) throws(TorchError) -> Tensor {
+    static func joined(_ parts: [Tensor]) throws(TorchError) -> Tensor {
         parts.count == 1 ? parts[0] : try Tensor.concatenated(parts)
     }
 }

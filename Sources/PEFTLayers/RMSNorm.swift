@@ -1,26 +1,39 @@
 public import Torch
 
-/// `y = w * x / sqrt(mean(x^2) + eps)`, over the last dimension.
+/// `y = (offset + w) * x / sqrt(mean(x^2) + eps)`, over the last dimension.
 ///
-/// The mean and the quotient are taken in float32 and rounded to the input's dtype before the product with w. Backward is float32
-/// throughout and rounded once.
+/// The mean and the quotient are taken in float32. Families differ in what is rounded then: Llama's rounds the quotient to the
+/// input's dtype before the product with w, OLMo 2's and Gemma's only the product. Backward is float32 throughout and rounded once.
 ///
 /// - Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization";
-///   transformers `models/llama/modeling_llama.py:LlamaRMSNorm.forward`.
-public final class RMSNorm {
+///   transformers `models/llama/modeling_llama.py:LlamaRMSNorm.forward`, `models/gemma2/modeling_gemma2.py:Gemma2RMSNorm.forward`.
+public final class RMSNorm: Normalization {
     /// The factor of each channel, `[hidden]`.
     public let weight: Parameter
     /// Added to the mean square.
     public let epsilon: Double
     /// The Hugging Face path of the layer: `model.norm`.
     public let path: String
+    private let offset: Double
+    private let roundsFirst: Bool
 
     /// Makes the norm at `scope.weight`.
     ///
+    /// - Parameters:
+    ///   - hiddenSize: channels.
+    ///   - epsilon: added to the mean square.
+    ///   - offset: added to the weight: 1 where the files hold what differs from one.
+    ///   - roundsFirst: whether the quotient is rounded before the product with the weight.
+    ///   - scope: the layer's place.
     /// - Throws: the source's error.
-    public init(hiddenSize: Int, epsilon: Double, _ scope: Scope) throws {
+    public init(
+        hiddenSize: Int, epsilon: Double, offset: Double = 0, roundsFirst: Bool = true,
+        _ scope: Scope
+    ) throws {
         weight = try scope.parameter("weight", shape: [hiddenSize])
         self.epsilon = epsilon
+        self.offset = offset
+        self.roundsFirst = roundsFirst
         path = scope.path
     }
 
@@ -38,11 +51,9 @@ public final class RMSNorm {
     ///
     /// - Throws: `TorchError` if shapes or dtypes do not fit.
     public func recomputable(_ input: Tensor) throws(TorchError) -> Recomputable {
-        let (weight, kept) = (weight.value, try input.detach())
-        return Recomputable(try self(input)) { [epsilon] () throws(TorchError) in
-            try ElementwiseKernels().rmsNorm(
-                kept, weight: weight.to(kept.dtype), epsilon: epsilon
-            ).output
+        let kept = try input.detach()
+        return Recomputable(try self(input)) { () throws(TorchError) in
+            try self.forward(kept).output
         }
     }
 
@@ -52,13 +63,12 @@ public final class RMSNorm {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let input = try input.detach()
             let kernels = ElementwiseKernels()
-            let (output, inverse) = try kernels.rmsNorm(
-                input, weight: weight.to(input.dtype), epsilon: epsilon)
+            let (output, inverse) = try forward(input)
             let pullback: Pullback = { gradients throws(TorchError) in
                 guard let gradient = gradients[0] else { return [nil, nil] }
                 let inputGradient = try kernels.rmsNormInputGradient(
                     outputGradient: gradient, input: input, weight: weight.to(input.dtype),
-                    inverse: inverse)
+                    offset: self.offset, inverse: inverse)
                 guard weight.requiresGrad else { return [inputGradient, nil] }
                 let weightGradient = try kernels.rmsNormWeightGradient(
                     outputGradient: gradient, input: input, inverse: inverse)
@@ -67,5 +77,13 @@ public final class RMSNorm {
             return ([output], pullback)
         }
         return outputs[0]
+    }
+
+    private func forward(
+        _ input: Tensor
+    ) throws(TorchError) -> (output: Tensor, inverse: Tensor) {
+        try ElementwiseKernels().rmsNorm(
+            input, weight: weight.value.to(input.dtype), offset: offset, roundsFirst: roundsFirst,
+            epsilon: epsilon)
     }
 }

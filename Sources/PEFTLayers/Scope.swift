@@ -98,18 +98,24 @@ public struct Scope {
         return layer
     }
 
-    /// The output head at `path.name`: a linear of its own, or tied to the embedding.
+    /// The output head at `path.name`: a linear of its own, or tied to the embedding; never quantized.
     ///
     /// - Throws: the source's error.
     public func head(_ name: String, tiedTo embedding: Parameter?, shape: [Int]) throws -> Linear {
-        let path = (self / name).path
-        registry.setHead(path)
-        guard let embedding else {
-            return try linear(name, inFeatures: shape[1], outFeatures: shape[0])
-        }
-        let layer = Linear(path: path, weight: TiedWeight(embedding))
+        let scope = self / name
+        registry.setHead(scope.path)
+        let layer = Linear(path: scope.path, weight: try scope.headWeight(embedding, shape))
         registry.add(layer)
         return layer
+    }
+
+    private func headWeight(
+        _ embedding: Parameter?, _ shape: [Int]
+    ) throws -> any LinearWeight {
+        if let embedding { return TiedWeight(embedding) }
+        let weight = self / "weight"
+        let value = try source.tensor(at: weight.path, shape: shape)
+        return DenseWeight(try Parameter(path: weight.path, value: value, isTrainable: false))
     }
 
     /// Makes a decoder block and notes what belongs to it.

@@ -13,6 +13,16 @@ public protocol CausalLanguageModel: AnyObject {
     var units: [ModuleUnit] { get }
     /// The output head.
     var head: Linear { get }
+    /// What becomes of the head's output; nil for nothing.
+    var logitTransform: LogitTransform? { get }
+
+    /// Whether keys that were cached at one length of the sequence serve at another.
+    ///
+    /// - Parameters:
+    ///   - numTokens: tokens in the cache.
+    ///   - length: tokens with those to come.
+    /// - Returns: false where positions are encoded by the sequence's length, and these two lengths differ in that.
+    func canExtendCache(from numTokens: Int, to length: Int) -> Bool
 
     /// Runs embedding, blocks and final norm.
     ///
@@ -28,6 +38,12 @@ public protocol CausalLanguageModel: AnyObject {
 }
 
 extension CausalLanguageModel {
+    /// Nothing.
+    public var logitTransform: LogitTransform? { nil }
+
+    /// They do.
+    public func canExtendCache(from numTokens: Int, to length: Int) -> Bool { true }
+
     /// Makes the output of the input embedding require grad in every forward pass.
     ///
     /// For code of one's own that differentiates only through its input (reentrant checkpointing). The built-in execution
@@ -53,7 +69,8 @@ extension CausalLanguageModel {
         _ hiddenStates: Tensor, context: ForwardContext, preparedHead: Linear? = nil
     ) throws(TorchError) -> Tensor {
         let head = preparedHead ?? head
-        return try head(hiddenStates, context: context)
+        let logits = try head(hiddenStates, context: context)
+        return try logitTransform?(logits) ?? logits
     }
 
     /// The loss of a batch at the positions that have a target.
@@ -76,7 +93,8 @@ extension CausalLanguageModel {
                 try CrossEntropy.losses(
                     hiddenStates: hidden, targets: targets,
                     parameters: head.trainableParameters.map(\.value),
-                    weight: preparedHead.frozenProductWeight(in: context)
+                    weight: logitTransform == nil
+                        ? preparedHead.frozenProductWeight(in: context) : nil
                 ) { slice throws(TorchError) in
                     try logits(slice, context: context, preparedHead: preparedHead)
                 }

@@ -3,10 +3,19 @@ public import PEFTLayers
 
 /// The families that can be built, by the `model_type` of a Hugging Face `config.json`.
 public enum ModelRegistry {
-    private typealias Build = @Sendable (Data, Scope) throws -> any CausalLanguageModel
-
-    private static let families: [String: Build] = [
-        "llama": { try LlamaModel(LlamaConfig.read($0), $1) }
+    private static let families: [String: any ModelConfig.Type] = [
+        "gemma2": Gemma2Config.self,
+        "gemma3_text": Gemma3Config.self,
+        "gpt2": GPT2Config.self,
+        "gpt_neox": GPTNeoXConfig.self,
+        "granite": GraniteConfig.self,
+        "llama": LlamaConfig.self,
+        "mistral": MistralConfig.self,
+        "olmo2": Olmo2Config.self,
+        "phi3": Phi3Config.self,
+        "qwen2": Qwen2Config.self,
+        "qwen3": Qwen3Config.self,
+        "smollm3": SmolLM3Config.self,
     ]
 
     /// The known model types, sorted.
@@ -22,7 +31,7 @@ public enum ModelRegistry {
     public static func makeModel(
         config: Data, _ scope: Scope
     ) throws -> any CausalLanguageModel {
-        try family(of: config).build(config, scope)
+        try family(of: config).config.read(config).makeModel(scope)
     }
 
     /// The family of a configuration.
@@ -34,14 +43,22 @@ public enum ModelRegistry {
         try family(of: config).type
     }
 
+    /// How the Hugging Face files of a configuration's model differ from it.
+    ///
+    /// - Parameter config: a `config.json`.
+    /// - Returns: the family's conventions; Llama's for a family that is not known.
+    public static func fileConventions(_ config: Data) -> FileConventions {
+        (try? family(of: config))?.config.files ?? FileConventions()
+    }
+
     private static func family(
         of config: Data
-    ) throws(ModelError) -> (type: String, build: Build) {
+    ) throws(ModelError) -> (type: String, config: any ModelConfig.Type) {
         let type = try modelType(config)
-        guard let type, let build = families[type] else {
+        guard let type, let config = families[type] else {
             throw ModelError.unknownModelType(type, known: modelTypes)
         }
-        return (type, build)
+        return (type, config)
     }
 
     private static func modelType(_ config: Data) throws(ModelError) -> String? {

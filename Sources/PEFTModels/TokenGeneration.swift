@@ -38,7 +38,7 @@ public struct Sampling: Sendable, Hashable {
 /// Continues a prompt token by token.
 ///
 /// The prompt is run once, then each new token alone against the cached keys and values. The result equals that of running the
-/// whole sequence again for each token.
+/// whole sequence again for each token, which is done where the model's positions change with the sequence's length.
 public struct TokenGeneration {
     private let model: any CausalLanguageModel
     private let sampling: Sampling
@@ -79,12 +79,18 @@ public struct TokenGeneration {
     ) throws(TorchError) -> (tokens: [Int], isStopped: Bool) {
         precondition(!prompt.isEmpty, "a prompt has at least one token")
         return try withoutGrad { () throws(TorchError) in
-            let cache = usesCache ? KeyValueCache() : nil
+            var cache = usesCache ? KeyValueCache() : nil
             var preparedHead: Linear?
             var pending = prompt
             var sequence = prompt
             var generated: [Int] = []
             while generated.count < maxNewTokens {
+                if let cached = cache?.numTokens, cached > 0,
+                    !model.canExtendCache(from: cached, to: sequence.count)
+                {
+                    cache = KeyValueCache()
+                    pending = sequence
+                }
                 let hidden = try lastHiddenState(usesCache ? pending : sequence, cache)
                 if preparedHead == nil {
                     preparedHead = try model.head.prepared(for: hidden.dtype)

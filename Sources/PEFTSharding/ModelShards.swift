@@ -87,6 +87,7 @@ package final class ModelShards {
         frozenPool = BufferPool(numSlots: numSlots)
         let keepsAdapters = options.strategy == .gradOp
         trainablePool = BufferPool(numSlots: keepsAdapters ? max(2, blocks.count) : numSlots)
+        var isInput = true
         for (index, layout) in layouts.enumerated() {
             for (tensor, shape) in layout.tensors.enumerated() {
                 places[shape.name] = (index, tensor)
@@ -96,9 +97,10 @@ package final class ModelShards {
                 name: "\(layout.path), frozen", shardBytes: layout.shardBytes,
                 group: ranks.shards, pool: block == nil ? nil : frozenPool)
             frozen.append(buffer)
-            let isEmbedding = layout.path == embedding
-            positions[block ?? (isEmbedding ? 0 : output)].append(buffer)
-            if isEmbedding, isHeadTied { positions[output].append(buffer) }
+            // What is made before the blocks is used before them: tables of tokens and of positions.
+            if block != nil { isInput = false }
+            positions[block ?? (isInput ? 0 : output)].append(buffer)
+            if layout.path == embedding, isHeadTied { positions[output].append(buffer) }
         }
     }
 

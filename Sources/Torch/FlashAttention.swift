@@ -17,18 +17,20 @@ public struct FlashAttention {
     ///   - key: `[batch, heads, keys, headDim]`.
     ///   - value: as `key`.
     ///   - isCausal: query i sees keys 0...i.
+    ///   - mask: added to the scores, `[queries, keys]`, float32, instead of `isCausal`; nil for none.
     ///   - scale: factor of the scores.
     /// - Throws: `TorchError` if shapes or dtypes do not fit.
     public init(
-        query: Tensor, key: Tensor, value: Tensor, isCausal: Bool, scale: Double
+        query: Tensor, key: Tensor, value: Tensor, isCausal: Bool, mask: Tensor? = nil,
+        scale: Double
     ) throws(TorchError) {
         var output: OpaquePointer?
         var logSumExp: OpaquePointer?
         let product = query.dtype.forProducts
         let (q, k, v) = (try query.to(product), try key.to(product), try value.to(product))
         let status = ctorch_nn_attention(
-            q.handle, k.handle, v.handle, isCausal, scale, &output, &logSumExp)
-        withExtendedLifetime((q, k, v)) {}
+            q.handle, k.handle, v.handle, mask?.handle, isCausal, scale, &output, &logSumExp)
+        withExtendedLifetime((q, k, v, mask)) {}
         try check("attention", [query, key, value], status)
         guard let output, let logSumExp else { throw TorchError.last("attention", []) }
         let exact = Tensor(owning: output)
@@ -44,7 +46,7 @@ public struct FlashAttention {
     /// - Throws: `TorchError` if shapes or dtypes do not fit.
     public static func backward(
         gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor,
-        logSumExp: Tensor, isCausal: Bool, scale: Double
+        logSumExp: Tensor, isCausal: Bool, mask: Tensor? = nil, scale: Double
     ) throws(TorchError) -> (query: Tensor, key: Tensor, value: Tensor) {
         let (dtype, product) = (query.dtype, query.dtype.forProducts)
         let wide = try [gradient, query, key, value, output].map { operand throws(TorchError) in
@@ -55,9 +57,9 @@ public struct FlashAttention {
         let status = gradients.withUnsafeMutableBufferPointer { out in
             ctorch_nn_attention_backward(
                 handles[0], handles[1], handles[2], handles[3], handles[4], logSumExp.handle,
-                isCausal, scale, &out[0], &out[1], &out[2])
+                mask?.handle, isCausal, scale, &out[0], &out[1], &out[2])
         }
-        withExtendedLifetime(wide) {}
+        withExtendedLifetime((wide, mask)) {}
         try check("attention backward", [gradient, query, key, value], status)
         guard let dq = gradients[0], let dk = gradients[1], let dv = gradients[2] else {
             throw TorchError.last("attention backward", [])

@@ -102,6 +102,19 @@ extension Tensor {
         try .make("silu", [self]) { ctorch_elementwise_silu(handle, $0) }
     }
 
+    /// The hyperbolic tangent.
+    public func tanh() throws(TorchError) -> Tensor {
+        try .make("tanh", [self]) { ctorch_elementwise_tanh(handle, $0) }
+    }
+
+    /// `x Phi(x)` with the normal distribution function, or its approximation
+    /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
+    ///
+    /// - Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
+    public func gelu(usesTanh: Bool = false) throws(TorchError) -> Tensor {
+        try .make("gelu", [self]) { ctorch_elementwise_gelu(handle, usesTanh, $0) }
+    }
+
     /// The same values in another dtype; the same tensor if it has it already.
     public func to(_ dtype: DType) throws(TorchError) -> Tensor {
         guard dtype != self.dtype else { return self }

@@ -47,6 +47,22 @@ extension Tensor {
         try .make("log_softmax", [self]) { ctorch_nn_log_softmax(handle, Int64(dim), $0) }
     }
 
+    /// `w (x - mean(x)) / sqrt(var(x) + epsilon) + b` over the last dimension.
+    ///
+    /// - Parameters:
+    ///   - weight: `[channels]`, self's dtype.
+    ///   - bias: as `weight`.
+    ///   - epsilon: added to the variance.
+    /// - Returns: self's shape and dtype.
+    /// - Throws: `TorchError` if shapes or dtypes do not fit.
+    public func layerNorm(
+        weight: Tensor, bias: Tensor, epsilon: Double
+    ) throws(TorchError) -> Tensor {
+        try .make("layer_norm", [self, weight, bias]) {
+            ctorch_nn_layer_norm(handle, weight.handle, bias.handle, epsilon, $0)
+        }
+    }
+
     /// `-log softmax(self)[target]` for each row of `[rows, classes]`.
     ///
     /// - Parameter targets: class indices, `[rows]`, int64.

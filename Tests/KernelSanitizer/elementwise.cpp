@@ -16,17 +16,21 @@ template <class Body> void for_each_path(const Body &body) {
     }
 }
 
-void check_rmsnorm_case(int32_t isa, int32_t type, int32_t num_threads, int64_t rows, int64_t size) {
-    const std::string what = described("rmsnorm isa, type, threads, rows, size", isa, type, num_threads, rows, size);
+void check_rmsnorm_case(
+    int32_t isa, int32_t type, int32_t num_threads, int64_t rows, int64_t size, float offset, int32_t rounds_first) {
+    const std::string what =
+        described("rmsnorm isa, type, threads, rows, size, rounds first", isa, type, num_threads, rows, size, rounds_first);
     const Numbers input = normal(type, rows * size), weight = normal(type, size), gradient = normal(type, rows * size);
     Numbers output(type, rows * size), input_gradient(type, rows * size);
     Exact<float> inverse(rows), weight_gradient(size);
     const float epsilon = 1e-3f;
     in_ranges(num_threads, rows, [&](int64_t begin, int64_t end) {
         ckernels_rmsnorm_forward(
-            isa, type, input.data(), weight.data(), epsilon, size, begin, end, output.data(), inverse.data());
+            isa, type, input.data(), weight.data(), offset, rounds_first, epsilon, size, begin, end, output.data(),
+            inverse.data());
         ckernels_rmsnorm_backward(
-            isa, type, gradient.data(), input.data(), weight.data(), inverse.data(), size, begin, end, input_gradient.data());
+            isa, type, gradient.data(), input.data(), weight.data(), offset, inverse.data(), size, begin, end,
+            input_gradient.data());
     });
     in_ranges(num_threads, size, [&](int64_t begin, int64_t end) {
         ckernels_rmsnorm_weight_gradient(
@@ -38,11 +42,13 @@ void check_rmsnorm_case(int32_t isa, int32_t type, int32_t num_threads, int64_t 
         double squares = 0, projection = 0;
         for (int64_t i = 0; i < size; i++) squares += input[first + i] * input[first + i];
         const double root = 1 / std::sqrt(squares / size + epsilon);
-        for (int64_t i = 0; i < size; i++) projection += weight[i] * gradient[first + i] * input[first + i] * root / size;
+        for (int64_t i = 0; i < size; i++) {
+            projection += (offset + weight[i]) * gradient[first + i] * input[first + i] * root / size;
+        }
         for (int64_t i = 0; i < size; i++) {
             const double normalized = input[first + i] * root;
-            expected[first + i] = weight[i] * normalized;
-            expected_gradient[first + i] = root * (weight[i] * gradient[first + i] - normalized * projection);
+            expected[first + i] = (offset + weight[i]) * normalized;
+            expected_gradient[first + i] = root * ((offset + weight[i]) * gradient[first + i] - normalized * projection);
             expected_weight[i] += gradient[first + i] * normalized;
         }
     }
@@ -188,7 +194,10 @@ void check_adamw() {
 void check_rmsnorm() {
     for_each_path([](int32_t isa, int32_t type, int32_t threads) {
         for (int64_t rows : {1, 5, 67}) {
-            for (int64_t size : {1, 15, 16, 17, 64, 131}) check_rmsnorm_case(isa, type, threads, rows, size);
+            for (int64_t size : {1, 15, 16, 17, 64, 131}) {
+                check_rmsnorm_case(isa, type, threads, rows, size, 0, 1);
+                check_rmsnorm_case(isa, type, threads, rows, size, 1, 0);
+            }
         }
     });
 }

@@ -15,11 +15,25 @@ import Torch
 
     @Test(arguments: [
         Change(
-            key: "general.architecture", value: .string("gpt2"),
-            message: "the GGUF architecture is gpt2; supported are llama"),
+            key: "general.architecture", value: .string("mamba"),
+            message: "the GGUF architecture is mamba; supported are gemma2, gemma3, gpt2, gptneox, "
+                + "granite, llama, olmo2, phi3, qwen2, qwen3, smollm3"),
+        Change(
+            key: "llama.rope.scaling.type", value: .string("longrope"),
+            message: "RoPE is scaled (longrope); "
+                + "this is not supported: take another model or file"),
         Change(
             key: "llama.rope.scaling.type", value: .string("yarn"),
-            message: "RoPE is scaled (yarn); this is not supported: take another model or file"),
+            message: "RoPE is scaled (yarn) without a factor; "
+                + "this is not supported: take another model or file"),
+        Change(
+            key: "llama.rope.scaling.attn_factor", value: .float(1.5),
+            message: "RoPE is scaled (attn_factor); "
+                + "this is not supported: take another model or file"),
+        Change(
+            key: "llama.attention.sliding_window", value: .int(512),
+            message: "tokens see a window of 512 tokens; "
+                + "this is not supported: take another model or file"),
         Change(
             key: "llama.rope.dimension_count", value: .int(4),
             message: "4 of 8 dimensions of a head are rotated; "
@@ -114,7 +128,7 @@ import Torch
             bytes, message + "; the file is damaged or cut off: copy or download it again")
     }
 
-    /// Frequency factors of one change nothing; any other would change every score.
+    /// Frequency factors of one change nothing; any other becomes part of the configuration.
     @Test(arguments: [(Float(1), true), (8, false)])
     func frequencyFactors(_ factor: Float, _ isHarmless: Bool) throws {
         var bytes = GGUFBytes.tiny
@@ -122,17 +136,25 @@ import Torch
             GGUFBytes.Tensor(
                 name: "rope_freqs.weight", extents: [4], type: 0, size: 16,
                 floats: [1, 1, factor, factor]))
-        guard isHarmless else {
-            try expect(
-                bytes,
-                "rope_freqs.weight scales the rotary frequencies, as Llama 3.1 does; "
-                    + "this is not supported: take another model or file")
-            return
-        }
         let folder = try Checkout.temporaryFolder()
         defer { try? FileManager.default.removeItem(at: folder) }
-        let source = try BaseModelFiles.open(try folder.write(bytes.data, "m.gguf")).source
-        try source.validate(expected: ["model.embed_tokens.weight": [4, 16]])
+        let files = try BaseModelFiles.open(try folder.write(bytes.data, "m.gguf"))
+        try files.source.validate(expected: ["model.embed_tokens.weight": [4, 16]])
+        let json = try JSONSerialization.jsonObject(with: files.configuration)
+        let config = try #require(json as? [String: Any])
+        let scaling = config["rope_scaling"] as? [String: Any]
+        #expect((scaling == nil) == isHarmless)
+        #expect(isHarmless || scaling?["long_factor"] as? [Double] == [1, 1, 8, 8])
+    }
+
+    @Test func divisorsForLongSequencesOfAnotherFamily() throws {
+        var bytes = GGUFBytes.tiny
+        bytes.tensors.append(
+            GGUFBytes.Tensor(name: "rope_factors_long.weight", extents: [4], type: 0, size: 16))
+        try expect(
+            bytes,
+            "RoPE is scaled (rope_factors_long.weight); "
+                + "this is not supported: take another model or file")
     }
 
     @Test func headsThatDoNotDivideTheRows() throws {

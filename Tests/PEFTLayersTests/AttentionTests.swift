@@ -26,13 +26,18 @@ import Torch
             ]
         }
 
-        func causal(_ inputs: [Tensor]) throws -> Tensor {
+        func causal(
+            _ inputs: [Tensor], window: Int? = nil, softCap: Double? = nil
+        ) throws -> Tensor {
             try Attention.causal(
-                query: inputs[0], key: inputs[1], value: inputs[2], layout: layout, scale: scale)
+                query: inputs[0], key: inputs[1], value: inputs[2], layout: layout, scale: scale,
+                window: window, softCap: softCap)
         }
 
         /// Scores, mask, softmax, sum: segment by segment in plain operations.
-        func reference(_ inputs: [Tensor]) throws -> Tensor {
+        func reference(
+            _ inputs: [Tensor], window: Int? = nil, softCap: Double? = nil
+        ) throws -> Tensor {
             let group = heads / keyValueHeads
             let shared = try Tensor((0..<heads).map { Int64($0 / group) }, shape: [heads])
             var outputs: [Tensor] = []
@@ -41,17 +46,18 @@ import Torch
                 let query = try inputs[0].narrow(0, start, length).transposed(0, 1)
                 let key = try inputs[1].narrow(0, start, length).indexSelected(1, shared)
                 let value = try inputs[2].narrow(0, start, length).indexSelected(1, shared)
-                let scores = try query.matmul(key.permuted([1, 2, 0])) * scale
-                let weights = try (scores + mask(length)).softmax()
+                var scores = try query.matmul(key.permuted([1, 2, 0])) * scale
+                if let softCap { scores = try (scores * (1 / softCap)).tanh() * softCap }
+                let weights = try (scores + mask(length, window ?? length)).softmax()
                 outputs.append(try weights.matmul(value.transposed(0, 1)).transposed(0, 1))
                 start += length
             }
             return try .concatenated(outputs)
         }
 
-        private func mask(_ length: Int) throws -> Tensor {
+        private func mask(_ length: Int, _ window: Int) throws -> Tensor {
             let values = (0..<length).flatMap { row in
-                (0..<length).map { $0 <= row ? 0 : -Float.infinity }
+                (0..<length).map { $0 <= row && row - $0 < window ? 0 : -Float.infinity }
             }
             return try Tensor(values, shape: [length, length])
         }
@@ -73,6 +79,70 @@ import Torch
         let inputs = try shape.inputs()
         let found = try Differentiated(inputs) { try shape.causal($0) }
         let expected = try Differentiated(inputs) { try shape.reference($0) }
+        try found.expectClose(to: expected)
+    }
+
+    @Test(
+        arguments: cases,
+        [(1, nil), (3, nil), (40, nil), (nil, 0.7), (3, 0.7)] as [(Int?, Double?)])
+    func windowsAndCapsAreThoseOfMaskedSoftmax(
+        _ shape: Case, options: (window: Int?, softCap: Double?)
+    ) throws {
+        let inputs = try shape.inputs()
+        let found = try Differentiated(inputs) {
+            try shape.causal($0, window: options.window, softCap: options.softCap)
+        }
+        let expected = try Differentiated(inputs) {
+            try shape.reference($0, window: options.window, softCap: options.softCap)
+        }
+        // In a window of one token softmax is a constant: gradients of query and key are zero but for rounding.
+        guard options.window == 1 else { return try found.expectClose(to: expected) }
+        try expectClose(found.output, expected.output)
+        try expectClose(
+            #require(found.gradients[2]), #require(expected.gradients[2]), Tolerance.gradient)
+        for gradient in found.gradients.prefix(2) {
+            #expect(try #require(gradient).abs().max().item() < 1e-5)
+        }
+    }
+
+    @Test(arguments: [(7, nil), (nil, 0.7), (7, 0.7)] as [(Int?, Double?)])
+    func bfloat16HasWindowsAndCapsToo(options: (window: Int?, softCap: Double?)) throws {
+        let shape = Case(heads: 8, keyValueHeads: 2, headDim: 16, lengths: [33, 5, 70])
+        let inputs = try shape.inputs().map { try $0.to(.bfloat16) }
+        let found = try Differentiated(inputs) {
+            try shape.causal($0, window: options.window, softCap: options.softCap)
+        }
+        let expected = try Differentiated(inputs.map { try $0.to(.float32) }) {
+            try shape.reference($0, window: options.window, softCap: options.softCap)
+        }
+        #expect(found.output.dtype == .bfloat16)
+        try found.expectClose(
+            to: expected, output: Tolerance.bfloat16, gradient: 2 * Tolerance.bfloat16)
+    }
+
+    @Test(arguments: [(nil, nil), (9, nil), (nil, 0.7), (9, 0.7), (200, nil)] as [(Int?, Double?)])
+    func newestTokenSeesAWindowAndCappedScores(
+        options: (window: Int?, softCap: Double?)
+    ) throws {
+        let shape = Case(heads: 6, keyValueHeads: 2, headDim: 10, lengths: [71])
+        let inputs = try shape.inputs()
+        let found = try Attention.newest(
+            query: inputs[0].narrow(0, 70, 1), key: inputs[1], value: inputs[2],
+            scale: shape.scale, window: options.window, softCap: options.softCap)
+        let expected = try shape.reference(
+            inputs, window: options.window, softCap: options.softCap)
+        try expectClose(found, expected.narrow(0, 70, 1))
+    }
+
+    @Test func cappedAttentionOfFrozenKeysDifferentiatesTheQuery() throws {
+        let shape = Case(heads: 4, keyValueHeads: 2, headDim: 6, lengths: [5, 2])
+        let inputs = try shape.inputs()
+        let found = try Differentiated(inputs, isTrainable: [true, false, false]) {
+            try shape.causal($0, softCap: 0.5)
+        }
+        let expected = try Differentiated(inputs, isTrainable: [true, false, false]) {
+            try shape.reference($0, softCap: 0.5)
+        }
         try found.expectClose(to: expected)
     }
 
@@ -98,8 +168,8 @@ import Torch
             try attend(leaves.map { try $0.transposed(0, 2) }).sum().backward()
             return leaves.map(\.grad)
         }
-        let found = try run(shape.causal)
-        for (gradient, expected) in zip(found, try run(shape.reference)) {
+        let found = try run { try shape.causal($0) }
+        for (gradient, expected) in zip(found, try run { try shape.reference($0) }) {
             let expected = try #require(expected)
             // The queries' gradient of a sum of softmax-weighted means is small, the values' is not.
             try expectClose(#require(gradient), expected, Tolerance.gradient)

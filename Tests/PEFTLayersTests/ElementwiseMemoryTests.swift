@@ -89,11 +89,13 @@ import Torch
                 let inverse = at[5]?.assumingMemoryBound(to: Float.self)
                 #expect(
                     ckernels_rmsnorm_forward(
-                        subject.isa, subject.type, at[0], at[2], 1e-5, width, 1, 2, at[3], inverse)
+                        subject.isa, subject.type, at[0], at[2], 0, 1, 1e-5, width, 1, 2, at[3],
+                        inverse)
                         == 0)
                 #expect(
                     ckernels_rmsnorm_backward(
-                        subject.isa, subject.type, at[1], at[0], at[2], inverse, width, 1, 2, at[4])
+                        subject.isa, subject.type, at[1], at[0], at[2], 0, inverse, width, 1, 2,
+                        at[4])
                         == 0)
             }
             #expect(inverse.isWritten(only: 4..<8))

@@ -34,6 +34,46 @@ import Torch
             #require(weight.grad), #require(expected.gradients[1]), Tolerance.gradient)
     }
 
+    /// Gemma's: the files hold what the factors differ from one by.
+    @Test(arguments: shapes)
+    func offsetIsAddedToTheWeight(shape: [Int]) throws {
+        let source = RandomSource(seed: 4, standardDeviation: 0.5)
+        let norm = try RMSNorm(
+            hiddenSize: shape[1], epsilon: Self.epsilon, offset: 1, roundsFirst: false,
+            Scope(registry: ModuleRegistry(), source: source) / "norm")
+        let weight = norm.weight.value
+        try weight.setRequiresGrad(true)
+        let input = try Tensor.random(shape, seed: 1)
+        let found = try Differentiated([input]) { try norm.recomputable($0[0]).value }
+        let expected = try Differentiated([input, weight]) {
+            try reference($0[0], $0[1] + 1)
+        }
+        try expectClose(found.output, expected.output)
+        try expectClose(
+            #require(found.gradients[0]), #require(expected.gradients[0]), Tolerance.gradient)
+        try expectClose(
+            #require(weight.grad), #require(expected.gradients[1]), Tolerance.gradient)
+    }
+
+    /// `(offset + w) n` from float32 n, rounded once; with `roundsFirst` n is rounded before.
+    @Test(arguments: [(0, true), (0, false), (1, false)] as [(Double, Bool)])
+    func bfloat16IsRoundedWhereTheFamilyRounds(offset: Double, roundsFirst: Bool) throws {
+        let source = RandomSource(seed: 4, standardDeviation: 0.5, dtype: .bfloat16)
+        let norm = try RMSNorm(
+            hiddenSize: 64, epsilon: Self.epsilon, offset: offset, roundsFirst: roundsFirst,
+            Scope(registry: ModuleRegistry(), source: source) / "norm")
+        let input = try Tensor.random([9, 64], seed: 3).to(.bfloat16)
+        let wide = try input.to(.float32)
+        let inverse = try (wide.power(2).mean([-1], keepDims: true) + Self.epsilon).rsqrt()
+        var normalized = try wide * inverse
+        if roundsFirst { normalized = try normalized.to(.bfloat16).to(.float32) }
+        let factors = try norm.weight.value.to(.float32) + offset
+        let expected = try (normalized * factors).to(.bfloat16).floats()
+        let numEqual = zip(try norm(input).floats(), expected).filter { $0 == $1 }.count
+        // Sums of squares in another order round a number differently now and then.
+        #expect(numEqual >= expected.count - 3)
+    }
+
     @Test func frozenWeightGetsNoGradient() throws {
         let norm = try makeNorm(8)
         let found = try Differentiated([.random([3, 8], seed: 2)]) { try norm($0[0]) }

@@ -53,6 +53,47 @@ import Torch
             rotation(#require(states.grad)), outputGradient, Tolerance.gradient)
     }
 
+    @Test func channelsBeyondTheRotatedOnesStay() throws {
+        let rotary = try RotaryEmbedding(headDim: 4, theta: 100)
+        let rotation = try rotary.rotation(for: Self.layout, dtype: .float32)
+        let states = try Tensor.random([11, 3, 10], seed: 5)
+        let found = try Differentiated([states]) { try rotation($0[0]) }
+        let expected = try Differentiated([states]) {
+            try .concatenated(
+                [rotation($0[0].narrow(2, 0, 4).contiguous()), $0[0].narrow(2, 4, 6)], dim: 2)
+        }
+        try found.expectClose(to: expected)
+        #expect(
+            try found.output.narrow(2, 4, 6).contiguous()
+                .isEqual(to: states.narrow(2, 4, 6).contiguous()))
+    }
+
+    /// Scalings that depend on the length see that of each segment, not that of the batch.
+    @Test(arguments: [
+        RotaryScaling.dynamic(factor: 2, maxPositionEmbeddings: 4),
+        .longRoPE(
+            RotaryScaling.LongRoPE(
+                shortFactor: [1, 1.5], longFactor: [2, 9], attentionFactor: 1.2,
+                originalMaxPositionEmbeddings: 4)),
+    ])
+    func segmentsAreRotatedAsIfAlone(scaling: RotaryScaling) throws {
+        let rotary = try RotaryEmbedding(headDim: 4, theta: 100, scaling: scaling)
+        let lengths = [3, 7, 4, 5]
+        let states = try Tensor.random([19, 2, 4], seed: 6)
+        let together = try rotary.rotation(
+            for: SequenceLayout(segmentLengths: lengths), dtype: .float32)(states)
+        var start = 0
+        for length in lengths {
+            let alone = try rotary.rotation(
+                for: SequenceLayout(segmentLengths: [length]), dtype: .float32)
+            let part = try alone(states.narrow(0, start, length))
+            #expect(try part.isEqual(to: together.narrow(0, start, length)))
+            start += length
+        }
+        #expect(rotary.isSame(length: 2, otherLength: 4))
+        #expect(!rotary.isSame(length: 4, otherLength: 5))
+    }
+
     @Test func positionZeroIsTheIdentity() throws {
         let rotary = try RotaryEmbedding(headDim: 8, theta: 10_000)
         let layout = SequenceLayout(segmentLengths: [1, 1, 1])

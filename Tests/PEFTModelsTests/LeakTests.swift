@@ -35,7 +35,7 @@ private final class TinyTraining {
     private(set) var numFailures = 0
     private(set) var numHookCalls = 0
 
-    private let model: LlamaModel
+    private let model: DecoderModel
     private let adapters: AdapterSet
     private let faulty = FaultyExecution()
     private let tokens: [Int32] = [3, 1, 4, 1, 5, 9, 2, 6, 5]
@@ -43,16 +43,16 @@ private final class TinyTraining {
 
     init() throws {
         var config = LlamaConfig()
-        config.hiddenSize = 8
-        config.intermediateSize = 12
-        config.numHiddenLayers = 1
-        config.numAttentionHeads = 2
-        config.numKeyValueHeads = 1
-        config.vocabSize = 11
-        config.tieWordEmbeddings = true
+        config.decoder.hiddenSize = 8
+        config.decoder.intermediateSize = 12
+        config.decoder.numHiddenLayers = 1
+        config.decoder.numAttentionHeads = 2
+        config.decoder.numKeyValueHeads = 1
+        config.decoder.vocabSize = 11
+        config.decoder.tieWordEmbeddings = true
         let registry = ModuleRegistry()
         let source = try QuantizingSource(RandomSource(seed: 1, standardDeviation: 0.3))
-        model = try LlamaModel(config, Scope(registry: registry, source: source))
+        model = try config.makeModel(Scope(registry: registry, source: source))
         var lora = LoRAConfig()
         lora.targetModules = .names(["q_proj", "v_proj", "down_proj"])
         lora.loraDropout = 0.1

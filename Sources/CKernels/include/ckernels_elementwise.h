@@ -17,19 +17,22 @@ extern "C" {
 
 // MARK: RMSNorm
 
-// output = weight * round(input * inverse) with inverse = 1 / sqrt(mean(input^2) + epsilon), for rows [row_begin, row_end).
+// output = (weight_offset + weight) * input * inverse with inverse = 1 / sqrt(mean(input^2) + epsilon), for rows
+// [row_begin, row_end).
 //
-// The inner product is rounded to the element type too. input, output: [rows, hidden_size]; weight: [hidden_size];
-// inverse: one float a row, kept for backward.
+// With rounds_first input * inverse is rounded to the element type before the product with the weight. input, output:
+// [rows, hidden_size]; weight: [hidden_size]; inverse: one float a row, kept for backward.
 int32_t ckernels_rmsnorm_forward(
-    int32_t isa, int32_t element_type, const void *input, const void *weight, float epsilon, int64_t hidden_size,
-    int64_t row_begin, int64_t row_end, void *output, float *inverse);
+    int32_t isa, int32_t element_type, const void *input, const void *weight, float weight_offset,
+    int32_t rounds_first, float epsilon, int64_t hidden_size, int64_t row_begin, int64_t row_end, void *output,
+    float *inverse);
 
-// input_gradient = inverse * (g - n mean(g n)) with n = input * inverse and g = weight * output_gradient, for rows
-// [row_begin, row_end). All but weight and inverse are [rows, hidden_size].
+// input_gradient = inverse * (g - n mean(g n)) with n = input * inverse and g = (weight_offset + weight) * output_gradient,
+// for rows [row_begin, row_end). All but weight and inverse are [rows, hidden_size].
 int32_t ckernels_rmsnorm_backward(
     int32_t isa, int32_t element_type, const void *output_gradient, const void *input, const void *weight,
-    const float *inverse, int64_t hidden_size, int64_t row_begin, int64_t row_end, void *input_gradient);
+    float weight_offset, const float *inverse, int64_t hidden_size, int64_t row_begin, int64_t row_end,
+    void *input_gradient);
 
 // weight_gradient = the sum over all rows of output_gradient * input * inverse, in float32, for channels
 // [channel_begin, channel_end). Rows are added in blocks of 64, then the blocks' sums.

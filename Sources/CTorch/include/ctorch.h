@@ -103,6 +103,8 @@ int32_t ctorch_elementwise_sin(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_cos(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_sigmoid(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_silu(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_tanh(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_gelu(CTorchTensor tensor, bool usesTanh, CTorchTensor *out);
 int32_t ctorch_elementwise_to(CTorchTensor tensor, int32_t dtype, CTorchTensor *out);
 
 // MARK: reductions
@@ -140,12 +142,15 @@ int32_t ctorch_linalg_linear(CTorchTensor input, CTorchTensor weight, CTorchTens
 int32_t ctorch_nn_embedding(CTorchTensor weight, CTorchTensor indices, CTorchTensor *out);
 int32_t ctorch_nn_softmax(CTorchTensor tensor, int64_t axis, CTorchTensor *out);
 int32_t ctorch_nn_log_softmax(CTorchTensor tensor, int64_t axis, CTorchTensor *out);
+int32_t ctorch_nn_layer_norm(CTorchTensor input, CTorchTensor weight, CTorchTensor bias, double epsilon,
+                             CTorchTensor *out);
 int32_t ctorch_nn_cross_entropy(CTorchTensor logits, CTorchTensor targets, bool reduce, CTorchTensor *out);
-int32_t ctorch_nn_attention(CTorchTensor query, CTorchTensor key, CTorchTensor value, bool causal, double scale,
-                            CTorchTensor *out, CTorchTensor *logSumExp);
+// mask: added to the scores, broadcast over batch and heads; NULL for none. Not both mask and causal.
+int32_t ctorch_nn_attention(CTorchTensor query, CTorchTensor key, CTorchTensor value, CTorchTensor mask, bool causal,
+                            double scale, CTorchTensor *out, CTorchTensor *logSumExp);
 int32_t ctorch_nn_attention_backward(CTorchTensor gradient, CTorchTensor query, CTorchTensor key, CTorchTensor value,
-                                     CTorchTensor output, CTorchTensor logSumExp, bool causal, double scale,
-                                     CTorchTensor *queryGradient, CTorchTensor *keyGradient,
+                                     CTorchTensor output, CTorchTensor logSumExp, CTorchTensor mask, bool causal,
+                                     double scale, CTorchTensor *queryGradient, CTorchTensor *keyGradient,
                                      CTorchTensor *valueGradient);
 
 // MARK: in place (the caller runs them without grad)

@@ -4,16 +4,19 @@ package import Torch
 // N rows, C channels.
 
 extension ElementwiseKernels {
-    /// `output = weight * round(input * inverse)` with `inverse = 1 / sqrt(mean(input^2) + epsilon)`, row by row.
+    /// `output = (offset + weight) * input * inverse` with `inverse = 1 / sqrt(mean(input^2) + epsilon)`, row by row.
     ///
     /// - Parameters:
     ///   - input: `[..., C]`.
     ///   - weight: `[C]`, the input's dtype.
+    ///   - offset: added to the weight in float32.
+    ///   - roundsFirst: whether `input * inverse` is rounded to the input's dtype before the product with the weight.
     ///   - epsilon: added to the mean square.
     /// - Returns: the output, as the input; the inverse, `[N]`, float32, which backward needs.
     /// - Throws: `TorchError` if shapes or dtypes do not fit.
     package func rmsNorm(
-        _ input: Tensor, weight: Tensor, epsilon: Double
+        _ input: Tensor, weight: Tensor, offset: Double = 0, roundsFirst: Bool = true,
+        epsilon: Double
     ) throws(TorchError) -> (output: Tensor, inverse: Tensor) {
         let elementType = try elementType(of: [input, weight], for: "RMSNorm")
         guard input.numDimensions > 0, [input.shape[input.numDimensions - 1]] == weight.shape else {
@@ -28,24 +31,26 @@ extension ElementwiseKernels {
             numElements: input.numElements
         ) { addresses, rows in
             ckernels_rmsnorm_forward(
-                instructionSet.rawValue, elementType, addresses[0], addresses[1], Float(epsilon),
-                Int64(shape.numChannels), Int64(rows.lowerBound), Int64(rows.upperBound),
+                instructionSet.rawValue, elementType, addresses[0], addresses[1], Float(offset),
+                roundsFirst ? 1 : 0, Float(epsilon), Int64(shape.numChannels),
+                Int64(rows.lowerBound), Int64(rows.upperBound),
                 addresses[2], addresses[3]?.assumingMemoryBound(to: Float.self))
         }
         return (output, inverse)
     }
 
-    /// `r (g - n mean(g n))` with `r` the inverse root, `n = input r`, `g = weight outputGradient`, row by row.
+    /// `r (g - n mean(g n))` with `r` the inverse root, `n = input r`, `g = (offset + weight) outputGradient`, row by row.
     ///
     /// - Parameters:
     ///   - outputGradient: as the input.
     ///   - input: `[..., C]`, of the forward pass.
     ///   - weight: `[C]`, of the forward pass.
+    ///   - offset: of the forward pass.
     ///   - inverse: `[N]`, from the forward pass.
     /// - Returns: the input's gradient, as the input.
     /// - Throws: `TorchError` if dtypes differ or libtorch cannot allocate.
     package func rmsNormInputGradient(
-        outputGradient: Tensor, input: Tensor, weight: Tensor, inverse: Tensor
+        outputGradient: Tensor, input: Tensor, weight: Tensor, offset: Double = 0, inverse: Tensor
     ) throws(TorchError) -> Tensor {
         let elementType = try elementType(of: [outputGradient, input, weight], for: "RMSNorm")
         precondition(outputGradient.shape == input.shape, "a gradient of another shape")
@@ -61,8 +66,9 @@ extension ElementwiseKernels {
         ) { addresses, rows in
             ckernels_rmsnorm_backward(
                 instructionSet.rawValue, elementType, addresses[0], addresses[1], addresses[2],
-                addresses[3]?.assumingMemoryBound(to: Float.self), Int64(shape.numChannels),
-                Int64(rows.lowerBound), Int64(rows.upperBound), addresses[4])
+                Float(offset), addresses[3]?.assumingMemoryBound(to: Float.self),
+                Int64(shape.numChannels), Int64(rows.lowerBound), Int64(rows.upperBound),
+                addresses[4])
         }
         return result
     }

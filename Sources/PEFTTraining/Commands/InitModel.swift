@@ -41,7 +41,8 @@ public enum InitModel {
 
     private static let indexName = "model.safetensors.index.json"
 
-    /// Writes a Hugging Face folder as transformers initializes one: normal numbers for matrices, ones for norms, zeros for biases.
+    /// Writes a Hugging Face folder as transformers initializes one: normal numbers for matrices, norms that multiply by
+    /// one, zeros for biases.
     ///
     /// The row of `pad_token_id`, if there is one, is drawn like the others.
     ///
@@ -59,17 +60,23 @@ public enum InitModel {
         let folder = URL(filePath: options.outputDir)
         let plan = try ModelPlan(
             config, options: BaseModelOptions(quantization: nil, computeDType: .float32))
-        let entries = plan.layout.tensors.map { Entry(name: $0.path, shape: $0.shape) }
+        let files = ModelRegistry.fileConventions(config)
+        let entries = plan.layout.tensors.map { tensor in
+            let isTransposed = files.isTransposed(tensor.path, shape: tensor.shape)
+            return Entry(
+                name: tensor.path, shape: isTransposed ? tensor.shape.reversed() : tensor.shape)
+        }
         let dtype = options.dtype.torch
         let shards = divided(
             entries, elementBytes: dtype.sizeBytes, limit: options.maxShardMegabytes * 1_000_000)
         let random = Source(
             seed: UInt64(options.seed),
-            standardDeviation: try initializerRange(config, path: options.config), dtype: dtype)
+            standardDeviation: try initializerRange(config, path: options.config),
+            normWeight: files.normWeight, dtype: dtype)
         let configuration = try configuration(config, dtype: dtype, path: options.config)
         try prepare(folder, isReplaced: options.overwrite)
         var weightMap: [(String, JSONValue)] = []
-        var files: [String] = []
+        var names: [String] = []
         for (index, shard) in shards.enumerated() {
             let name =
                 shards.count == 1
@@ -81,7 +88,7 @@ public enum InitModel {
                 }
             }
             try SafetensorsWriter.write(tensors, to: folder.appending(path: name))
-            files.append(name)
+            names.append(name)
             weightMap += shard.map { ($0.name, .string(name)) }
         }
         let numParameters = entries.reduce(0) { $0 + $1.numElements }
@@ -99,7 +106,7 @@ public enum InitModel {
         }
         try AtomicFile.write(
             configuration, to: folder.appending(path: "config.json"))
-        return Summary(numParameters: numParameters, sizeBytes: sizeBytes, files: files)
+        return Summary(numParameters: numParameters, sizeBytes: sizeBytes, files: names)
     }
 
     /// Makes the folder; removes a model that is to be replaced, its configuration first.
@@ -178,11 +185,12 @@ public enum InitModel {
     private struct Source {
         let seed: UInt64
         let standardDeviation: Double
+        let normWeight: Double
         let dtype: DType
 
         func tensor(_ name: String, _ shape: [Int]) throws -> Tensor {
             if shape.count == 1 {
-                return try .full(shape, name.hasSuffix(".bias") ? 0 : 1, dtype: dtype)
+                return try .full(shape, name.hasSuffix(".bias") ? 0 : normWeight, dtype: dtype)
             }
             return try RandomSource(
                 seed: seed, standardDeviation: standardDeviation, dtype: dtype

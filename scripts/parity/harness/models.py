@@ -1,22 +1,27 @@
-"""The models of the parity checks: tiny random Llamas, and the demo model's GGUF file as a folder in float32."""
+"""The models of the parity checks: tiny random ones, and the demo model's GGUF file as a folder in float32."""
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 
 def tiny_llama(seed, **options):
-    """A random Llama in float32 whose logits are of order 1, with norm weights away from 1."""
+    """A random Llama in float32 whose logits are of order 1, with norms that multiply by 0.5 to 1.5."""
+    return tiny_model("llama", seed, **options)
+
+
+def tiny_model(family, seed, **options):
+    """The same of another family, by its model type."""
     torch.manual_seed(seed)
     defaults = dict(
         vocab_size=97, hidden_size=64, intermediate_size=112, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.2, tie_word_embeddings=False,
         bos_token_id=1, eos_token_id=2, pad_token_id=None,
     )
-    model = LlamaForCausalLM(LlamaConfig(**(defaults | options))).float().eval()
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **(defaults | options))).float().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
-                parameter.uniform_(0.5, 1.5)
+                parameter.uniform_(0.5, 1.5).sub_(1.0 if family.startswith("gemma") else 0.0)
     return model
 
 

@@ -14,14 +14,21 @@ private struct Case {
     let expected: SafetensorsFile
 
     /// The model as its files have it, or in bfloat16 with linears in NF4, as `peft generate` has it.
-    init(_ name: String, isQuantized: Bool = false) throws {
+    init(
+        _ name: String, isQuantized: Bool = false,
+        edit: (inout [String: Any]) throws -> Void = { _ in }
+    ) throws {
         let folder = Checkout.fixture("models/\(name)")
         let files = try BaseModelFiles.open(folder)
         let source: any ParameterSource =
             isQuantized
             ? try QuantizingSource(CastingSource(files.source, dtype: .bfloat16)) : files.source
+        let json = try JSONSerialization.jsonObject(with: files.configuration)
+        var config = try #require(json as? [String: Any])
+        try edit(&config)
         model = try ModelRegistry.makeModel(
-            config: files.configuration, Scope(registry: registry, source: source))
+            config: JSONSerialization.data(withJSONObject: config),
+            Scope(registry: registry, source: source))
         try files.source.verifyAllConsumed()
         expected = try SafetensorsFile(folder.appending(path: "expected.safetensors"))
     }
@@ -65,8 +72,29 @@ private struct Case {
     }
 }
 
-@Suite struct LlamaModelTests {
-    static let cases = ["tied", "grouped", "biased"]
+@Suite struct ModelFamilyTests {
+    /// The folders of the fixtures: each family in several shapes, each rotary scaling.
+    static let cases = [
+        "tied", "grouped", "biased", "llama-gelu", "rope-linear", "rope-dynamic", "rope-llama3",
+        "rope-yarn", "rope-yarn-mscale", "rope-longrope", "mistral", "mistral-no-window", "qwen2",
+        "qwen2-window", "qwen3", "qwen3-biased", "smollm3", "smollm3-window", "granite", "olmo2",
+        "olmo2-multi-head", "phi3", "phi3-longrope", "gemma2", "gemma2-no-caps", "gemma3",
+        "gemma3-windows", "gpt-neox", "gpt-neox-sequential", "gpt2", "gpt2-scaled",
+    ]
+
+    @Test func everyFixtureIsACase() throws {
+        let folders = try FileManager.default.contentsOfDirectory(
+            atPath: Checkout.fixture("models").path)
+        #expect(Set(folders) == Set(Self.cases))
+    }
+
+    @Test func everyFamilyHasAFixture() throws {
+        let families = try Self.cases.map { name in
+            try ModelRegistry.familyName(
+                Data(contentsOf: Checkout.fixture("models/\(name)/config.json")))
+        }
+        #expect(Set(families) == Set(ModelRegistry.modelTypes))
+    }
 
     @Test(arguments: cases)
     func logitsEqualTransformers(name: String) throws {
@@ -76,6 +104,32 @@ private struct Case {
             let expected = try model.tensor("logits.\(index)").floats()
             #expect(Tolerance.maxError(found, expected) <= Tolerance.logits, "sequence \(index)")
         }
+    }
+
+    /// What files of transformers 4 have in the place of keys of transformers 5.
+    @Test(arguments: [
+        "rope-linear", "rope-llama3", "rope-yarn", "phi3-longrope", "gemma3", "gpt-neox",
+        "qwen2-window", "smollm3", "gemma2",
+    ])
+    func olderConfigurationsAreUnderstood(name: String) throws {
+        let model = try Case(name) { config in
+            if var rope = config.removeValue(forKey: "rope_parameters") as? [String: Any] {
+                let local = rope.removeValue(forKey: "sliding_attention") as? [String: Any]
+                rope = rope["full_attention"] as? [String: Any] ?? rope
+                config["rope_local_base_freq"] = local?["rope_theta"]
+                config["rope_theta"] = rope.removeValue(forKey: "rope_theta")
+                config["rotary_emb_base"] = name == "gpt-neox" ? config["rope_theta"] : nil
+                let share = rope.removeValue(forKey: "partial_rotary_factor")
+                config[name == "gpt-neox" ? "rotary_pct" : "partial_rotary_factor"] = share
+                let method = rope.removeValue(forKey: "rope_type")
+                rope["type"] = name == "phi3-longrope" ? "su" : method
+                config["rope_scaling"] = rope["type"] as? String == "default" ? NSNull() : rope
+            }
+            for key in ["layer_types", "no_rope_layers"] { config[key] = nil }
+        }
+        let sequence = try model.sequences[3]
+        let expected = try model.tensor("logits.3").floats()
+        #expect(Tolerance.maxError(try model.logits([sequence]), expected) <= Tolerance.logits)
     }
 
     @Test(arguments: cases)
@@ -112,9 +166,14 @@ private struct Case {
         #expect(abs(loss - (try model.tensor("loss").item())) < 1e-3)
         for (path, leaf) in leaves {
             // Of a tied embedding the loss node has not seen the part of the head.
-            if headWeight == nil, path == "model.embed_tokens.weight" { continue }
+            if headWeight == nil, path == model.model.inputEmbedding.weight.path { continue }
             let expected = try model.tensor("grad.\(path)").floats()
             let found = try #require(leaf.grad, "\(path) has no gradient").floats()
+            // Without positions a key's bias moves all scores of a query alike: the gradient is zero but for rounding.
+            if path.hasSuffix("k_proj.bias"), expected.allSatisfy({ abs($0) < 1e-5 }) {
+                #expect(found.allSatisfy { abs($0) < 1e-5 }, "\(path)")
+                continue
+            }
             #expect(
                 Tolerance.relativeError(found, expected) <= Tolerance.gradient, "\(path)")
         }
@@ -135,6 +194,8 @@ private struct Case {
     @Test(arguments: cases)
     func quantizedTokensWithCacheAreThoseOfTheWholeSequence(name: String) throws {
         let model = try Case(name, isQuantized: true).model
+        // Else the whole sequence is run for each token, which the test of generation covers.
+        guard model.canExtendCache(from: 20, to: 60) else { return }
         let tokens = try Tensor((0..<60).map { Int64($0 * 7 % 23) }, shape: [60])
         let cache = KeyValueCache()
         func hiddenStates(_ range: Range<Int>, _ cache: KeyValueCache?) throws -> Tensor {
@@ -193,73 +254,5 @@ private final class Recomputation: BlockExecution {
     ) throws(TorchError) -> Tensor {
         let parameters = leaves.filter { $0.key.hasPrefix(unit.path + ".") }.map(\.value)
         return try Autograd.recomputed(input: hiddenStates, parameters: parameters, body)
-    }
-}
-
-@Suite struct ModelRegistryTests {
-    private func build(_ json: String) throws {
-        _ = try ModelRegistry.makeModel(
-            config: Data(json.utf8), Scope(registry: ModuleRegistry(), source: ShapeSource()))
-    }
-
-    @Test func unknownFamilySaysWhichAreKnown() {
-        let error = #expect(throws: ModelError.self) { try build(#"{"model_type": "mamba"}"#) }
-        #expect(
-            error?.description
-                == #"config.json: model_type: found "mamba", but only llama can be built; "#
-                + "choose a model of these families")
-    }
-
-    @Test(arguments: [
-        (
-            #""hidden_act": "gelu""#,
-            #"config.json: hidden_act: expected "silu", found "gelu""#
-        ),
-        (
-            #""num_attention_heads": 6, "num_key_value_heads": 4"#,
-            "config.json: num_key_value_heads: expected a divisor of num_attention_heads, 6, found 4"
-        ),
-        (
-            #""rope_scaling": {"rope_type": "yarn"}"#,
-            #"config.json: rope_scaling.rope_type: expected "default": rotary scaling is not "#
-                + #"supported in this version, found "yarn""#
-        ),
-        (
-            #""hidden_size": "wide""#,
-            "config.json: hiddenSize: expected Int, found another type"
-        ),
-    ])
-    func valueThatDoesNotFitIsNamed(setting: String, message: String) {
-        let error = #expect(throws: ModelError.self) {
-            try build(#"{"model_type": "llama", \#(setting)}"#)
-        }
-        #expect(error?.description == message)
-    }
-
-    @Test func omittedKeysKeepTransformersDefaults() throws {
-        let config = try LlamaConfig.read(Data(#"{"hidden_size": 64, "head_dim": null}"#.utf8))
-        #expect(config.hiddenSize == 64)
-        #expect(config.numHiddenLayers == 32)
-        #expect(config.keyValueHeads == 32)
-        #expect(config.headSize == 2)
-        #expect(config.rotaryBase == 10_000)
-    }
-
-    @Test func parameterPathsAreHuggingFaces() throws {
-        let source = ShapeSource()
-        let config = #"{"model_type": "llama", "num_hidden_layers": 1, "vocab_size": 10}"#
-        _ = try ModelRegistry.makeModel(
-            config: Data(config.utf8), Scope(registry: ModuleRegistry(), source: source))
-        let layer = "model.layers.0"
-        #expect(
-            Set(source.shapes.keys) == [
-                "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight",
-                "\(layer).input_layernorm.weight", "\(layer).post_attention_layernorm.weight",
-                "\(layer).self_attn.q_proj.weight", "\(layer).self_attn.k_proj.weight",
-                "\(layer).self_attn.v_proj.weight", "\(layer).self_attn.o_proj.weight",
-                "\(layer).mlp.gate_proj.weight", "\(layer).mlp.up_proj.weight",
-                "\(layer).mlp.down_proj.weight",
-            ])
-        #expect(source.shapes["model.layers.0.mlp.down_proj.weight"] == [4096, 11_008])
     }
 }
