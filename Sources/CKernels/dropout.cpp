@@ -1,5 +1,6 @@
 // Dropout: the mask from SplitMix64 in counter mode, eight outputs at a time; its product with a tensor.
 #include <algorithm>
+#include <bit>
 
 #include "lanes.h"
 

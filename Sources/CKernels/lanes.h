@@ -8,7 +8,6 @@
 //     return lanes::run(isa, element_type, [&](auto element) CKERNELS_INLINE_LAMBDA { scale<decltype(element)>(job); });
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -28,8 +27,8 @@ using Floats = float __attribute__((vector_size(64)));
 using Words = uint32_t __attribute__((vector_size(64)));
 using Halves = uint16_t __attribute__((vector_size(32)));
 
-CKERNELS_INLINE Words bits(Floats x) { return std::bit_cast<Words>(x); }
-CKERNELS_INLINE Floats floats(Words bits) { return std::bit_cast<Floats>(bits); }
+CKERNELS_INLINE Words bits(Floats x) { return __builtin_bit_cast(Words, x); }
+CKERNELS_INLINE Floats floats(Words bits) { return __builtin_bit_cast(Floats, bits); }
 
 // MARK: Element types, with the formulas of half.h
 //
@@ -56,7 +55,7 @@ template <bool has_instruction> struct BFloat16 {
             // comparison less, and few are computed.
             const Words is_ordinary = Words(floats(bits(x) & 0x7fffffffu) >= 0x1p-126f);
             if (__builtin_expect(__builtin_reduce_and(is_ordinary) != 0, 1)) {
-                return std::bit_cast<Vector>(__builtin_convertvector(x, Native));
+                return __builtin_bit_cast(Vector, __builtin_convertvector(x, Native));
             }
         }
         const Words rounded = (bits(x) + 0x7fffu + ((bits(x) >> 16) & 1u)) >> 16;
@@ -75,7 +74,7 @@ template <bool has_instruction> struct Float16 {
     using Vector = Halves;
 
     CKERNELS_INLINE Floats widened(Vector x) {
-        if constexpr (has_instruction) return __builtin_convertvector(std::bit_cast<Native>(x), Floats);
+        if constexpr (has_instruction) return __builtin_convertvector(__builtin_bit_cast(Native, x), Floats);
         const Words wide = __builtin_convertvector(x, Words);
         const Words magnitude = (wide & 0x7fffu) << 13;
         const Words scaled = bits(floats(magnitude) * 0x1p112f);
@@ -86,7 +85,7 @@ template <bool has_instruction> struct Float16 {
     // A NaN becomes 0x7e00: the instruction would keep some of its bits.
     CKERNELS_INLINE Vector narrowed(Floats x) {
         if constexpr (has_instruction) {
-            const Vector narrow = std::bit_cast<Vector>(__builtin_convertvector(x, Native));
+            const Vector narrow = __builtin_bit_cast(Vector, __builtin_convertvector(x, Native));
             return __builtin_convertvector(x != x, Halves) != 0 ? Vector{} + uint16_t(0x7e00u) : narrow;
         }
         const Words magnitude = bits(x) & 0x7fffffffu;
@@ -176,6 +175,35 @@ template <class Term> CKERNELS_INLINE float sum(int64_t n, const Term &term) {
     const auto four =
         __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
     return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+// MARK: Order
+
+// Transposes 16 x 16 numbers: single ones and pairs within each four lanes, then fours of lanes.
+CKERNELS_INLINE void transpose(Floats (&rows)[16]) {
+    Floats t[16];
+    for (int i = 0; i < 8; i++) {
+        const Floats a = rows[2 * i], b = rows[2 * i + 1];
+        t[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+        t[2 * i + 1] = __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+    }
+    for (int i = 0; i < 4; i++) {
+        for (int k = 0; k < 2; k++) {
+            const Floats a = t[4 * i + k], b = t[4 * i + 2 + k];
+            rows[4 * i + 2 * k] = __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+            rows[4 * i + 2 * k + 1] = __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+        }
+    }
+    for (int half = 0; half < 16; half += 8) {
+        for (int i = half; i < half + 4; i++) {
+            t[i] = __builtin_shufflevector(rows[i], rows[i + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+            t[i + 4] = __builtin_shufflevector(rows[i], rows[i + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+        }
+    }
+    for (int i = 0; i < 8; i++) {
+        rows[i] = __builtin_shufflevector(t[i], t[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+        rows[i + 8] = __builtin_shufflevector(t[i], t[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    }
 }
 
 // MARK: Functions

@@ -1,6 +1,8 @@
 // The linear layer's output for few tokens: the weight is read once and multiplied in registers.
 #include "half.h"
-#include "linear.h"
+#include "parallel.h"
+#include "vnni.h"
+#include "workspace.h"
 
 #if CKERNELS_X86
 

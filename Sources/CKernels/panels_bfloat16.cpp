@@ -1,6 +1,7 @@
 // bfloat16 elements as products read them.
 #include <cstring>
 
+#include "lanes.h"
 #include "panels.h"
 
 namespace {
@@ -13,6 +14,21 @@ void decode(
         std::memcpy(
             output, elements + row * weight->columns + column_begin, size_t(column_end - column_begin) * sizeof(uint16_t));
     }
+}
+
+void decode_float32(
+    int32_t isa, const CKernelsPanels *weight, int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end,
+    float *output, int64_t stride) {
+    const auto *elements = static_cast<const uint16_t *>(weight->elements) + column_begin;
+    lanes::run(isa, [&](auto) CKERNELS_INLINE_LAMBDA {
+        for (int64_t row = row_begin; row < row_end; row++) {
+            float *to = output + (row - row_begin) * stride;
+            lanes::for_each(0, column_end - column_begin, [&](int64_t i, auto extent) CKERNELS_INLINE_LAMBDA {
+                const lanes::Floats x = lanes::load<lanes::BFloat16<false>>(elements + row * weight->columns + i, extent);
+                lanes::store<lanes::Float32>(to + i, x, extent);
+            });
+        }
+    });
 }
 
 #if CKERNELS_X86
@@ -43,6 +59,7 @@ CKernelsPanels ckernels_panels_bfloat16(const void *elements, int64_t rows, int6
     panels.rows = rows;
     panels.columns = columns;
     panels.decode = decode;
+    panels.decode_float32 = decode_float32;
 #if CKERNELS_X86
     panels.multiply = panels::multiply<Product>;
 #endif

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "fourbit_decoders.h"
 #include "half.h"
 #include "panels.h"
 
@@ -25,6 +26,59 @@ void decode_scalar(const CKernelsPanels &weight, int64_t begin, int64_t end, uin
     for (int64_t e = begin; e < end; e++) {
         const int code = e % 2 == 0 ? packed[e / 2] >> 4 : packed[e / 2] & 15;
         *output++ = bfloat16_from_float(weight.levels[code] * scale_of_element(weight, e));
+    }
+}
+
+// Tiles of float32 numbers.
+struct Tile {
+    int64_t row_begin, row_end, column_begin, column_end;
+    float *output;
+    int64_t stride;
+};
+
+template <class Decoder> CKERNELS_INLINE void decode_tile(const CKernelsPanels &weight, const Tile &tile) {
+    const auto *packed = static_cast<const uint8_t *>(weight.elements);
+    for (int64_t row = tile.row_begin; row < tile.row_end; row++) {
+        const int64_t end = row * weight.columns + tile.column_end;
+        int64_t e = row * weight.columns + tile.column_begin;
+        float *to = tile.output + (row - tile.row_begin) * tile.stride;
+        while (e < end) {
+            const int64_t block_end = std::min((e | (weight.block_size - 1)) + 1, end);
+            const float scale = scale_of_element(weight, e);
+            fourbit::Table<float> table;
+            for (int i = 0; i < 16; i++) table.values[i] = weight.levels[i] * scale;
+            if (e % 2 == 1) *to++ = table.values[packed[e++ / 2] & 15];
+            Decoder::decode(table, packed + e / 2, block_end - e, to);
+            to += block_end - e;
+            e = block_end;
+        }
+    }
+}
+
+#if CKERNELS_X86
+CKERNELS_TARGET_AVX2 void decode_avx2(const CKernelsPanels &weight, const Tile &tile) {
+    decode_tile<fourbit::AVX2>(weight, tile);
+}
+
+CKERNELS_TARGET_AVX512 void decode_avx512(const CKernelsPanels &weight, const Tile &tile) {
+    decode_tile<fourbit::AVX512>(weight, tile);
+}
+#endif
+
+void decode_float32(
+    int32_t isa, const CKernelsPanels *weight, int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end,
+    float *output, int64_t stride) {
+    const Tile tile{row_begin, row_end, column_begin, column_end, output, stride};
+    switch (isa) {
+#if CKERNELS_X86
+    case CKERNELS_ISA_AVX2:
+        return decode_avx2(*weight, tile);
+    case CKERNELS_ISA_AVX512:
+    case CKERNELS_ISA_AVX512_BF16:
+        return decode_avx512(*weight, tile);
+#endif
+    default:
+        return decode_tile<fourbit::Portable>(*weight, tile);
     }
 }
 
@@ -152,6 +206,7 @@ CKernelsPanels ckernels_panels_fourbit(
     panels.rows = rows;
     panels.columns = columns;
     panels.decode = decode;
+    panels.decode_float32 = decode_float32;
 #if CKERNELS_X86
     const bool is_whole = columns % 64 == 0 && block_size >= 64;
     panels.arrange = is_whole ? arrange : nullptr;

@@ -14,9 +14,8 @@
 
 #if CKERNELS_X86
 
-#define CKERNELS_VNNI_BEGIN \
-    _Pragma("clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma\"))), apply_to = function)")
-#define CKERNELS_VNNI_END _Pragma("clang attribute pop")
+#define CKERNELS_VNNI_BEGIN CKERNELS_AVX512_BF16_BEGIN
+#define CKERNELS_VNNI_END CKERNELS_TARGET_END
 
 CKERNELS_VNNI_BEGIN
 

@@ -72,7 +72,7 @@ public final class Linear {
         _ recomputable: Recomputable, _ context: ForwardContext
     ) throws(TorchError) -> Tensor? {
         let input = recomputable.value
-        guard InstructionSet.best == .avx512bf16, input.dtype == .bfloat16 else { return nil }
+        guard try LinearKernel.isPossible(for: weight, input.dtype) else { return nil }
         var term: LowRankTerm?
         if let adapter, context.usesAdapters {
             term = try adapter.lowRankTerm(for: input, context: context)

@@ -44,7 +44,7 @@ public protocol LinearWeight: AnyObject {
     /// - Memory: a dense copy in ``DType/forProducts`` for as long as the result lives, where one is needed.
     func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight
 
-    /// The weight as kernels of bfloat16 products read it, if it is frozen and they can.
+    /// The weight as kernels of products read it, if it is frozen and they can.
     ///
     /// A storage that supplies its panels is fast with every adapter.
     ///

@@ -5,12 +5,20 @@ using namespace check;
 
 namespace {
 
-// Of sums of bfloat16 numbers whose factors are rounded to bfloat16 on the way.
-constexpr double tolerance = 8e-3;
-
 struct Shape {
     int64_t rows, columns, rank, tokens;
     bool has_bias, has_mask;
+};
+
+// How a layer is computed.
+struct Arithmetic {
+    int32_t isa, type, num_threads;
+
+    bool takes(const Shape &shape) const { return ckernels_linear_is_supported(isa, type, shape.rows, shape.columns); }
+    // Whether the weight is decoded to bfloat16 numbers, not to float32.
+    bool rounds_weight() const { return isa == CKERNELS_ISA_AVX512_BF16 && type == CKERNELS_BFLOAT16; }
+    // Of sums of numbers that are rounded to bfloat16 on the way, or to nothing but float32.
+    double tolerance() const { return type == CKERNELS_BFLOAT16 ? 8e-3 : 2e-6; }
 };
 
 // A matrix in double, row-major.
@@ -47,7 +55,8 @@ Matrix product(const Matrix &a, const Matrix &b, double scale = 1) {
     return result;
 }
 
-template <class Found> void require_matrix(const Found &found, const Matrix &expected, const std::string &what) {
+template <class Found>
+void require_matrix(const Found &found, const Matrix &expected, double tolerance, const std::string &what) {
     require_near(
         expected.rows * expected.columns, [&](int64_t i) { return found[i]; },
         [&](int64_t i) { return expected.elements[size_t(i)]; }, tolerance, what);
@@ -56,13 +65,14 @@ template <class Found> void require_matrix(const Found &found, const Matrix &exp
 // What goes in, and the layer's results by double loops.
 struct Layer {
     Shape shape;
+    Arithmetic arithmetic;
     Numbers x, low_x, bias, dy;
     Exact<float> a, b;
     Exact<uint8_t> kept;
 
-    explicit Layer(const Shape &shape)
-        : shape(shape), x(normal(CKERNELS_BFLOAT16, shape.tokens * shape.columns)), low_x(x),
-          bias(normal(CKERNELS_BFLOAT16, shape.rows)), dy(normal(CKERNELS_BFLOAT16, shape.tokens * shape.rows)),
+    Layer(const Shape &shape, const Arithmetic &arithmetic)
+        : shape(shape), arithmetic(arithmetic), x(normal(arithmetic.type, shape.tokens * shape.columns)), low_x(x),
+          bias(normal(arithmetic.type, shape.rows)), dy(normal(arithmetic.type, shape.tokens * shape.rows)),
           a(normal_floats(shape.rank * shape.columns)), b(normal_floats(shape.rows * shape.rank)), kept(low_x.size()) {
         for (int64_t i = 0; i < kept.size(); i++) {
             kept[i] = !shape.has_mask || i % 3 != 1;
@@ -70,23 +80,24 @@ struct Layer {
         }
     }
 
-    void check(const CKernelsPanels &panels, const Matrix &weight, int32_t num_threads, const std::string &what) const;
+    void check(const CKernelsPanels &panels, const Matrix &weight, const std::string &what) const;
 };
 
-void Layer::check(const CKernelsPanels &panels, const Matrix &weight, int32_t num_threads, const std::string &what) const {
+void Layer::check(const CKernelsPanels &panels, const Matrix &weight, const std::string &what) const {
     const auto [rows, columns, rank, tokens, has_bias, has_mask] = shape;
+    const auto [isa, type, num_threads] = arithmetic;
+    const double tolerance = arithmetic.tolerance();
     const float scale = 0.5f;
     const CKernelsLowRank term{rank, scale, a.data(), b.data(), has_mask ? kept.data() : nullptr};
     const int64_t padded_rank = ckernels_linear_padded_rank(rank);
-    Numbers u(CKERNELS_BFLOAT16, tokens * padded_rank), y(CKERNELS_BFLOAT16, tokens * rows);
-    Numbers dx(CKERNELS_BFLOAT16, tokens * columns);
+    Numbers u(type, tokens * padded_rank), y(type, tokens * rows), dx(type, tokens * columns);
     Exact<float> da(rank * columns), db(rows * rank);
-    Workspace workspace(ckernels_linear_workspace_bytes(rows, columns, rank, tokens, num_threads));
+    Workspace workspace(ckernels_linear_workspace_bytes(isa, type, rows, columns, rank, tokens, num_threads));
     ckernels_linear_forward(
-        threads(num_threads), &panels, &term, tokens, x.bits16(), has_mask ? low_x.bits16() : nullptr,
-        has_bias ? bias.bits16() : nullptr, u.bits16(), y.bits16(), workspace.data());
+        isa, type, threads(num_threads), &panels, &term, tokens, x.data(), has_mask ? low_x.data() : nullptr,
+        has_bias ? bias.data() : nullptr, u.data(), y.data(), workspace.data());
     ckernels_linear_backward(
-        threads(num_threads), &panels, &term, tokens, low_x.bits16(), u.bits16(), dy.bits16(), dx.bits16(), da.data(), db.data(),
+        isa, type, threads(num_threads), &panels, &term, tokens, low_x.data(), u.data(), dy.data(), dx.data(), da.data(), db.data(),
         workspace.data());
 
     const Matrix mx = matrix(x, tokens, columns), mlow = matrix(low_x, tokens, columns), mdy = matrix(dy, tokens, rows);
@@ -96,31 +107,31 @@ void Layer::check(const CKernelsPanels &panels, const Matrix &weight, int32_t nu
     const Matrix low = product(mu, transposed(mb)), low_gradient = product(mv, ma);
     for (int64_t i = 0; i < tokens * rows; i++) expected.elements[i] += low.elements[i] + (has_bias ? bias[i % rows] : 0);
     for (int64_t i = 0; i < tokens * columns; i++) gradient.elements[i] += kept[i] * low_gradient.elements[i];
-    require_matrix(y, expected, what + ": y");
-    if (tokens <= CKERNELS_PANELS_MOST_TOKENS && !has_mask) {
+    require_matrix(y, expected, tolerance, what + ": y");
+    if (arithmetic.rounds_weight() && tokens <= CKERNELS_PANELS_MOST_TOKENS && !has_mask) {
         Numbers few(CKERNELS_BFLOAT16, tokens * rows);
         Workspace own(ckernels_linear_few_workspace_bytes(&panels, rank, tokens));
         ckernels_linear_forward_few(
             threads(num_threads), &panels, &term, tokens, x.bits16(), has_bias ? bias.bits16() : nullptr, few.bits16(), own.data());
-        require_matrix(few, expected, what + ": y of few tokens");
+        require_matrix(few, expected, tolerance, what + ": y of few tokens");
     }
-    require_matrix(dx, gradient, what + ": dx");
-    require_matrix(da, product(transposed(mv), mlow), what + ": da");
-    require_matrix(db, product(transposed(mdy), mu), what + ": db");
+    require_matrix(dx, gradient, tolerance, what + ": dx");
+    require_matrix(da, product(transposed(mv), mlow), tolerance, what + ": da");
+    require_matrix(db, product(transposed(mdy), mu), tolerance, what + ": db");
     bool is_padded = true;
     for (int64_t i = 0; i < u.size(); i++) is_padded = is_padded && (i % padded_rank < rank || u[i] == 0);
     require(is_padded, what + ": u is not zero beyond the rank");
 }
 
-void check_dense(const Layer &layer, int32_t num_threads, const std::string &what) {
+void check_dense(const Layer &layer, const std::string &what) {
     const Numbers weight = normal(CKERNELS_BFLOAT16, layer.shape.rows * layer.shape.columns);
     layer.check(
         ckernels_panels_bfloat16(weight.data(), layer.shape.rows, layer.shape.columns),
-        matrix(weight, layer.shape.rows, layer.shape.columns), num_threads, "dense " + what);
+        matrix(weight, layer.shape.rows, layer.shape.columns), "dense " + what);
 }
 
 // Scales that are codes themselves, four to a second scale, or plain ones.
-void check_fourbit(const Layer &layer, int64_t block_size, bool is_nested, int32_t num_threads, const std::string &what) {
+void check_fourbit(const Layer &layer, int64_t block_size, bool is_nested, const std::string &what) {
     const auto [rows, columns, rank, tokens, has_bias, has_mask] = layer.shape;
     Exact<uint8_t> packed((rows * columns + 1) / 2);
     for (int64_t i = 0; i < packed.size(); i++) packed[i] = uint8_t(engine()());
@@ -135,17 +146,30 @@ void check_fourbit(const Layer &layer, int64_t block_size, bool is_nested, int32
         for (int64_t i = 0; i < map.size(); i++) map[i] = float(i - 128) / 128;
         for (int64_t block = 0; block < num_blocks; block++) {
             codes[block] = uint8_t(block * 37);
-            absmax[block] = float(double(map[codes[block]]) * second[block / 4] + 0.25);
+            absmax[block] = map[codes[block]] * second[block / 4] + 0.25f;
         }
     }
     Matrix weight(rows, columns);
     for (int64_t i = 0; i < rows * columns; i++) {
         const int code = i % 2 ? packed[i / 2] & 15 : packed[i / 2] >> 4;
-        weight.elements[i] = from_bfloat16(to_bfloat16(levels[code] * absmax[i / block_size]));
+        const float element = levels[code] * absmax[i / block_size];
+        weight.elements[i] = layer.arithmetic.rounds_weight() ? from_bfloat16(to_bfloat16(element)) : element;
     }
     layer.check(
-        ckernels_panels_fourbit(levels, packed.data(), scales, block_size, rows, columns), weight, num_threads,
+        ckernels_panels_fourbit(levels, packed.data(), scales, block_size, rows, columns), weight,
         described(is_nested ? "nested 4-bit block" : "4-bit block", block_size) + ", " + what);
+}
+
+void check_all(const Arithmetic &arithmetic, const Shape &shape) {
+    if (!arithmetic.takes(shape)) return;
+    const Layer layer(shape, arithmetic);
+    const std::string what = described(
+        "linear instruction set, type, rows, columns, rank, tokens, threads", arithmetic.isa, arithmetic.type, shape.rows,
+        shape.columns, shape.rank, shape.tokens, arithmetic.num_threads);
+    check_dense(layer, what);
+    for (int64_t block_size : {32, 64}) {
+        for (bool is_nested : {false, true}) check_fourbit(layer, block_size, is_nested, what);
+    }
 }
 
 }  // namespace
@@ -155,20 +179,13 @@ void check_linear() {
         {2, 2, 0, 1, false, false}, {2, 66, 1, 7, true, false}, {66, 34, 5, 65, false, true}, {130, 98, 16, 130, true, true},
         {64, 128, 17, 64, false, false}, {194, 62, 33, 9, true, true}, {62, 258, 0, 300, true, false},
         {70, 192, 5, 3, true, false}, {66, 576, 17, 8, false, false}, {34, 1030, 0, 1, true, false},
+        {67, 35, 7, 131, true, true}, {3, 1, 2, 9, true, false}, {65, 129, 80, 127, false, true},
     };
     for (const Shape &shape : shapes) {
-        for (int32_t num_threads : thread_counts) {
-            const Layer layer(shape);
-            const std::string what = described(
-                "linear rows, columns, rank, tokens, threads", shape.rows, shape.columns, shape.rank, shape.tokens, num_threads);
-            check_dense(layer, num_threads, what);
-            check_fourbit(layer, 32, false, num_threads, what);
-            check_fourbit(layer, 64, false, num_threads, what);
-            // The same random numbers follow as without these two.
-            const auto numbers = engine();
-            check_fourbit(layer, 32, true, num_threads, what);
-            check_fourbit(layer, 64, true, num_threads, what);
-            engine() = numbers;
+        for (int32_t isa : instruction_sets()) {
+            for (int32_t type : {CKERNELS_BFLOAT16, CKERNELS_FLOAT32}) {
+                for (int32_t num_threads : thread_counts) check_all({isa, type, num_threads}, shape);
+            }
         }
     }
 }

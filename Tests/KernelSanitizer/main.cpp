@@ -10,8 +10,8 @@ int main() {
     const Family families[] = {
         {"fourbit", check_fourbit, false},     {"eightbit", check_eightbit, false},   {"gguf", check_gguf, false},
         {"rmsnorm", check_rmsnorm, false},     {"swiglu", check_swiglu, false},       {"rotary", check_rotary, false},
-        {"adamw", check_adamw, false},
-        {"dropout", check_dropout, false},     {"linear", check_linear, true},        {"attention", check_attention, true},
+        {"adamw", check_adamw, false},         {"dropout", check_dropout, false},     {"linear", check_linear, false},
+        {"attention", check_attention, true},
         {"cross entropy", check_cross_entropy, true},
     };
     for (const Family &family : families) {

@@ -4,12 +4,30 @@ import TestSupport
 import Testing
 import Torch
 
-/// The fused linear node computes what float64 computes, but for one rounding to bfloat16.
-@Suite(
-    .enabled(
-        if: InstructionSet.avx512bf16.isSupported,
-        "the kernel needs products of bfloat16 numbers, which this processor lacks"))
+/// The fused linear node computes what float64 computes, but for one rounding to the input's dtype.
+@Suite(.enabled(if: InstructionSet.avx2.isSupported, "this processor has no fused products"))
 struct LinearKernelTests {
+    /// What computes: instructions and the dtype of activations.
+    struct Arithmetic: Sendable, CustomTestStringConvertible {
+        let instructionSet: InstructionSet
+        let dtype: DType
+        var testDescription: String { "\(instructionSet.name), \(dtype.name)" }
+
+        /// Whether factors are bfloat16 numbers, which come in pairs.
+        var hasPairs: Bool { instructionSet == .avx512bf16 && dtype == .bfloat16 }
+
+        /// All that this machine runs.
+        static let all = InstructionSet.allCases.filter { $0 != .portable && $0.isSupported }
+            .flatMap { set in
+                [DType.bfloat16, .float32].map { Arithmetic(instructionSet: set, dtype: $0) }
+            }
+
+        /// The largest difference from float64, relative to the norm; bfloat16 numbers are at least rounded.
+        var tolerance: Double {
+            dtype == .float32 ? Tolerance.float32 : Tolerance.bfloat16Kernel
+        }
+    }
+
     struct Case: Sendable, CustomTestStringConvertible {
         let outFeatures: Int
         let inFeatures: Int
@@ -17,8 +35,20 @@ struct LinearKernelTests {
         let tokens: Int
         var hasBias = false
         var drops = false
+        var arithmetic = Arithmetic(instructionSet: .best, dtype: .bfloat16)
+
+        /// The same layer for each arithmetic that takes it.
+        var inEachArithmetic: [Case] {
+            let isOdd = outFeatures % 2 == 1 || inFeatures % 2 == 1
+            return Arithmetic.all.filter { !isOdd || !$0.hasPairs }.map { arithmetic in
+                var copy = self
+                copy.arithmetic = arithmetic
+                return copy
+            }
+        }
+
         var testDescription: String {
-            "[\(tokens), \(inFeatures)] -> \(outFeatures), rank \(rank)"
+            "\(arithmetic.testDescription): [\(tokens), \(inFeatures)] -> \(outFeatures), rank \(rank)"
                 + (hasBias ? ", bias" : "") + (drops ? ", dropout" : "")
         }
     }
@@ -32,10 +62,17 @@ struct LinearKernelTests {
         Case(outFeatures: 130, inFeatures: 34, rank: 40, tokens: 300, hasBias: true, drops: true),
         Case(outFeatures: 100, inFeatures: 6, rank: 3, tokens: 129),
         Case(outFeatures: 62, inFeatures: 1030, rank: 0, tokens: 5, hasBias: true),
-    ]
+        Case(outFeatures: 67, inFeatures: 131, rank: 80, tokens: 129, hasBias: true, drops: true),
+    ].flatMap(\.inEachArithmetic)
+
+    /// A layer across panels and blocks of tokens.
+    static let wide = Case(
+        outFeatures: 192, inFeatures: 576, rank: 16, tokens: 130, hasBias: true
+    ).inEachArithmetic
 
     /// Numbers of a layer, all of them exact in bfloat16.
     struct Layer {
+        let arithmetic: Arithmetic
         let input: Tensor
         let weight: Tensor
         let bias: Tensor?
@@ -46,11 +83,13 @@ struct LinearKernelTests {
         static let scale = 0.5
 
         init(_ subject: Case) throws {
+            arithmetic = subject.arithmetic
             func numbers(_ shape: [Int], _ seed: UInt64) throws -> Tensor {
                 try Tensor.normal(shape, generator: Generator(seed: seed)).to(.bfloat16)
+                    .to(subject.arithmetic.dtype)
             }
             input = try numbers([subject.tokens, subject.inFeatures], 1)
-            weight = try numbers([subject.outFeatures, subject.inFeatures], 2)
+            weight = try numbers([subject.outFeatures, subject.inFeatures], 2).to(.bfloat16)
             bias = subject.hasBias ? try numbers([subject.outFeatures], 3) : nil
             a = try numbers([subject.rank, subject.inFeatures], 4).to(.float32)
             b = try numbers([subject.outFeatures, subject.rank], 5).to(.float32)
@@ -64,6 +103,19 @@ struct LinearKernelTests {
                 .to(.bool) : nil
         }
 
+        /// The kernel of the layer, for an input of its dtype.
+        func kernel(
+            for input: Tensor, bias: Tensor?, term: LowRankTerm?, threads: Int = 1
+        ) throws -> LinearKernel {
+            let frozen = try Parameter(path: "weight", value: weight, isTrainable: false)
+            return try #require(
+                try LinearKernel(
+                    for: input, weight: DenseWeight(frozen), bias: bias, term: term,
+                    instructionSet: arithmetic.instructionSet,
+                    threads: CKernelsThreads(
+                        count: Int32(threads), run: TorchRuntime.runInParallel)))
+        }
+
         /// Output and gradients of input, A and B from the kernel.
         func fused(threads: Int = 1) throws -> [Tensor] {
             let input = try input.detach()
@@ -72,12 +124,7 @@ struct LinearKernelTests {
             for leaf in [input] + (term.map { [$0.a, $0.b] } ?? []) {
                 try leaf.setRequiresGrad(true)
             }
-            let frozen = try Parameter(path: "weight", value: weight, isTrainable: false)
-            let kernel = try #require(
-                try LinearKernel(
-                    for: input, weight: DenseWeight(frozen), bias: bias, term: term,
-                    threads: CKernelsThreads(
-                        count: Int32(threads), run: TorchRuntime.runInParallel)))
+            let kernel = try kernel(for: input, bias: bias, term: term, threads: threads)
             let output = try #require(try kernel(Recomputable(kept: input)))
             try output.backward(gradient: gradient)
             return try [output.detach(), #require(input.grad)]
@@ -107,7 +154,7 @@ struct LinearKernelTests {
         for ((name, found), expected) in zip(zip(names, try layer.fused()), try layer.reference()) {
             #expect(found.shape == expected.shape)
             let error = Tolerance.relativeError(try found.floats(), try expected.floats())
-            #expect(error < Tolerance.bfloat16Kernel, "\(name)")
+            #expect(error < subject.arithmetic.tolerance, "\(name)")
         }
     }
 
@@ -118,48 +165,51 @@ struct LinearKernelTests {
             try layer.fused().map { try $0.bytes } == layer.fused(threads: 3).map { try $0.bytes })
     }
 
-    @Test func tokenIsComputedAlikeInAnyBatch() throws {
-        let layer = try Layer(Self.cases[1])
+    /// Sums of float32 numbers have one order on all instruction sets.
+    @Test(arguments: cases.filter { !$0.arithmetic.hasPairs })
+    func instructionSetDoesNotMatterToProductsOfFloat32Numbers(_ subject: Case) throws {
+        var other = subject
+        other.arithmetic = Arithmetic(instructionSet: .avx2, dtype: subject.arithmetic.dtype)
+        #expect(
+            try Layer(subject).fused().map { try $0.bytes }
+                == Layer(other).fused().map { try $0.bytes })
+    }
+
+    @Test(arguments: wide) func tokenIsComputedAlikeInAnyBatch(_ subject: Case) throws {
+        let layer = try Layer(subject)
         let all = try layer.fused()[0]
-        let frozen = try Parameter(path: "weight", value: layer.weight, isTrainable: false)
         let term = LowRankTerm(a: layer.a, b: layer.b, scale: Layer.scale)
         for (first, count) in [(0, 1), (3, 7), (129, 1), (64, 66)] {
             let part = try layer.input.narrow(0, first, count)
-            let kernel = try #require(
-                try LinearKernel(
-                    for: part, weight: DenseWeight(frozen), bias: layer.bias, term: term))
+            let kernel = try layer.kernel(for: part, bias: layer.bias, term: term)
             let alone = try #require(try kernel(Recomputable(kept: part)))
             #expect(try alone.bytes == all.narrow(0, first, count).contiguous().bytes)
         }
     }
 
-    @Test func notANumberReachesOutputAndGradients() throws {
-        let layer = try Layer(Self.cases[1])
+    @Test(arguments: wide) func notANumberReachesOutputAndGradients(_ subject: Case) throws {
+        let layer = try Layer(subject)
         let values = try layer.input.floats()
         let poisoned = try Tensor(
             values.enumerated().map { $0.offset == 576 * 2 + 5 ? .nan : $0.element },
             shape: layer.input.shape
-        ).to(.bfloat16)
-        let frozen = try Parameter(path: "weight", value: layer.weight, isTrainable: false)
+        ).to(subject.arithmetic.dtype)
         let a = try layer.a.detach()
         try a.setRequiresGrad(true)
         let term = LowRankTerm(a: a, b: layer.b, scale: 1)
-        let kernel = try #require(
-            try LinearKernel(for: poisoned, weight: DenseWeight(frozen), bias: nil, term: term))
+        let kernel = try layer.kernel(for: poisoned, bias: nil, term: term)
         let output = try #require(try kernel(Recomputable(kept: poisoned)))
         let rows = try output.detach().floats()
-        for (index, value) in rows.enumerated() {
-            #expect(value.isNaN == (index / 192 == 2))
-        }
+        #expect(rows.indices.allSatisfy { rows[$0].isNaN == ($0 / 192 == 2) })
         try output.backward(gradient: layer.gradient)
         let gradient = try #require(a.grad).floats()
-        for (index, value) in gradient.enumerated() { #expect(value.isNaN == (index % 576 == 5)) }
+        #expect(gradient.indices.allSatisfy { gradient[$0].isNaN == ($0 % 576 == 5) })
     }
 
     @Test func whatTheKernelCannotComputeIsLeftToOthers() throws {
         func isTaken(
             _ shape: [Int], _ dtype: DType = .bfloat16, biasDType: DType = .bfloat16,
-            on instructionSet: InstructionSet = .avx512bf16
+            on instructionSet: InstructionSet = .avx2
         ) throws -> Bool {
             let value = try Tensor.ones(shape).to(.bfloat16)
             let weight = DenseWeight(try Parameter(path: "w", value: value, isTrainable: false))
@@ -169,11 +219,20 @@ struct LinearKernelTests {
                 instructionSet: instructionSet) != nil
         }
         #expect(try isTaken([4, 6]))
-        #expect(try !isTaken([5, 6]))
-        #expect(try !isTaken([4, 7]))
-        #expect(try !isTaken([4, 6], .float32))
+        #expect(try isTaken([5, 7]))
+        #expect(try !isTaken([4, 6], .float16))
+        #expect(try !isTaken([4, 6], .float32, biasDType: .bfloat16))
+        #expect(try isTaken([4, 6], .float32, biasDType: .float32))
         #expect(try !isTaken([4, 6], biasDType: .float32))
-        #expect(try !isTaken([4, 6], on: .avx512))
+        #expect(try !isTaken([4, 6], on: .portable))
+        for set in [InstructionSet.avx512, .avx512bf16] {
+            #expect(try isTaken([4, 6], on: set) == set.isSupported)
+            for odd in [[5, 6], [4, 7]] {
+                #expect(try isTaken(odd, on: set) == (set == .avx512 && set.isSupported))
+            }
+            let isTaken = try isTaken([5, 7], .float32, biasDType: .float32, on: set)
+            #expect(isTaken == set.isSupported)
+        }
     }
 
     @Test func trainableWeightSuppliesNoPanels() throws {

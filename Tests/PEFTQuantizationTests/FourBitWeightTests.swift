@@ -1,3 +1,4 @@
+import CKernels
 import Foundation
 import PEFTLayers
 import PEFTQuantization
@@ -92,6 +93,52 @@ import Torch
             }
             #expect(try result(weight) == result(dense))
         }
+    }
+
+    /// Tiles that begin and end within a block or a byte of codes, on each instruction set.
+    @Test(arguments: [[48, 64], [33, 51], [130, 198]], [32, 64, 256])
+    func tilesOfFloat32NumbersAreTheDecodedWeight(_ shape: [Int], _ blockSize: Int) throws {
+        for (quantType, isNested) in [(QuantType.nf4, true), (.nf4, false), (.fp4, true)] {
+            let config = QuantizationConfig(
+                quantType: quantType, blockSize: blockSize, usesDoubleQuantization: isNested)
+            let weight = FourBitWeight(
+                try FourBitTensor(
+                    quantizing: Tensor.normal(shape, generator: Generator(seed: 1)), config: config)
+            )
+            let panels = try #require(try weight.panels())
+            let expected = try weight.dequantized().floats()
+            for set in InstructionSet.allCases where set.isSupported {
+                for (rows, columns) in [(0..<shape[0], 0..<shape[1]), (3..<30, 5..<38)] {
+                    var tile = [Float](repeating: .nan, count: rows.count * columns.count)
+                    withUnsafePointer(to: panels.source) { source in
+                        source.pointee.decode_float32(
+                            set.rawValue, source, Int64(rows.lowerBound), Int64(rows.upperBound),
+                            Int64(columns.lowerBound), Int64(columns.upperBound), &tile,
+                            Int64(columns.count))
+                    }
+                    let part = rows.flatMap { row in
+                        columns.map { expected[row * shape[1] + $0] }
+                    }
+                    #expect(tile == part, "\(set.name), \(config)")
+                }
+            }
+        }
+    }
+
+    /// In float32 products an identity gives back the weight, decoded to float32 and rounded to nothing less.
+    @Test(arguments: InstructionSet.allCases.filter { $0 != .portable && $0.isSupported })
+    func kernelMultipliesWithTheDecodedWeight(on instructionSet: InstructionSet) throws {
+        let shape = [67, 51]
+        let weight = try makeWeight(
+            Case(config: QuantizationConfig(), dtype: .float32, shape: shape))
+        let ones = (0..<51 * 51).map { Float($0 / 51 == $0 % 51 ? 1 : 0) }
+        let identity = try Tensor(ones, shape: [51, 51])
+        let kernel = try #require(
+            try LinearKernel(
+                for: identity, weight: weight, bias: nil, term: nil, instructionSet: instructionSet)
+        )
+        let found = try #require(try kernel(Recomputable(kept: identity)))
+        #expect(try found.bytes == weight.dequantized().transposed().contiguous().bytes)
     }
 
     @Test func weightIsFrozen() throws {

@@ -22,7 +22,7 @@ extern "C" {
 
 enum {
     CKERNELS_ISA_PORTABLE = 0,
-    // With F16C.
+    // With F16C and FMA.
     CKERNELS_ISA_AVX2 = 1,
     // F, BW, DQ and VL; BF16 is not needed.
     CKERNELS_ISA_AVX512 = 2,

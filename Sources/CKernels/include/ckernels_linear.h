@@ -1,9 +1,11 @@
-// A linear layer with a frozen weight in any storage and a low-rank term, in products of bfloat16 numbers.
+// A linear layer with a frozen weight in any storage and a low-rank term.
 //
 //   y = x W^T + b + u B^T,  u = s x' A^T
 //
-// x' is x, or x with some elements dropped. Sums are float32 from end to end; y, u and dx are rounded to bfloat16 once. A row's
-// results depend on that row alone, and no result depends on the number of threads. Needs AVX512-BF16.
+// x' is x, or x with some elements dropped. x, y, u, bias and their gradients are of one element type, CKERNELS_BFLOAT16 or
+// CKERNELS_FLOAT32. Sums are float32 from end to end; y, u and dx are rounded once. Factors are bfloat16 numbers with
+// CKERNELS_ISA_AVX512_BF16 and that element type, in all other cases float32: then neither weight nor A and B are rounded. A row's results
+// depend on that row alone, and no result depends on the number of threads. CKERNELS_ISA_PORTABLE has no such kernel.
 #ifndef CKERNELS_LINEAR_H
 #define CKERNELS_LINEAR_H
 
@@ -29,26 +31,27 @@ typedef struct {
 // The rank as u is stored: rounded up to a multiple of 16.
 int64_t ckernels_linear_padded_rank(int64_t rank);
 
-// Whether the kernel takes a weight: an even number of rows and of columns.
-int32_t ckernels_linear_is_supported(int64_t rows, int64_t columns);
+// Whether the kernel takes a weight: any with products of float32 numbers, else an even number of rows and of columns.
+int32_t ckernels_linear_is_supported(int32_t isa, int32_t element_type, int64_t rows, int64_t columns);
 
 // Bytes of the workspace that forward and backward need, and its alignment.
 enum { CKERNELS_LINEAR_ALIGNMENT = 64 };
-int64_t ckernels_linear_workspace_bytes(int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int32_t threads);
+int64_t ckernels_linear_workspace_bytes(
+    int32_t isa, int32_t element_type, int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int32_t threads);
 
 // Computes y [tokens, rows] and u [tokens, padded rank].
 //
-// x: [tokens, columns], and where the term drops elements low_x the same with those zero, else null; bias: bfloat16 [rows] or null;
+// x: [tokens, columns], and where the term drops elements low_x the same with those zero, else null; bias: [rows] or null;
 // u may be null for a rank of 0. All row-major without gaps.
 void ckernels_linear_forward(
-    CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank, int64_t tokens,
-    const uint16_t *x, const uint16_t *low_x, const uint16_t *bias, uint16_t *u, uint16_t *y, void *workspace);
+    int32_t isa, int32_t element_type, CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank,
+    int64_t tokens, const void *x, const void *low_x, const void *bias, void *u, void *y, void *workspace);
 
-// Computes y alone, for up to CKERNELS_PANELS_MOST_TOKENS tokens and a term that drops nothing.
+// Computes y alone in products of bfloat16 numbers, for up to CKERNELS_PANELS_MOST_TOKENS tokens and a term that drops nothing.
 //
 // The weight is read once and multiplied in registers, so a product with one token takes as long as reading the weight. Its sums
 // are added in another order than those of ckernels_linear_forward; what is rounded is the same. A token's output depends on
-// neither the other tokens nor their number. Takes odd numbers of rows and of columns too.
+// neither the other tokens nor their number. Takes odd numbers of rows and of columns too. Needs AVX512-BF16.
 void ckernels_linear_forward_few(
     CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank, int64_t tokens,
     const uint16_t *x, const uint16_t *bias, uint16_t *y, void *workspace);
@@ -60,8 +63,8 @@ int64_t ckernels_linear_few_workspace_bytes(const CKernelsPanels *weight, int64_
 //
 // low_x: x' [tokens, columns]; dx may be null; da: float32 [rank, columns]; db: float32 [rows, rank].
 void ckernels_linear_backward(
-    CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank, int64_t tokens,
-    const uint16_t *low_x, const uint16_t *u, const uint16_t *dy, uint16_t *dx, float *da, float *db, void *workspace);
+    int32_t isa, int32_t element_type, CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank,
+    int64_t tokens, const void *low_x, const void *u, const void *dy, void *dx, float *da, float *db, void *workspace);
 
 #ifdef __cplusplus
 }

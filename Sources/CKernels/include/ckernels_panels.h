@@ -1,4 +1,4 @@
-// Weights as kernels of products read them: tiles of bfloat16 numbers, or products with few tokens, whatever the storage.
+// Weights as kernels of products read them: tiles of numbers, or products with few tokens, whatever the storage.
 #ifndef CKERNELS_PANELS_H
 #define CKERNELS_PANELS_H
 
@@ -31,6 +31,10 @@ typedef struct CKernelsPanels {
     void (*decode)(
         const struct CKernelsPanels *weight, int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end,
         uint16_t *output, int64_t stride);
+    // The same to float32, on any instruction set that has the kernel of linear layers.
+    void (*decode_float32)(
+        int32_t isa, const struct CKernelsPanels *weight, int64_t row_begin, int64_t row_end, int64_t column_begin,
+        int64_t column_end, float *output, int64_t stride);
     // Arranges a token, bfloat16 [columns], as multiply takes it; null: as it lies.
     void (*arrange)(const struct CKernelsPanels *weight, const uint16_t *x, uint16_t *output);
     // sums[t * stride + r - row_begin] = row r of the decoded weight times token t, for rows [row_begin, row_end) and up to

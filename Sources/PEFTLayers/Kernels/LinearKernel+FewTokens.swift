@@ -5,7 +5,8 @@ extension LinearKernel {
     /// The most tokens that ``outputOfFew(_:)`` takes; beyond, products of panels are as fast.
     package static let mostFewTokens = Int(CKERNELS_PANELS_MOST_TOKENS)
 
-    /// Computes the output of a few tokens, for generation; nil if there are too many, or the term drops elements.
+    /// Computes the output of a few tokens, for generation; nil if there are too many, the term drops elements, or the
+    /// processor has no products of bfloat16 numbers.
     ///
     /// `y = x W^T + b + u B^T` with `u = s x A^T`. The storage multiplies what it has just decoded in registers: every code is read
     /// once and no panel is packed. Rounds what ``callAsFunction(_:)`` rounds, but adds in another order, so the last bit of an output may
@@ -18,7 +19,8 @@ extension LinearKernel {
     /// - Memory: the input once more, for a storage that takes it in another order; nothing is saved.
     package func outputOfFew(_ input: Tensor) throws(TorchError) -> Tensor? {
         let tokens = input.shape[0]
-        guard tokens <= Self.mostFewTokens, term?.kept == nil, let panels = try weight.panels()
+        guard instructionSet == .avx512bf16, dtype == .bfloat16, tokens <= Self.mostFewTokens,
+            term?.kept == nil, let panels = try weight.panels()
         else { return nil }
         let input = try input.contiguous()
         let output = try Tensor.empty([tokens, weight.outFeatures], dtype: .bfloat16)
@@ -43,4 +45,9 @@ extension LinearKernel {
         }
         return output
     }
+}
+
+/// The address of bfloat16 numbers.
+func numbers(_ address: UnsafeMutableRawPointer?) -> UnsafeMutablePointer<UInt16>? {
+    address?.assumingMemoryBound(to: UInt16.self)
 }

@@ -4,19 +4,22 @@ package import Torch
 /// A linear layer in one node: frozen weight of any storage, bias and low-rank term in the same sums.
 ///
 /// `y = x W^T + b + u B^T` with `u = s x' A^T`; `dx = dy W + kept (v A)` with `v = s dy B`; `dA = v^T x'`, `dB = dy^T u`. The weight is
-/// decoded a panel of 64 columns at a time, so no dense copy of it exists. Sums are float32; y, u, dx are rounded to bfloat16 once,
-/// dA and dB are float32. A token's output depends on that token alone, and nothing depends on the number of threads. For few tokens
-/// without backward see ``outputOfFew(_:)``.
+/// decoded a panel of 64 columns at a time, so no dense copy of it exists. Sums are float32; y, u, dx are rounded to the input's dtype once,
+/// dA and dB are float32. Factors are bfloat16 numbers where the processor has such products and the input is bfloat16, else float32. A
+/// token's output depends on that token alone, and nothing depends on the number of threads. For few tokens without backward see
+/// ``outputOfFew(_:)``.
 package struct LinearKernel {
     let weight: any LinearWeight
     let bias: Tensor?
     let term: LowRankTerm?
+    let dtype: DType
+    let instructionSet: InstructionSet
     let threads: CKernelsThreads
 
     /// Describes a layer for one pass; nil where the kernel does not take it.
     ///
-    /// Taken are bfloat16 inputs on a processor with products of bfloat16 numbers, a weight that supplies panels and has even sides, a
-    /// frozen bfloat16 bias, and a term in float32.
+    /// Taken are bfloat16 and float32 inputs on a processor with fused products, a weight that supplies panels (with even sides, for products
+    /// of bfloat16 numbers), a frozen bias of the input's dtype, and a term in float32.
     ///
     /// - Parameters:
     ///   - input: `[tokens, inFeatures]`.
@@ -31,24 +34,41 @@ package struct LinearKernel {
         instructionSet: InstructionSet = .best, threads: CKernelsThreads = .libtorch
     ) throws(TorchError) {
         let (rows, columns) = (weight.outFeatures, weight.inFeatures)
-        guard instructionSet == .avx512bf16, input.dtype == .bfloat16,
+        guard let elementType = input.dtype.kernelElementType,
             input.numDimensions == 2, input.shape[1] == columns, input.shape[0] > 0,
-            ckernels_linear_is_supported(Int64(rows), Int64(columns)) == 1,
-            bias.map({ $0.dtype == .bfloat16 && !$0.requiresGrad }) ?? true,
+            ckernels_linear_is_supported(
+                instructionSet.rawValue, elementType, Int64(rows), Int64(columns)) == 1,
+            bias.map({ $0.dtype == input.dtype && !$0.requiresGrad }) ?? true,
             term.map({ $0.fits(rows: rows, columns: columns) }) ?? true
         else { return nil }
         self.weight = weight
         self.bias = bias
         self.term = term
+        dtype = input.dtype
+        self.instructionSet = instructionSet
         self.threads = threads
+    }
+
+    /// Whether the kernel computes with a weight and a dtype at all, to be asked before a term is made, which may draw random numbers.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    static func isPossible(
+        for weight: any LinearWeight, _ dtype: DType
+    ) throws(TorchError) -> Bool {
+        guard let elementType = dtype.kernelElementType,
+            ckernels_linear_is_supported(
+                InstructionSet.best.rawValue, elementType, Int64(weight.outFeatures),
+                Int64(weight.inFeatures)) == 1
+        else { return false }
+        return try weight.panels() != nil
     }
 
     /// Computes the layer's output; nil if the weight supplies no panels.
     ///
     /// - Parameter recomputable: the input that the kernel was made for.
-    /// - Returns: bfloat16 `[tokens, outFeatures]`, differentiable with respect to the input, A and B.
+    /// - Returns: `[tokens, outFeatures]`, the input's dtype, differentiable with respect to the input, A and B.
     /// - Throws: `TorchError` if memory does not suffice.
-    /// - Memory: with a term saves the input, if nothing makes it again, u (`[tokens, r]`, r rounded up to 16, bfloat16) and the mask of
+    /// - Memory: with a term saves the input, if nothing makes it again, u (`[tokens, r]`, r rounded up to 16, the input's dtype) and the mask of
     ///   dropped elements; without one nothing.
     package func callAsFunction(_ recomputable: Recomputable) throws(TorchError) -> Tensor? {
         guard let panels = try weight.panels() else { return nil }
@@ -77,8 +97,8 @@ package struct LinearKernel {
         _ input: Tensor, _ panels: WeightPanels
     ) throws(TorchError) -> (output: Tensor, small: Tensor) {
         let tokens = input.shape[0]
-        let output = try Tensor.empty([tokens, weight.outFeatures], dtype: .bfloat16)
-        let small = try Tensor.empty([tokens, paddedRank], dtype: .bfloat16)
+        let output = try Tensor.empty([tokens, weight.outFeatures], dtype: dtype)
+        let small = try Tensor.empty([tokens, paddedRank], dtype: dtype)
         let operands = try Operands(term)
         let workspace = try makeWorkspace(tokens: tokens)
         let masked = try term?.kept.map { kept throws(TorchError) in
@@ -94,9 +114,9 @@ package struct LinearKernel {
             withUnsafePointer(to: panels.source) { source in
                 withUnsafePointer(to: operands.lowRank(addresses[next...])) { lowRank in
                     ckernels_linear_forward(
-                        threads, source, lowRank, Int64(tokens), numbers(addresses[0]),
-                        numbers(maskedAddress), numbers(biasAddress), numbers(addresses[2]),
-                        numbers(addresses[1]), addresses[3])
+                        instructionSet.rawValue, elementType, threads, source, lowRank,
+                        Int64(tokens), addresses[0], maskedAddress, biasAddress, addresses[2],
+                        addresses[1], addresses[3])
                 }
             }
         }
@@ -116,7 +136,7 @@ package struct LinearKernel {
         let operands = try Operands(term)
         let inputGradient =
             needsInputGradient
-            ? try Tensor.empty([tokens, weight.inFeatures], dtype: .bfloat16) : nil
+            ? try Tensor.empty([tokens, weight.inFeatures], dtype: dtype) : nil
         let termGradients = try operands.tensors.prefix(2).map { operand throws(TorchError) in
             try Tensor.empty(operand.shape)
         }
@@ -138,8 +158,8 @@ package struct LinearKernel {
             withUnsafePointer(to: panels.source) { source in
                 withUnsafePointer(to: operands.lowRank(addresses[next...])) { lowRank in
                     ckernels_linear_backward(
-                        threads, source, lowRank, Int64(tokens), numbers(addresses[0]),
-                        numbers(addresses[1]), numbers(addresses[2]), numbers(gradientX),
+                        instructionSet.rawValue, elementType, threads, source, lowRank,
+                        Int64(tokens), addresses[0], addresses[1], addresses[2], gradientX,
                         gradientA?.assumingMemoryBound(to: Float.self),
                         gradientB?.assumingMemoryBound(to: Float.self), addresses[3])
                 }
@@ -151,13 +171,21 @@ package struct LinearKernel {
         return result
     }
 
+    private var elementType: Int32 {
+        guard let type = dtype.kernelElementType else {
+            preconditionFailure("a kernel for \(dtype.name)")
+        }
+        return type
+    }
+
     private var paddedRank: Int {
         Int(ckernels_linear_padded_rank(Int64(term?.a.shape[0] ?? 0)))
     }
 
     private func makeWorkspace(tokens: Int) throws(TorchError) -> Tensor {
         let bytes = ckernels_linear_workspace_bytes(
-            Int64(weight.outFeatures), Int64(weight.inFeatures), Int64(term?.a.shape[0] ?? 0),
+            instructionSet.rawValue, elementType, Int64(weight.outFeatures),
+            Int64(weight.inFeatures), Int64(term?.a.shape[0] ?? 0),
             Int64(tokens), threads.count)
         return try Tensor.empty([Int(bytes)], dtype: .uint8)
     }
@@ -170,11 +198,6 @@ func take(
     guard tensor != nil else { return nil }
     defer { next += 1 }
     return addresses[next]
-}
-
-/// The address of bfloat16 numbers.
-func numbers(_ address: UnsafeMutableRawPointer?) -> UnsafeMutablePointer<UInt16>? {
-    address?.assumingMemoryBound(to: UInt16.self)
 }
 
 extension LinearKernel {

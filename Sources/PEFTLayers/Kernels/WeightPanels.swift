@@ -1,7 +1,7 @@
 package import CKernels
 package import Torch
 
-/// A weight as the kernels of bfloat16 products read it: a decoder of its tiles, whatever the storage.
+/// A weight as the kernels of products read it: a decoder of its tiles, whatever the storage.
 ///
 /// For one product, and alive no longer than the storage's memory stays where it is.
 public struct WeightPanels {
