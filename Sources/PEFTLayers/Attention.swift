@@ -6,7 +6,7 @@ public import Torch
 ///
 /// `output = softmax(Q K^T / sqrt(D)) V` for each head, a token seeing itself and what is before it in its own segment. Where the
 /// processor multiplies bfloat16 numbers the whole batch goes through ``AttentionKernel``; else segments of one length go through
-/// libtorch's flash kernel together. So a mask never exists and cost falls with the blocks.
+/// libtorch's flash kernel together; on a device through the kernel that libtorch has for it. So a mask never exists and cost falls with the blocks.
 ///
 /// - Source: Vaswani et al. 2017, equation 1; Ainslie et al. 2023 (grouped queries).
 public enum Attention {
@@ -35,6 +35,10 @@ public enum Attention {
         instructionSet: InstructionSet
     ) throws(TorchError) -> Tensor {
         try requireFit(query, key, value, numQueries: layout.numTokens, numKeys: layout.numTokens)
+        guard query.device.isHost else {
+            return try byLibtorch(
+                query: query, key: key, value: value, layout: layout, scale: scale)
+        }
         let usesKernel = AttentionKernel.isUsable(
             for: [query, key, value], scale: scale, instructionSet: instructionSet)
         let outputs = try Autograd.node("attention", inputs: [query, key, value]) {
@@ -78,11 +82,39 @@ public enum Attention {
         let numTokens = key.shape[0]
         let group = query.shape[1] / key.shape[1]
         let all = SequenceLayout.Run(firstToken: 0, count: 1, length: numTokens)
+        guard query.device.isHost else {
+            return try attended(query, key, value, all, isCausal: false, scale: scale)
+        }
         let result = try FlashAttention(
             query: query.transposed(0, 1).unsqueezed(0),
             key: segmentsFirst(key, all, repeatedBy: group),
             value: segmentsFirst(value, all, repeatedBy: group), isCausal: false, scale: scale)
         return try tokensFirst(result.output)
+    }
+
+    /// Attention on a device: runs of segments of one length, one after the other, by libtorch's differentiable operation.
+    private static func byLibtorch(
+        query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, scale: Double
+    ) throws(TorchError) -> Tensor {
+        try joined(
+            try layout.runs.map { run throws(TorchError) in
+                let tokens = try query.narrow(0, run.firstToken, run.count * run.length)
+                return try attended(tokens, key, value, run, isCausal: true, scale: scale)
+            })
+    }
+
+    /// The attention of the queries of a run, `[n, H, D]`, to its keys and values, which are those of all tokens, by libtorch.
+    private static func attended(
+        _ query: Tensor, _ key: Tensor, _ value: Tensor, _ run: SequenceLayout.Run, isCausal: Bool,
+        scale: Double
+    ) throws(TorchError) -> Tensor {
+        let (shape, group) = (query.shape, query.shape[1] / key.shape[1])
+        let queries = SequenceLayout.Run(
+            firstToken: 0, count: run.count, length: shape[0] / run.count)
+        let output = try segmentsFirst(query, queries, repeatedBy: 1).attention(
+            key: segmentsFirst(key, run, repeatedBy: group),
+            value: segmentsFirst(value, run, repeatedBy: group), isCausal: isCausal, scale: scale)
+        return try tokensFirst(output)
     }
 
     /// Refuses what would otherwise be cut short or repeated without a word.

@@ -60,7 +60,8 @@ public final class Linear {
         _ recomputable: Recomputable, _ context: ForwardContext
     ) throws(TorchError) -> Tensor? {
         let input = recomputable.value
-        guard InstructionSet.best == .avx512bf16, input.dtype == .bfloat16 else { return nil }
+        guard InstructionSet.best == .avx512bf16, input.device.isHost, input.dtype == .bfloat16
+        else { return nil }
         var term: LowRankTerm?
         if let adapter, context.usesAdapters {
             term = try adapter.lowRankTerm(for: input, context: context)

@@ -25,15 +25,17 @@ public struct RotaryEmbedding {
         inverseFrequencies = try Tensor.ones([1]) / logTheta.raised(to: exponents)
     }
 
-    /// The rotation of each token of a layout.
+    /// The rotation of each token of a layout, computed in host memory.
     ///
     /// - Throws: `TorchError` if libtorch cannot allocate.
     public func rotation(
-        for layout: SequenceLayout, dtype: DType
+        for layout: SequenceLayout, dtype: DType, on device: Device = .cpu
     ) throws(TorchError) -> Rotation {
         let positions = try Tensor(layout.positions, shape: [layout.numTokens, 1]).to(.float32)
         let angles = try (positions * inverseFrequencies).unsqueezed(1)  // [N, 1, D / 2]
-        return Rotation(cosine: try angles.cos().to(dtype), sine: try angles.sin().to(dtype))
+        return Rotation(
+            cosine: try angles.cos().to(dtype).to(device),
+            sine: try angles.sin().to(dtype).to(device))
     }
 
     /// The rotation of every token of a batch, shared by all layers.

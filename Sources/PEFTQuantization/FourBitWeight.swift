@@ -31,6 +31,15 @@ public final class FourBitWeight: LinearWeight {
     /// Bytes of codes and scales.
     public var sizeBytes: Int { tensor.sizeBytes }
 
+    /// Where the codes are.
+    public var device: Device { tensor.packed.device }
+
+    /// The same codes and scales on a device.
+    public func moved(to device: Device) throws(TorchError) -> any LinearWeight {
+        guard self.device != device else { return self }
+        return FourBitWeight(try tensor.moved(to: device))
+    }
+
     /// `y = x W^T`, differentiable with respect to x.
     ///
     /// - Parameter input: `[..., inFeatures]`; float32, bfloat16 or float16.
@@ -39,7 +48,7 @@ public final class FourBitWeight: LinearWeight {
     /// - Memory: the weight in `DType.forProducts` during the product, here and in backward.
     public func apply(to input: Tensor) throws(TorchError) -> Tensor {
         let tensor = tensor
-        let (dtype, product) = (input.dtype, input.dtype.forProducts)
+        let (dtype, product) = (input.dtype, input.productDType)
         let outputs = try Autograd.node("4-bit linear", inputs: [input]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let output = try input.to(product).linear(tensor.dequantized(to: product)).to(dtype)
@@ -53,8 +62,10 @@ public final class FourBitWeight: LinearWeight {
         return outputs[0]
     }
 
-    /// The codes, decoded a tile at a time or as they are multiplied.
-    public func panels() throws(TorchError) -> WeightPanels? { tensor.panels() }
+    /// The codes, decoded a tile at a time or as they are multiplied; nil on a device, which kernels do not reach.
+    public func panels() throws(TorchError) -> WeightPanels? {
+        device.isHost ? tensor.panels() : nil
+    }
 
     /// The weight as float32, `[outFeatures, inFeatures]`.
     public func dequantized() throws(TorchError) -> Tensor {

@@ -51,4 +51,8 @@ public enum DType: Int32, Sendable, CaseIterable, Hashable {
         default: self
         }
     }
+
+    /// The dtype that products are computed in on a device: ``forProducts`` in host memory, elsewhere the dtype itself, since GPUs
+    /// multiply every one of them and sum in float32.
+    public func forProducts(on device: Device) -> DType { device.isHost ? forProducts : self }
 }

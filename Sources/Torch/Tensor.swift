@@ -71,6 +71,9 @@ public final class Tensor {
         return dtype
     }
 
+    /// The dtype that matrix products of this tensor are computed in, where it is.
+    public var productDType: DType { dtype.forProducts(on: device) }
+
     /// The bytes of all elements, without gaps.
     public var sizeBytes: Int { numElements * dtype.sizeBytes }
 
@@ -83,8 +86,10 @@ public final class Tensor {
     /// Tells this tensor from others for as long as it lives.
     package var identity: UnsafeRawPointer { UnsafeRawPointer(ctorch_tensor_identity(handle)) }
 
-    /// `float32[2, 3]`: dtype and shape, for messages.
-    public var summary: String { "\(dtype.name)\(shape)" }
+    /// `float32[2, 3]`: dtype and shape, for messages; `float32[2, 3] on cuda:0` of one that is not in host memory.
+    public var summary: String {
+        "\(dtype.name)\(shape)" + (device.isHost ? "" : " on \(device)")
+    }
 
     /// Whether both refer to the very same libtorch tensor.
     public func isSame(as other: Tensor) -> Bool { ctorch_tensor_is_same(handle, other.handle) }

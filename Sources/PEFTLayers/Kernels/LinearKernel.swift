@@ -31,7 +31,7 @@ package struct LinearKernel {
         instructionSet: InstructionSet = .best, threads: CKernelsThreads = .libtorch
     ) throws(TorchError) {
         let (rows, columns) = (weight.outFeatures, weight.inFeatures)
-        guard instructionSet == .avx512bf16, input.dtype == .bfloat16,
+        guard instructionSet == .avx512bf16, input.device.isHost, input.dtype == .bfloat16,
             input.numDimensions == 2, input.shape[1] == columns, input.shape[0] > 0,
             ckernels_linear_is_supported(Int64(rows), Int64(columns)) == 1,
             bias.map({ $0.dtype == .bfloat16 && !$0.requiresGrad }) ?? true,

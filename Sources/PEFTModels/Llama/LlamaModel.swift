@@ -61,7 +61,8 @@ public final class LlamaModel: CausalLanguageModel {
         var hidden = try execution.atEnd(.input) { () throws(TorchError) in
             try embedTokens(tokens)  // [N, C]
         }
-        let rotation = try rotary.rotation(for: context.layout, dtype: hidden.dtype)
+        let rotation = try rotary.rotation(
+            for: context.layout, dtype: hidden.dtype, on: hidden.device)
         for (layer, unit) in zip(layers, units) {
             hidden = try execution(unit, hidden) { input throws(TorchError) in
                 try layer(input, rotation: rotation, context: context)
