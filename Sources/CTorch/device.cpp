@@ -3,11 +3,23 @@
 #include "internal.h"
 
 #include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 using namespace ctorch;
+
+namespace {
+
+struct Copy {
+  c10::Device device;
+  std::unique_ptr<c10::Event> done;
+};
+
+}  // namespace
 
 extern "C" {
 
@@ -46,6 +58,31 @@ int32_t ctorch_device_copy(CTorchTensor value, CTorchDevice device, CTorchTensor
     *out = makeHandle(isDryRun ? source : source.to(target, /*non_blocking=*/!waits));
   });
 }
+
+int32_t ctorch_device_copy_aside(CTorchTensor target, CTorchTensor source, CTorchCopy *out) {
+  CTORCH_TRY({
+    const auto device = tensor(target).device();
+    const c10::impl::VirtualGuardImpl guardOf(device.type());
+    c10::Event ready(device.type());
+    ready.record(guardOf.getStream(device));
+    const c10::StreamGuard aside(guardOf.getStreamFromGlobalPool(device, /*isHighPriority=*/false));
+    ready.block(aside.current_stream());
+    const at::NoGradGuard noGrad;
+    tensor(target).copy_(tensor(source), /*non_blocking=*/true);
+    auto done = std::make_unique<c10::Event>(device.type());
+    done->record(aside.current_stream());
+    *out = reinterpret_cast<CTorchCopy>(new Copy{device, std::move(done)});
+  });
+}
+
+int32_t ctorch_device_copy_wait(CTorchCopy handle) {
+  CTORCH_TRY({
+    const auto &copy = *reinterpret_cast<Copy *>(handle);
+    copy.done->block(c10::impl::VirtualGuardImpl(copy.device.type()).getStream(copy.device));
+  });
+}
+
+void ctorch_device_copy_free(CTorchCopy handle) { delete reinterpret_cast<Copy *>(handle); }
 
 int32_t ctorch_device_synchronize(CTorchDevice device) {
   CTORCH_TRY({

@@ -13,6 +13,7 @@ public struct Device: Hashable, Sendable {
     /// An NVIDIA GPU.
     ///
     /// - Parameter index: its number, as CUDA counts those that are visible to the process.
+    /// - Returns: the device, be it there or not.
     public static func cuda(_ index: Int) -> Device { Device(type: cudaType, index: index) }
 
     /// The device that libtorch leaves to other libraries, the first of them; tests simulate one with it.
@@ -57,6 +58,9 @@ public struct Device: Hashable, Sendable {
         try check("synchronize", [], ctorch_device_synchronize(shim))
     }
 
+    /// `cuda`.
+    var typeName: String { String(cString: ctorch_device_name(type)) }
+
     /// The device in the shim's terms.
     var shim: CTorchDevice { CTorchDevice(type: type, index: Int32(index)) }
 }
@@ -65,7 +69,7 @@ extension Device: CustomStringConvertible {
     /// `cpu` or `cuda:0`, as libtorch writes it.
     public var description: String {
         if self == .cpu { return "cpu" }
-        return "\(String(cString: ctorch_device_name(type))):\(index)"
+        return "\(typeName):\(index)"
     }
 }
 
@@ -76,7 +80,7 @@ extension Tensor {
         return Device(type: device.type, index: Int(device.index))
     }
 
-    /// The elements on a device; self if they are there. Not differentiable.
+    /// The elements on a device, without history; self if they are there.
     ///
     /// - Parameter device: where to; in a dry run nothing moves.
     /// - Returns: shape and dtype of self, and no history.

@@ -28,7 +28,7 @@ extension ProcessGroup {
     ) throws(CollectiveError) -> CollectiveWork {
         try checkReduction("allReduce", reduction, [tensor])
         return try start(
-            "allReduce", " of \(tensor.summary), \(reduction)", label,
+            "allReduce", " of \(tensor.sharedSummary), \(reduction)", label,
             sentBytes: 2 * (size - 1) * tensor.sizeBytes / size
         ) {
             ctorch_distributed_all_reduce($0, $1, tensor.handle, reduction.rawValue, $2)
@@ -58,7 +58,7 @@ extension ProcessGroup {
         }
         try checkContiguous("broadcast", [tensor])
         return try start(
-            "broadcast", " of \(tensor.summary) from rank \(root)", label,
+            "broadcast", " of \(tensor.sharedSummary) from rank \(root)", label,
             sentBytes: rank == root ? tensor.sizeBytes : 0
         ) {
             ctorch_distributed_broadcast($0, $1, tensor.handle, Int32(root), $2)
@@ -85,7 +85,8 @@ extension ProcessGroup {
     ) throws(CollectiveError) -> CollectiveWork {
         try checkParts("allGather", part: input, whole: output)
         return try start(
-            "allGather", " of \(input.summary)", label, sentBytes: (size - 1) * input.sizeBytes
+            "allGather", " of \(input.sharedSummary)", label,
+            sentBytes: (size - 1) * input.sizeBytes
         ) {
             ctorch_distributed_all_gather($0, $1, input.handle, output.handle, $2)
         }
@@ -113,7 +114,7 @@ extension ProcessGroup {
         try checkReduction("reduceScatter", reduction, [input])
         try checkParts("reduceScatter", part: output, whole: input)
         return try start(
-            "reduceScatter", " of \(input.summary), \(reduction)", label,
+            "reduceScatter", " of \(input.sharedSummary), \(reduction)", label,
             sentBytes: (size - 1) * output.sizeBytes
         ) {
             ctorch_distributed_reduce_scatter(

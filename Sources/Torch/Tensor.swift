@@ -91,6 +91,11 @@ public final class Tensor {
         "\(dtype.name)\(shape)" + (device.isHost ? "" : " on \(device)")
     }
 
+    /// The summary as all processes have it, each with a device of its own: `float32[2, 3] on cuda`.
+    var sharedSummary: String {
+        "\(dtype.name)\(shape)" + (device.isHost ? "" : " on \(device.typeName)")
+    }
+
     /// Whether both refer to the very same libtorch tensor.
     public func isSame(as other: Tensor) -> Bool { ctorch_tensor_is_same(handle, other.handle) }
 }

@@ -7,9 +7,11 @@
 #include <ATen/native/CPUFallback.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/view_native.h>
 #include <c10/core/Allocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/alloc_cpu.h>
 #include <torch/library.h>
@@ -26,6 +28,8 @@ constexpr auto deviceType = c10::DeviceType::PrivateUse1;
 const c10::Device device(deviceType, 0);
 
 std::atomic<int64_t> liveBytes{0};
+std::atomic<int64_t> peakBytes{0};
+std::atomic<int64_t> totalBytes{int64_t(1) << 30};
 std::atomic<int64_t> pinnedBytes{0};
 std::atomic<int64_t> copiesToDevice{0};
 std::atomic<int64_t> copiesToHost{0};
@@ -50,6 +54,7 @@ Block *makeBlock(size_t size, std::atomic<int64_t> &count) {
   // What is not written is NaN in every float dtype, and no valid index.
   if (size > 0) std::memset(block->memory, 0xFF, size);
   count += block->size;
+  if (liveBytes > peakBytes) peakBytes = liveBytes.load();
   return block;
 }
 
@@ -60,9 +65,11 @@ void freeBlock(void *context) {
   delete block;
 }
 
-class DeviceAllocator final : public c10::Allocator {
+class DeviceAllocator final : public c10::DeviceAllocator {
  public:
   c10::DataPtr allocate(size_t size) override {
+    TORCH_CHECK_WITH(OutOfMemoryError, liveBytes + static_cast<int64_t>(size) <= totalBytes, "simulated out of memory: ",
+                     size, " bytes beside ", liveBytes.load(), " of ", totalBytes.load());
     auto *block = makeBlock(size, liveBytes);
     return {flipped(block->memory), block, &freeBlock, device};
   }
@@ -70,6 +77,14 @@ class DeviceAllocator final : public c10::Allocator {
   void copy_data(void *target, const void *source, size_t size) const override {
     std::memcpy(flipped(target), flipped(source), size);
   }
+
+  bool initialized() override { return true; }
+  void emptyCache(c10::MempoolId_t) override {}
+  void recordStream(const c10::DataPtr &, c10::Stream) override {}
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex) override { return {}; }
+  void resetAccumulatedStats(c10::DeviceIndex) override {}
+  void resetPeakStats(c10::DeviceIndex) override {}
+  std::pair<size_t, size_t> getMemoryInfo(c10::DeviceIndex) override { return {totalBytes - liveBytes, totalBytes}; }
 };
 
 DeviceAllocator deviceAllocator;
@@ -108,6 +123,7 @@ struct Guard final : c10::impl::NoOpDeviceGuardImpl<deviceType> {
   c10::Device getDevice() const override { return device; }
   c10::Stream getStream(c10::Device) const noexcept override { return stream(); }
   c10::Stream getNewStream(c10::Device, int) const override { return stream(); }
+  c10::Stream getStreamFromGlobalPool(c10::Device, bool) const override { return stream(); }
   c10::Stream exchangeStream(c10::Stream) const noexcept override { return stream(); }
   void record(void **, const c10::Stream &, c10::DeviceIndex, c10::EventFlag) const override {}
   void block(void *, const c10::Stream &) const override {}
@@ -157,8 +173,14 @@ at::Tensor copyFrom(const at::Tensor &source, const at::Tensor &target, bool) {
   return target;
 }
 
+// An empty tensor that takes an operation's result becomes as large as it.
 at::Tensor copyFromAndResize(const at::Tensor &source, const at::Tensor &target) {
-  TORCH_CHECK(source.sizes() == target.sizes(), "the simulated device does not resize tensors");
+  if (source.sizes() != target.sizes()) {
+    TORCH_CHECK(target.numel() == 0, "a result of another shape");
+    const auto larger = at::empty(source.sizes(), target.options());
+    target.unsafeGetTensorImpl()->set_storage_keep_dtype(larger.storage());
+    target.unsafeGetTensorImpl()->set_sizes_contiguous(source.sizes());
+  }
   return copyFrom(source, target, false);
 }
 
@@ -167,8 +189,21 @@ at::Scalar item(const at::Tensor &value) {
   return seenByHost(value).item();
 }
 
+// As a GPU would: only a number may come from the host.
+void requireDevice(const at::Tensor &operand) {
+  TORCH_CHECK(!operand.defined() || operand.is_privateuseone() || operand.dim() == 0,
+              "Expected all tensors to be on the same device, but found at least two devices, ", device, " and ",
+              operand.device());
+}
+
 // Copies operands to the host, runs the operation there, copies results and what was changed back.
 void onHost(const c10::OperatorHandle &operation, torch::jit::Stack *stack) {
+  for (const auto &argument : torch::jit::last(*stack, operation.schema().arguments().size())) {
+    if (argument.isTensor()) requireDevice(argument.toTensor());
+    if (argument.isTensorList()) {
+      for (const at::Tensor &operand : argument.toTensorList()) requireDevice(operand);
+    }
+  }
   at::native::cpu_fallback(operation, stack);
 }
 
@@ -203,6 +238,9 @@ void simulated_device_register(void) {
 }
 
 int64_t simulated_device_live_bytes(void) { return liveBytes; }
+int64_t simulated_device_peak_bytes(void) { return peakBytes; }
+void simulated_device_reset_peak(void) { peakBytes = liveBytes.load(); }
+void simulated_device_set_memory(int64_t bytes) { totalBytes = bytes; }
 int64_t simulated_device_pinned_bytes(void) { return pinnedBytes; }
 int64_t simulated_device_copies_to_device(void) { return copiesToDevice; }
 int64_t simulated_device_copies_to_host(void) { return copiesToHost; }

@@ -25,6 +25,7 @@ typedef struct CTorchGeneratorHandle *CTorchGenerator;
 typedef struct CTorchStoreHandle *CTorchStore;
 typedef struct CTorchGroupHandle *CTorchGroup;
 typedef struct CTorchWorkHandle *CTorchWork;
+typedef struct CTorchCopyHandle *CTorchCopy;
 typedef void (*CTorchRelease)(void *context);
 typedef struct {
   int32_t type;
@@ -81,11 +82,15 @@ int32_t ctorch_device_memory(CTorchDevice device, int64_t *freeBytes, int64_t *t
 // The tensor itself if it is there. A copy from page-locked memory is not waited for: what is queued later on the device
 // comes after it.
 int32_t ctorch_device_copy(CTorchTensor tensor, CTorchDevice device, CTorchTensor *out);
+// Begins to copy to a device, beside what it computes, when it has done what was queued until now; +1 to `out`.
+int32_t ctorch_device_copy_aside(CTorchTensor target, CTorchTensor source, CTorchCopy *out);
+int32_t ctorch_device_copy_wait(CTorchCopy copy);  // what is queued on the device from here on comes after the copy
+void ctorch_device_copy_free(CTorchCopy copy);
 int32_t ctorch_device_synchronize(CTorchDevice device);  // waits for all that was queued
 
 // MARK: storage whose memory comes and goes
 // `size` bytes as uint8 without memory: using them is an error that says `message`, until memory is lent.
-int32_t ctorch_storage_make(int64_t size, const char *message, CTorchTensor *out);
+int32_t ctorch_storage_make(int64_t size, CTorchDevice device, const char *message, CTorchTensor *out);
 // A tensor over the storage of `bytes`, from a byte offset on.
 int32_t ctorch_storage_view(CTorchTensor bytes, int64_t offset, const int64_t *sizes, int32_t dims, int32_t dtype,
                             CTorchTensor *out);

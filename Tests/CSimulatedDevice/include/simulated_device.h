@@ -15,6 +15,11 @@ extern "C" {
 void simulated_device_register(void);
 // Bytes that tensors on the device hold now.
 int64_t simulated_device_live_bytes(void);
+// The most that they held together since the last reset.
+int64_t simulated_device_peak_bytes(void);
+void simulated_device_reset_peak(void);
+// The device's memory, 1 GiB at first: an allocation beyond it fails.
+void simulated_device_set_memory(int64_t bytes);
 // Bytes of page-locked host memory that tensors hold now.
 int64_t simulated_device_pinned_bytes(void);
 // Copies so far: from host memory to the device, and back.
