@@ -44,6 +44,7 @@ const char *ctorch_device_name(int32_t type) {
 int32_t ctorch_device_memory(CTorchDevice device, int64_t *freeBytes, int64_t *totalBytes) {
   CTORCH_TRY({
     const auto place = deviceOf(device);
+    at::globalContext().lazyInitDevice(place.type());
     const auto [available, total] = c10::getDeviceAllocator(place.type())->getMemoryInfo(place.index());
     *freeBytes = static_cast<int64_t>(available);
     *totalBytes = static_cast<int64_t>(total);

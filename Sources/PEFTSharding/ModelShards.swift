@@ -13,8 +13,9 @@ package final class ModelShards {
         package var strategy: ShardingStrategy
         /// Whether a block makes room after forward and is gathered again for backward.
         package var reshardsAfterForward: Bool
-        /// The folder in which the base's shards are kept in files instead of memory; nil for memory. On a device they are kept in
-        /// page-locked host memory instead.
+        /// The folder in which the base's shards are kept in files instead of memory; nil for memory.
+        ///
+        /// Those of a device are kept in page-locked host memory instead.
         package var offloadFolder: String?
 
         /// Makes options; by default everything is divided, in memory.

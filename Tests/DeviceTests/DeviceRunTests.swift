@@ -108,6 +108,25 @@ import TrainingTestSupport
             .bfloat16, lossTolerance: Tolerance.bfloat16, adapterTolerance: 0.5, run.change)
     }
 
+    /// On the device products are of float16 numbers, in host memory of the same numbers in float32.
+    @Test func runsOnBothInFloat16() throws {
+        try compare(
+            .float16, lossTolerance: Tolerance.float16, adapterTolerance: 0.5
+        ) { $0.lossScaling = .dynamic }
+    }
+
+    @Test func whatIsNotANumberIsFoundThere() throws {
+        func error(on device: Device) throws -> Diagnosis? {
+            var config = try config("out-\(device.description.count)")
+            config.model = try TinyModel.grouped(damagedAt: 4, in: workspace)
+            defer { try? FileManager.default.removeItem(atPath: config.model) }
+            return #expect(throws: Diagnosis.self) { try FineTune.run(config, on: device) }
+        }
+        let (there, host) = (try error(on: Simulated.device), try error(on: .cpu))
+        #expect(there?.code == host?.code)
+        #expect(there?.place == host?.place)
+    }
+
     @Test func everythingOfARunIsOnTheDevice() throws {
         let base = try BaseModel(
             at: URL(filePath: TinyModel.grouped),
