@@ -52,7 +52,9 @@ public enum DType: Int32, Sendable, CaseIterable, Hashable {
         }
     }
 
-    /// The dtype that products are computed in on a device: ``forProducts`` in host memory, elsewhere the dtype itself, since GPUs
-    /// multiply every one of them and sum in float32.
-    public func forProducts(on device: Device) -> DType { device.isHost ? forProducts : self }
+    /// The dtype that products are computed in on a device: ``forProducts`` in host memory; elsewhere bfloat16 stays, since GPUs
+    /// multiply it themselves and sum in float32.
+    public func forProducts(on device: Device) -> DType {
+        !device.isHost && self == .bfloat16 ? self : forProducts
+    }
 }

@@ -2,6 +2,7 @@ import CSimulatedDevice
 import Foundation
 import PEFT
 import PEFTTraining
+import Synchronization
 import TestSupport
 import Testing
 import TrainingTestSupport
@@ -108,11 +109,65 @@ import TrainingTestSupport
             .bfloat16, lossTolerance: Tolerance.bfloat16, adapterTolerance: 0.5, run.change)
     }
 
-    /// On the device products are of float16 numbers, in host memory of the same numbers in float32.
     @Test func runsOnBothInFloat16() throws {
         try compare(
             .float16, lossTolerance: Tolerance.float16, adapterTolerance: 0.5
         ) { $0.lossScaling = .dynamic }
+    }
+
+    /// Two ranks in two threads, each with tensors on the device, which Gloo reaches by copies in host memory.
+    @Test(arguments: [
+        Case("full") { _ in },
+        Case("full, offload all, checkpointing") {
+            $0.offload = .all
+            $0.gradientCheckpointing = true
+        },
+        Case("grad-op, accumulation") {
+            $0.sharding = .gradOp
+            $0.perDeviceTrainBatchSize = 2
+            $0.gradientAccumulationSteps = 2
+        },
+        Case("none") { $0.sharding = .none },
+    ])
+    func twoRanksTrainAsOneDoes(_ run: Case) throws {
+        var host = try config("host")
+        run.change(&host)
+        (host.offload, host.sharding) = (.none, .full)
+        try FineTune.run(host)
+        var there = try config("there")
+        run.change(&there)
+        there.perDeviceTrainBatchSize /= 2
+        let port = "\(RankProcesses.freePort())"
+        let failures = Mutex<[String]>([])
+        let device = Simulated.device
+        let config = there
+        let runRank = { @Sendable (rank: Int) in
+            do {
+                try FineTune.run(
+                    config,
+                    environment: [
+                        "RANK": "\(rank)", "WORLD_SIZE": "2", "LOCAL_RANK": "\(rank)",
+                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+                    ], on: device)
+            } catch {
+                failures.withLock { $0.append("rank \(rank): \(error)") }
+            }
+        }
+        // Each waits for the other, so they need threads whatever cores there are.
+        let ended = DispatchSemaphore(value: 0)
+        Thread.detachNewThread {
+            runRank(1)
+            ended.signal()
+        }
+        runRank(0)
+        ended.wait()
+        #expect(failures.withLock { $0 } == [])
+        #expect(
+            try Tolerance.relativeError(losses(there), losses(host)) < Tolerance.trainingLoss)
+        #expect(
+            Tolerance.relativeError(
+                try RunFiles.adapter(in: there.outputDir), try RunFiles.adapter(in: host.outputDir))
+                < Tolerance.trainedAdapter)
     }
 
     @Test func whatIsNotANumberIsFoundThere() throws {
