@@ -17,6 +17,11 @@ let cudaSettings: [CXXSetting] = [
 ]
 let cudaLibraries: [LinkerSetting] = [.linkedLibrary("torch_cuda"), .linkedLibrary("c10_cuda")]
 
+let libtorchHeaders = CXXSetting.unsafeFlags([
+    "-O2", "-isystem", libtorch + "/include",
+    "-isystem", libtorch + "/include/torch/csrc/api/include",
+])
+
 let strict: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .enableUpcomingFeature("ExistentialAny"),
@@ -48,11 +53,7 @@ let targets: [Target] = [
     .target(
         name: "CTorch",
         cxxSettings: [
-            .headerSearchPath("gloo_declarations"),
-            .unsafeFlags([
-                "-O2", "-isystem", libtorch + "/include",
-                "-isystem", libtorch + "/include/torch/csrc/api/include",
-            ]),
+            .headerSearchPath("gloo_declarations"), libtorchHeaders,
         ] + (hasNCCL ? cudaSettings : []),
         linkerSettings: [
             .unsafeFlags([
@@ -118,6 +119,9 @@ let targets: [Target] = [
             "PEFTCheckpoints", "PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers",
             "Torch",
         ]),
+    .target(
+        name: "CSimulatedDevice", path: "Tests/CSimulatedDevice", cxxSettings: [libtorchHeaders]),
+    tests("DeviceTests", umbrella + ["CSimulatedDevice", "CKernels", "TrainingTestSupport"]),
     tests("PEFTTokenizersTests", ["PEFTTokenizers"]),
     tests("PEFTDataTests", ["PEFTData", "PEFTTokenizers"]),
     tests("PEFTTrainingTests", umbrella + ["TrainingTestSupport"]),

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <ATen/core/grad_mode.h>
+#include <c10/core/AutogradState.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
@@ -89,6 +90,19 @@ class HooksAside {
   std::vector<std::vector<std::unique_ptr<FunctionPreHook>>> hooks;
 };
 
+// Runs all nodes on the caller's thread: those of a device too, whose closures belong to the task that owns the tensors.
+class OnThisThread {
+ public:
+  OnThisThread() : previous(state().get_multithreading_enabled()) { state().set_multithreading_enabled(false); }
+  ~OnThisThread() { state().set_multithreading_enabled(previous); }
+  OnThisThread(const OnThisThread &) = delete;
+  OnThisThread &operator=(const OnThisThread &) = delete;
+
+ private:
+  static c10::AutogradState &state() { return c10::AutogradState::get_tls_state(); }
+  const bool previous;
+};
+
 void attach(const std::shared_ptr<Context> &owner, const char *name, const variable_list &inputs,
             const variable_list &outputs, CTorchPullback pullback) {
   const bool needed = c10::GradMode::is_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const auto &input) {
@@ -136,13 +150,15 @@ int32_t ctorch_autograd_set_grad(CTorchTensor value, CTorchTensor gradient) {
 
 int32_t ctorch_autograd_backward(const CTorchTensor *outputs, const CTorchTensor *gradients, int32_t count,
                                  bool retain) {
-  CTORCH_TRY(backward(list(outputs, count), list(gradients, count), retain, /*create_graph=*/false));
+  CTORCH_TRY(const OnThisThread here;
+             backward(list(outputs, count), list(gradients, count), retain, /*create_graph=*/false));
 }
 
 int32_t ctorch_autograd_gradients(const CTorchTensor *outputs, const CTorchTensor *gradients, int32_t numOutputs,
                                   const CTorchTensor *inputs, int32_t numInputs, bool retain, bool runHooks,
                                   CTorchTensor *result) {
-  CTORCH_TRY(const variable_list leaves = list(inputs, numInputs);
+  CTORCH_TRY(const OnThisThread here;
+             const variable_list leaves = list(inputs, numInputs);
              const HooksAside aside(runHooks ? variable_list() : leaves);
              auto values = grad(list(outputs, numOutputs), leaves, list(gradients, numOutputs), retain,
                                 /*create_graph=*/false, /*allow_unused=*/true);

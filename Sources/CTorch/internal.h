@@ -41,8 +41,13 @@ inline at::IntArrayRef sizes(const int64_t *values, int32_t count) {
   return at::IntArrayRef(values, static_cast<size_t>(count));
 }
 
-inline at::TensorOptions options(int32_t dtype) {
-  return at::TensorOptions().dtype(static_cast<at::ScalarType>(dtype)).device(isDryRun ? at::kMeta : at::kCPU);
+inline at::Device deviceOf(CTorchDevice device) {
+  const auto type = static_cast<at::DeviceType>(device.type);
+  return type == at::kCPU ? at::Device(type) : at::Device(type, static_cast<at::DeviceIndex>(device.index));
+}
+
+inline at::TensorOptions options(int32_t dtype, at::Device device = at::kCPU) {
+  return at::TensorOptions().dtype(static_cast<at::ScalarType>(dtype)).device(isDryRun ? at::Device(at::kMeta) : device);
 }
 
 inline std::vector<at::Tensor> list(const CTorchTensor *handles, int32_t count) {

@@ -30,6 +30,7 @@
 #include <ATen/ops/neg.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/rsqrt.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/sin.h>
@@ -206,6 +207,11 @@ int32_t ctorch_nn_attention(CTorchTensor query, CTorchTensor key, CTorchTensor v
                  withDenseRows(tensor(query)), withDenseRows(tensor(key)), withDenseRows(tensor(value)), 0.0, causal,
                  optional(mask), scale);
              *out = makeHandle(std::move(output)); *logSumExp = makeHandle(std::move(statistics)));
+}
+int32_t ctorch_nn_device_attention(CTorchTensor query, CTorchTensor key, CTorchTensor value, CTorchTensor mask, bool causal,
+                                   double scale, CTorchTensor *out) {
+  CTORCH_MAKE(at::scaled_dot_product_attention(
+      tensor(query), tensor(key), tensor(value), optional(mask), 0.0, causal, scale));
 }
 int32_t ctorch_nn_attention_backward(CTorchTensor gradient, CTorchTensor query, CTorchTensor key, CTorchTensor value,
                                      CTorchTensor output, CTorchTensor logSumExp, CTorchTensor mask, bool causal,

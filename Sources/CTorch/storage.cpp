@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <c10/core/ScalarTypeToTypeMeta.h>
+#include <c10/core/TensorOptions.h>
 
 using namespace ctorch;
 
@@ -11,7 +12,7 @@ c10::StorageImpl &storageOf(CTorchTensor value) { return *tensor(value).storage(
 
 // Made without at::Tensor::set_, which looks at the memory.
 at::Tensor viewOf(const c10::Storage &storage, int64_t offset, at::IntArrayRef shape, caffe2::TypeMeta dtype) {
-  const auto key = storage.device().is_meta() ? c10::DispatchKey::Meta : c10::DispatchKey::CPU;
+  const auto key = c10::TensorOptions().dtype(dtype).device(storage.device()).computeDispatchKey();
   auto view = at::detail::make_tensor<at::TensorImpl>(c10::Storage(storage), c10::DispatchKeySet(key), dtype);
   view.unsafeGetTensorImpl()->set_sizes_contiguous(shape);
   view.unsafeGetTensorImpl()->set_storage_offset(offset);
@@ -29,9 +30,9 @@ void takeMemoryAway(c10::StorageImpl &storage, const char *message) {
 
 extern "C" {
 
-int32_t ctorch_storage_make(int64_t size, const char *message, CTorchTensor *out) {
+int32_t ctorch_storage_make(int64_t size, CTorchDevice place, const char *message, CTorchTensor *out) {
   CTORCH_TRY({
-    const c10::Device device(isDryRun ? c10::kMeta : c10::kCPU);
+    const c10::Device device = isDryRun ? c10::Device(c10::kMeta) : deviceOf(place);
     auto storage = c10::Storage(c10::make_intrusive<c10::StorageImpl>(
         c10::StorageImpl::use_byte_size_t(), static_cast<size_t>(size), at::DataPtr(nullptr, device),
         /*allocator=*/nullptr, /*resizable=*/false));
@@ -63,6 +64,8 @@ int32_t ctorch_storage_lend(CTorchTensor bytes, CTorchTensor buffer, const char 
       TORCH_CHECK(owner.is_contiguous() && owner.nbytes() >= storage.nbytes(), "a buffer of ", owner.nbytes(),
                   " bytes for a storage of ", storage.nbytes());
       if (storage.device().is_meta()) return 0;
+      TORCH_CHECK(owner.device() == storage.device(), "a buffer on ", owner.device(), " for a storage on ",
+                  storage.device());
       // The lent pointer keeps the buffer's memory alive for as long as it is lent.
       auto *keeper = new at::Tensor(owner);
       at::DataPtr pointer(owner.data_ptr(), keeper, [](void *kept) { delete static_cast<at::Tensor *>(kept); },

@@ -17,12 +17,17 @@ extern "C" {
 
 // MARK: creation
 
-int32_t ctorch_tensor_empty(const int64_t *shape, int32_t dims, int32_t dtype, CTorchTensor *out) {
-  CTORCH_MAKE(at::empty(sizes(shape, dims), options(dtype)));
+int32_t ctorch_tensor_empty(const int64_t *shape, int32_t dims, int32_t dtype, CTorchDevice device, CTorchTensor *out) {
+  CTORCH_MAKE(at::empty(sizes(shape, dims), options(dtype, deviceOf(device))));
 }
 
-int32_t ctorch_tensor_full(const int64_t *shape, int32_t dims, int32_t dtype, double value, CTorchTensor *out) {
-  CTORCH_MAKE(at::full(sizes(shape, dims), value, options(dtype)));
+int32_t ctorch_tensor_full(const int64_t *shape, int32_t dims, int32_t dtype, CTorchDevice device, double value,
+                           CTorchTensor *out) {
+  CTORCH_MAKE(at::full(sizes(shape, dims), value, options(dtype, deviceOf(device))));
+}
+
+int32_t ctorch_tensor_pinned(const int64_t *shape, int32_t dims, int32_t dtype, CTorchTensor *out) {
+  CTORCH_MAKE(at::empty(sizes(shape, dims), options(dtype).pinned_memory(!isDryRun)));
 }
 
 int32_t ctorch_tensor_arange(int64_t end, CTorchTensor *out) { CTORCH_MAKE(at::arange(end, options(4))); }
@@ -47,6 +52,10 @@ const int64_t *ctorch_tensor_sizes(CTorchTensor value) { return tensor(value).si
 const int64_t *ctorch_tensor_strides(CTorchTensor value) { return tensor(value).strides().data(); }
 int64_t ctorch_tensor_numel(CTorchTensor value) { return tensor(value).numel(); }
 int32_t ctorch_tensor_dtype(CTorchTensor value) { return static_cast<int32_t>(tensor(value).scalar_type()); }
+CTorchDevice ctorch_tensor_device(CTorchTensor value) {
+  const auto device = tensor(value).device();
+  return {static_cast<int32_t>(device.type()), device.has_index() ? device.index() : 0};
+}
 bool ctorch_tensor_is_contiguous(CTorchTensor value) { return tensor(value).is_contiguous(); }
 bool ctorch_tensor_is_same(CTorchTensor left, CTorchTensor right) { return tensor(left).is_same(tensor(right)); }
 

@@ -102,7 +102,7 @@ extension LoRAConfig: AdapterConfig {
                 let adapter = try LoRA(
                     target: target, inFeatures: inFeatures, outFeatures: outFeatures,
                     dropout: loraDropout, initialization: initLoraWeights, seed: seed,
-                    isTrainable: isTrainable)
+                    isTrainable: isTrainable, on: linear.weight.device)
                 made.append((linear, adapter))
             } catch {
                 throw .torch(error)

@@ -20,14 +20,17 @@ package struct DropoutMask {
     ///   - shape: the shape of the tensor to mask.
     ///   - key: names the forward pass.
     ///   - path: names the layer.
+    ///   - device: where the mask is used; it is drawn in host memory, so that it is the same everywhere.
     /// - Throws: `TorchError` if libtorch cannot allocate.
     /// - Memory: one byte an element.
     package init(
-        probability: Double, shape: [Int], key: DropoutKey, path: String
+        probability: Double, shape: [Int], key: DropoutKey, path: String,
+        on device: Device = .cpu
     ) throws(TorchError) {
         let numDropped = UInt16(min((probability * 65536).rounded(), 65535))
         kept = try ElementwiseKernels().dropoutMask(
-            shape, numDropped: numDropped, seed: key.seed(for: path))
+            shape, numDropped: numDropped, seed: key.seed(for: path)
+        ).to(device)
         scale = 65536 / (65536 - Double(numDropped))
     }
 

@@ -35,11 +35,12 @@ public final class LoRA: LinearAdapter {
     ///   - initialization: how A and B start.
     ///   - seed: with the path, decides the start, whatever else is made before.
     ///   - isTrainable: false freezes A and B, for inference.
+    ///   - device: where A and B are; their start is the same everywhere.
     /// - Throws: `TorchError` if libtorch cannot allocate.
     public init(
         target: LoRATarget, inFeatures: Int, outFeatures: Int, dropout: Double = 0,
         initialization: LoRAInitialization = .kaimingUniform, seed: UInt64,
-        isTrainable: Bool = true
+        isTrainable: Bool = true, on device: Device = .cpu
     ) throws(TorchError) {
         self.target = target
         self.dropout = dropout
@@ -61,9 +62,9 @@ public final class LoRA: LinearAdapter {
             }
         let prefix = "base_model.model." + target.path
         loraA = try Parameter(
-            path: prefix + ".lora_A.weight", value: valueA, isTrainable: isTrainable)
+            path: prefix + ".lora_A.weight", value: valueA.to(device), isTrainable: isTrainable)
         loraB = try Parameter(
-            path: prefix + ".lora_B.weight", value: valueB, isTrainable: isTrainable)
+            path: prefix + ".lora_B.weight", value: valueB.to(device), isTrainable: isTrainable)
     }
 
     /// Kaiming's uniform numbers with a = √5: in ±1/√fan-in, the fan-in being the columns.
@@ -117,13 +118,15 @@ public final class LoRA: LinearAdapter {
     ) throws(TorchError) -> DropoutMask? {
         guard let key, dropout > 0 else { return nil }
         return try DropoutMask(
-            probability: dropout, shape: input.shape, key: key, path: target.path)
+            probability: dropout, shape: input.shape, key: key, path: target.path,
+            on: input.device)
     }
 
     /// Whether every element of B is zero.
     public func changesNothing() throws(TorchError) -> Bool {
         let valueB = try loraB.value.detach()
-        return try valueB.isEqual(to: Tensor.zeros(valueB.shape, dtype: valueB.dtype))
+        return try valueB.isEqual(
+            to: Tensor.zeros(valueB.shape, dtype: valueB.dtype, on: valueB.device))
     }
 
     /// The update of the weight, `s B A`: float32 `[outFeatures, inFeatures]`, without history.
@@ -154,7 +157,7 @@ extension LoRA {
         /// `dropout(x)` in the dtype of its products.
         private func wideInput() throws(TorchError) -> Tensor {
             let masked = try mask?.applied(to: input) ?? input
-            return try masked.to(input.dtype.forProducts)
+            return try masked.to(input.productDType)
         }
 
         /// `p = s A dropout(x)`: `[tokens, r]`.

@@ -90,7 +90,7 @@ extension SafetensorsTensor {
         self.init(name: name, shape: tensor.shape, dtype: tensor.dtype) { tensor }
     }
 
-    /// A tensor that is computed when its turn to be written comes, and dropped afterwards.
+    /// A tensor, on any device, that is computed when its turn to be written comes, and dropped afterwards.
     ///
     /// - Parameters:
     ///   - name: the tensor's name.
@@ -105,7 +105,7 @@ extension SafetensorsTensor {
             precondition(
                 tensor.shape == shape && tensor.dtype == dtype,
                 "tensor \(name) was announced as \(dtype.name)\(shape), but is \(tensor.summary)")
-            try tensor.withUnsafeBytes { (bytes) throws in try body(bytes) }
+            try tensor.to(.cpu).withUnsafeBytes { (bytes) throws in try body(bytes) }
         }
     }
 }

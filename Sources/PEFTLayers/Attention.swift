@@ -6,8 +6,8 @@ public import Torch
 ///
 /// `output = softmax(Q K^T / sqrt(D)) V` for each head, a token seeing itself and what is before it in its own segment, of a window
 /// the nearest. Where the processor multiplies bfloat16 numbers the whole batch goes through ``AttentionKernel``; else segments of
-/// one length go through libtorch's flash kernel together. So a mask exists for segments longer than a window only, and cost falls
-/// with the blocks. Capped scores go through plain operations.
+/// one length go through libtorch's flash kernel together, on a device through the kernel that libtorch has for it. So a mask exists
+/// for segments longer than a window only, and cost falls with the blocks. Capped scores go through plain operations.
 ///
 /// - Source: Vaswani et al. 2017, equation 1; Ainslie et al. 2023 (grouped queries).
 public enum Attention {
@@ -45,6 +45,11 @@ public enum Attention {
         window: Int? = nil, instructionSet: InstructionSet
     ) throws(TorchError) -> Tensor {
         try requireFit(query, key, value, numQueries: layout.numTokens, numKeys: layout.numTokens)
+        guard query.device.isHost else {
+            return try byLibtorch(
+                query: query, key: key, value: value, layout: layout, scale: scale,
+                window: window)
+        }
         let usesKernel = AttentionKernel.isUsable(
             for: [query, key, value], scale: scale, instructionSet: instructionSet)
         let outputs = try Autograd.node("attention", inputs: [query, key, value]) {
@@ -102,11 +107,44 @@ public enum Attention {
         let numTokens = key.shape[0]
         let group = query.shape[1] / key.shape[1]
         let all = SequenceLayout.Run(firstToken: 0, count: 1, length: numTokens)
+        guard query.device.isHost else {
+            return try attended(query, key, value, all, isCausal: false, scale: scale)
+        }
         let result = try FlashAttention(
             query: query.transposed(0, 1).unsqueezed(0),
             key: segmentsFirst(key, all, repeatedBy: group),
             value: segmentsFirst(value, all, repeatedBy: group), isCausal: false, scale: scale)
         return try tokensFirst(result.output)
+    }
+
+    /// Attention on a device: runs of segments of one length, one after the other, by libtorch's differentiable operation.
+    private static func byLibtorch(
+        query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, scale: Double,
+        window: Int?
+    ) throws(TorchError) -> Tensor {
+        let runs = layout.runs
+        let mask = try windowMask(runs, window: window)
+        return try joined(
+            try runs.map { run throws(TorchError) in
+                let tokens = try query.narrow(0, run.firstToken, run.count * run.length)
+                return try attended(
+                    tokens, key, value, run, isCausal: true, mask: mask(run), scale: scale)
+            })
+    }
+
+    /// The attention of the queries of a run, `[n, H, D]`, to its keys and values, which are those of all tokens, by libtorch.
+    private static func attended(
+        _ query: Tensor, _ key: Tensor, _ value: Tensor, _ run: SequenceLayout.Run, isCausal: Bool,
+        mask: Tensor? = nil, scale: Double
+    ) throws(TorchError) -> Tensor {
+        let (shape, group) = (query.shape, query.shape[1] / key.shape[1])
+        let queries = SequenceLayout.Run(
+            firstToken: 0, count: run.count, length: shape[0] / run.count)
+        let output = try segmentsFirst(query, queries, repeatedBy: 1).attention(
+            key: segmentsFirst(key, run, repeatedBy: group),
+            value: segmentsFirst(value, run, repeatedBy: group), isCausal: isCausal && mask == nil,
+            mask: mask?.to(query.dtype).to(query.device), scale: scale)
+        return try tokensFirst(output)
     }
 
     /// Refuses what would otherwise be cut short or repeated without a word.
@@ -159,7 +197,7 @@ public enum Attention {
             _ layout: SequenceLayout
         ) throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) {
             let runs = layout.runs
-            let mask = try windowMask(runs)
+            let mask = try windowMask(runs, window: window)
             var results: [FlashAttention] = []
             for run in runs {
                 results.append(try forward(run, mask: mask(run)))
@@ -173,19 +211,6 @@ public enum Attention {
                 return try backward(gradient, runs: runs, results: results, mask: mask)
             }
             return ([output], pullback)
-        }
-
-        /// What is added to the scores of a run whose segments are longer than the window: 0 or minus infinity; nil for others.
-        func windowMask(
-            _ runs: [SequenceLayout.Run]
-        ) throws(TorchError) -> (SequenceLayout.Run) throws(TorchError) -> Tensor? {
-            let longest = runs.map(\.length).max() ?? 0
-            guard let window, longest > window else { return { _ in nil } }
-            let whole = try Attention.mask(numTokens: longest, window: window)
-            return { run throws(TorchError) in
-                guard run.length > window else { return nil }
-                return try whole.narrow(0, 0, run.length).narrow(1, 0, run.length)
-            }
         }
 
         func forward(
@@ -225,6 +250,19 @@ public enum Attention {
             guard group > 1 else { return gradient }
             let shape = gradient.shape
             return try gradient.reshape([shape[0], shape[1] / group, group, shape[2]]).sum([2])
+        }
+    }
+
+    /// What is added to the scores of a run whose segments are longer than the window: 0 or minus infinity; nil for others.
+    private static func windowMask(
+        _ runs: [SequenceLayout.Run], window: Int?
+    ) throws(TorchError) -> (SequenceLayout.Run) throws(TorchError) -> Tensor? {
+        let longest = runs.map(\.length).max() ?? 0
+        guard let window, longest > window else { return { _ in nil } }
+        let whole = try mask(numTokens: longest, window: window)
+        return { run throws(TorchError) in
+            guard run.length > window else { return nil }
+            return try whole.narrow(0, 0, run.length).narrow(1, 0, run.length)
         }
     }
 

@@ -93,7 +93,7 @@ struct CappedAttention {
         let value = try Attention.segmentsFirst(value, run, repeatedBy: group)
         var scores = try query.matmul(key.transposed(2, 3)) * scale  // [S, H, L, L]
         scores = try (scores * (1 / softCap)).tanh() * softCap
-        if let mask { scores = try scores + mask.to(scores.dtype) }
+        if let mask { scores = try scores + mask.to(scores.dtype).to(scores.device) }
         let weights = try scores.to(.float32).softmax().to(query.dtype)
         return try Attention.tokensFirst(weights.matmul(value))
     }

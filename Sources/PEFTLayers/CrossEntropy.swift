@@ -25,7 +25,7 @@ public enum CrossEntropy {
     ///   - parameters: every tensor requiring grad that `head` captures.
     ///   - weight: `[vocabulary, hidden]` if `head(h)` is `h W^T` and nothing else, and W gets no gradient; `head` may then not be
     ///     called. Nil for every other head.
-    ///   - head: hidden states in their ``DType/forProducts`` to logits, `[n, hidden] -> [n, vocabulary]`.
+    ///   - head: hidden states in their `productDType` to logits, `[n, hidden] -> [n, vocabulary]`.
     /// - Returns: sum and parts; both empty sums if there is no target.
     /// - Throws: `TorchError` of the head, or if a target is not in the vocabulary.
     /// - Memory: five slices of logits, or without logits see ``LinearCrossEntropy``; the gradient of the selected hidden states
@@ -49,6 +49,7 @@ public enum CrossEntropy {
         precondition(targets.count == hiddenStates.shape[0], "one target for each token")
         let selection = Selection(targets)
         let rows = try Tensor(selection.positions, shape: [selection.positions.count])
+            .to(hiddenStates.device)
         let inputs = [hiddenStates] + parameters
         let isDifferentiated = Autograd.isEnabled && inputs.contains { $0.requiresGrad }
         let kernel = weight.flatMap {
@@ -69,7 +70,8 @@ public enum CrossEntropy {
                 gradients.hidden = result.gradient.map { [$0] } ?? []
             } else {
                 var slices = Slices(
-                    parameters: parameters, isDifferentiated: isDifferentiated)
+                    parameters: parameters, isDifferentiated: isDifferentiated,
+                    device: hiddenStates.device)
                 let selected = try hiddenStates.detach().indexSelected(0, rows)
                 try slices.add(selected, labels: selection.labels, head: head)
                 parts = try slices.concatenatedLosses()
@@ -110,7 +112,7 @@ private struct Gradients {
     func pullback(rows: Tensor, shape: [Int], dtype: DType) -> Pullback {
         { [hidden, parameters] gradients throws(TorchError) in
             guard let scale = gradients[0] else { return parameters.map { _ in nil } + [nil] }
-            let zeros = try Tensor.zeros(shape, dtype: dtype)
+            let zeros = try Tensor.zeros(shape, dtype: dtype, on: rows.device)
             var result: [Tensor?] = [zeros]
             if !hidden.isEmpty {
                 let sums = try Tensor.concatenated(hidden)
@@ -135,19 +137,21 @@ private struct Gradients {
 private struct Slices {
     private let parameters: [Tensor]
     private let isDifferentiated: Bool
+    private let device: Device
     private var losses: [Tensor] = []
     private(set) var gradients: Gradients
 
-    init(parameters: [Tensor], isDifferentiated: Bool) {
+    init(parameters: [Tensor], isDifferentiated: Bool, device: Device) {
         self.parameters = parameters
         self.isDifferentiated = isDifferentiated
+        self.device = device
         gradients = Gradients(numParameters: parameters.count)
     }
 
     mutating func add(
         _ selected: Tensor, labels: [Int64], head: (Tensor) throws(TorchError) -> Tensor
     ) throws(TorchError) {
-        let labels = try Tensor(labels, shape: [labels.count])
+        let labels = try Tensor(labels, shape: [labels.count]).to(selected.device)
         var start = 0
         while start < labels.shape[0] {
             let length = min(CrossEntropy.sliceLength, labels.shape[0] - start)
@@ -160,21 +164,21 @@ private struct Slices {
 
     /// The losses of all slices, float32 `[targets]`.
     func concatenatedLosses() throws(TorchError) -> Tensor {
-        losses.isEmpty ? try Tensor.zeros([0]) : try Tensor.concatenated(losses)
+        losses.isEmpty ? try Tensor.zeros([0], on: device) : try Tensor.concatenated(losses)
     }
 
     private mutating func addSlice(
         hidden: Tensor, labels: Tensor, head: (Tensor) throws(TorchError) -> Tensor
     ) throws(TorchError) {
         guard isDifferentiated else {
-            let wide = try hidden.to(hidden.dtype.forProducts)
+            let wide = try hidden.to(hidden.productDType)
             losses.append(try head(wide).to(.float32).crossEntropy(labels))
             return
         }
         let leaf = try Self.leaf(of: hidden)
         let (loss, found) = try withGradEnabled(true) { () throws(TorchError) in
             try leaf.setRequiresGrad(true)
-            let wide = try leaf.to(leaf.dtype.forProducts)
+            let wide = try leaf.to(leaf.productDType)
             let loss = try head(wide).to(.float32).crossEntropy(labels)
             let found = try Autograd.gradientsInsideNode(
                 of: loss.sum(), withRespectTo: [leaf] + parameters)

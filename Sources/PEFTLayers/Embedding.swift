@@ -23,12 +23,12 @@ public final class Embedding {
 
     /// Looks tokens up.
     ///
-    /// - Parameter tokens: `[tokens]`, int32 or int64.
+    /// - Parameter tokens: `[tokens]`, int32 or int64, on any device.
     /// - Returns: `[tokens, hidden]`, the table's dtype.
     /// - Throws: `TorchError` if a token is not in the table.
     public func callAsFunction(_ tokens: Tensor) throws(TorchError) -> Tensor {
         try Trace.layer(path) { () throws(TorchError) in
-            let output = try weight.value.embedding(tokens)
+            let output = try weight.value.embedding(tokens.to(weight.value.device))
             if outputRequiresGrad, !output.requiresGrad {
                 try output.setRequiresGrad(true)
             }

@@ -69,8 +69,9 @@ public final class KeyValueCache {
     private static func grown(_ tensor: Tensor, to capacity: Int) throws(TorchError) -> Tensor {
         let shape = tensor.shape
         let size = Swift.max(capacity, shape[0])
-        let larger = try Tensor.zeros([shape[1], size, shape[2]], dtype: tensor.dtype)
-            .transposed(0, 1)
+        let larger = try Tensor.zeros(
+            [shape[1], size, shape[2]], dtype: tensor.dtype, on: tensor.device
+        ).transposed(0, 1)
         try larger.narrow(0, 0, shape[0]).copyInPlace(from: tensor)
         return larger
     }

@@ -72,7 +72,9 @@ public final class Linear {
         _ recomputable: Recomputable, _ context: ForwardContext
     ) throws(TorchError) -> Tensor? {
         let input = recomputable.value
-        guard try LinearKernel.isPossible(for: weight, input.dtype) else { return nil }
+        guard input.device.isHost, try LinearKernel.isPossible(for: weight, input.dtype) else {
+            return nil
+        }
         var term: LowRankTerm?
         if let adapter, context.usesAdapters {
             term = try adapter.lowRankTerm(for: input, context: context)

@@ -21,6 +21,15 @@ public protocol LinearWeight: AnyObject {
     /// are codes.
     var dense: Tensor? { get }
 
+    /// Where the weight is.
+    var device: Device { get }
+
+    /// The weight on a device; self if it is there.
+    ///
+    /// - Throws: `TorchError` if the device cannot be used or its memory does not suffice.
+    /// - Memory: a copy of the storage as it is, without decoding it.
+    func moved(to device: Device) throws(TorchError) -> any LinearWeight
+
     /// `y = x W^T`, differentiable with respect to x.
     ///
     /// - Parameters:
@@ -75,7 +84,8 @@ extension LinearWeight {
 
     /// The storage's decoded weight.
     public func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight {
-        let value = try dequantized().to(dtype.forProducts)
+        let wide = try dequantized()
+        let value = try wide.to(dtype.forProducts(on: wide.device))
         return DenseWeight(try Parameter(path: "", value: value, isTrainable: false))
     }
 }
@@ -106,8 +116,8 @@ public final class DenseWeight: LinearWeight {
 
     /// `y = x W^T`; input or weight may already be in the dtype that the other's products are computed in.
     public func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor {
-        let (value, product) = (parameter.value, input.dtype.forProducts(into: outputDType))
-        guard value.dtype.forProducts(into: outputDType) == product else {
+        let (value, product) = (parameter.value, input.productDType(into: outputDType))
+        guard value.productDType(into: outputDType) == product else {
             return try input.linear(value)
         }
         return try input.to(product).linear(value.to(product)).to(outputDType)
@@ -116,16 +126,27 @@ public final class DenseWeight: LinearWeight {
     /// The weight in the dtype of products; a trainable one stays, since its gradient must reach it.
     public func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight {
         let value = parameter.value
-        guard value.dtype != dtype.forProducts, !value.requiresGrad else { return self }
-        let wide = try value.to(dtype.forProducts)
+        let product = dtype.forProducts(on: value.device)
+        guard value.dtype != product, !value.requiresGrad else { return self }
+        let wide = try value.to(product)
         return DenseWeight(
             try Parameter(path: parameter.path, value: wide, isTrainable: false))
     }
 
-    /// The elements, if they are frozen bfloat16 numbers.
+    /// Where the elements are.
+    public var device: Device { parameter.value.device }
+
+    /// The same numbers on a device.
+    public func moved(to device: Device) throws(TorchError) -> any LinearWeight {
+        guard self.device != device else { return self }
+        return DenseWeight(try parameter.moved(to: device))
+    }
+
+    /// The elements, if they are frozen bfloat16 numbers in host memory.
     public func panels() throws(TorchError) -> WeightPanels? {
         let value = parameter.value
-        guard value.dtype == .bfloat16, !value.requiresGrad, value.isContiguous else { return nil }
+        guard value.device.isHost, value.dtype == .bfloat16, !value.requiresGrad, value.isContiguous
+        else { return nil }
         return WeightPanels(owners: [value]) { addresses in
             ckernels_panels_bfloat16(addresses[0], Int64(outFeatures), Int64(inFeatures))
         }

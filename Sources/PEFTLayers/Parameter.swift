@@ -20,4 +20,13 @@ public final class Parameter {
         self.value = value
         self.isTrainable = isTrainable
     }
+
+    /// The same parameter with its tensor on a device; self if it is there.
+    ///
+    /// - Throws: `TorchError` if the device cannot be used or its memory does not suffice.
+    package func moved(to device: Device) throws(TorchError) -> Parameter {
+        guard value.device != device else { return self }
+        return try Parameter(
+            path: path, value: value.detach().to(device), isTrainable: isTrainable)
+    }
 }

@@ -39,13 +39,13 @@ public struct RotaryEmbedding {
         scaling.representative(of: length) == scaling.representative(of: otherLength)
     }
 
-    /// The rotation of each token of a layout.
+    /// The rotation of each token of a layout, computed in host memory.
     ///
     /// Scalings that depend on a sequence's length see that of each segment, as if it were alone.
     ///
     /// - Throws: `TorchError` if libtorch cannot allocate.
     public func rotation(
-        for layout: SequenceLayout, dtype: DType
+        for layout: SequenceLayout, dtype: DType, on device: Device = .cpu
     ) throws(TorchError) -> Rotation {
         let positions = try Tensor(layout.positions, shape: [layout.numTokens, 1]).to(.float32)
         let angles = try (positions * frequencies(for: layout)).unsqueezed(1)  // [N, 1, D / 2]
@@ -55,7 +55,8 @@ public struct RotaryEmbedding {
                 try cosine * scaling.attentionFactor, try sine * scaling.attentionFactor
             )
         }
-        return Rotation(cosine: try cosine.to(dtype), sine: try sine.to(dtype))
+        return Rotation(
+            cosine: try cosine.to(dtype).to(device), sine: try sine.to(dtype).to(device))
     }
 
     /// The frequencies of all tokens, `[D / 2]`, or of each, `[N, D / 2]`.

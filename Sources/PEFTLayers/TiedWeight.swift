@@ -19,6 +19,12 @@ public final class TiedWeight: LinearWeight {
     /// The shared elements.
     public var dense: Tensor? { shared.dense }
 
+    /// Where the embedding is.
+    public var device: Device { shared.device }
+
+    /// Self: a tied head is where its embedding is.
+    public func moved(to device: Device) throws(TorchError) -> any LinearWeight { self }
+
     /// `y = x W^T`.
     public func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor {
         try shared.apply(to: input, outputDType: outputDType)

@@ -120,13 +120,14 @@ public struct TokenGeneration {
         return try hidden.narrow(0, tokens.count - 1, 1)
     }
 
-    /// The logits of a hidden state, float32 `[vocabulary]`.
+    /// The logits of a hidden state, float32 `[vocabulary]`, in host memory.
     private func nextLogits(
         _ hidden: Tensor, _ head: Linear?, _ cache: KeyValueCache?
     ) throws(TorchError) -> Tensor {
         let context = ForwardContext(layout: SequenceLayout(segmentLengths: [1]), cache: cache)
-        let wide = try hidden.to(hidden.dtype.forProducts)
+        let wide = try hidden.to(hidden.productDType)
         let logits = try model.logits(wide, context: context, preparedHead: head)
-        return try logits.select(0, 0).to(.float32)
+        // A generator's numbers are the host's.
+        return try logits.select(0, 0).to(.float32).to(.cpu)
     }
 }

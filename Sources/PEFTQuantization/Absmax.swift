@@ -28,6 +28,18 @@ public enum Absmax {
 }
 
 extension Absmax {
+    /// The same scales on a device.
+    func moved(to device: Device) throws(TorchError) -> Absmax {
+        switch self {
+        case .plain(let absmax): .plain(try absmax.to(device))
+        case .nested(let nested):
+            .nested(
+                NestedAbsmax(
+                    codes: try nested.codes.to(device), scales: try nested.scales.to(device),
+                    codebook: try nested.codebook.to(device), offset: nested.offset))
+        }
+    }
+
     /// The tensors that ``source(_:)`` takes the addresses of.
     var parts: [Tensor] {
         switch self {
@@ -110,6 +122,14 @@ public struct NestedAbsmax {
         try Tensor(DynamicMap.codebook, shape: [DynamicMap.codebook.count])
     }
 
+    /// What the kernel decodes, in libtorch's operations.
+    private func decodedOnDevice() throws(TorchError) -> Tensor {
+        let count = codes.numElements
+        let levels = try codebook.indexSelected(0, codes.to(.int32))
+        let all = try scales.unsqueezed(1).expanded([scales.numElements, Self.blockSize])
+        return try levels * all.reshape([-1]).narrow(0, 0, count) + Double(offset)
+    }
+
     /// Bytes in memory.
     public var sizeBytes: Int { codes.sizeBytes + scales.sizeBytes + codebook.sizeBytes }
 
@@ -117,6 +137,7 @@ public struct NestedAbsmax {
     ///
     /// - Throws: `TorchError` if memory does not suffice.
     public func decoded() throws(TorchError) -> Tensor {
+        guard codes.device.isHost else { return try decodedOnDevice() }
         let output = try Tensor.empty([codes.numElements])
         guard !DryRun.isOn else { return output }
         output.withUnsafeMutableBytes { output in

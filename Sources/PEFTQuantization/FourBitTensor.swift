@@ -15,6 +15,8 @@ public struct FourBitTensor {
     public let packed: Tensor
     /// The scales.
     public let absmax: Absmax
+    /// The two levels of each byte of codes, float32 `[256, 2]`, where codes are on a device; nil in host memory.
+    private let levels: Tensor?
 
     /// Takes over what a checkpoint holds, and checks that the parts fit together.
     ///
@@ -52,6 +54,9 @@ public struct FourBitTensor {
         self.sourceDType = sourceDType
         self.packed = packed
         self.absmax = absmax
+        levels = try torch { () throws(TorchError) in
+            packed.device.isHost ? nil : try quantType.levelsOfBytes().to(packed.device)
+        }
     }
 
     /// Quantizes a tensor.
@@ -160,6 +165,9 @@ public struct FourBitTensor {
                 message: "expected float32, bfloat16 or float16 to compute in, found \(dtype.name)")
         }
         let scales = try absmax.decoded()
+        if let levels {
+            return try decodedOnDevice(levels: levels, scales: scales, dtype: dtype)
+        }
         let output = try Tensor.empty(shape, dtype: dtype)
         guard !DryRun.isOn else { return output }
         packed.withUnsafeBytes { packed in
@@ -174,6 +182,41 @@ public struct FourBitTensor {
             }
         }
         return output
+    }
+
+    /// The same codes and scales on a device; self if they are there.
+    ///
+    /// - Throws: `TorchError` if the device cannot be used or its memory does not suffice.
+    /// - Memory: a copy of codes and scales.
+    package func moved(to device: Device) throws(TorchError) -> FourBitTensor {
+        guard packed.device != device else { return self }
+        return try FourBitTensor(self, packed: packed.to(device), absmax: absmax.moved(to: device))
+    }
+
+    /// The same tensor over another copy of its codes and scales.
+    private init(_ other: FourBitTensor, packed: Tensor, absmax: Absmax) throws(TorchError) {
+        (codec, shape, sourceDType) = (other.codec, other.shape, other.sourceDType)
+        (self.packed, self.absmax) = (packed, absmax)
+        levels = packed.device.isHost ? nil : try codec.quantType.levelsOfBytes().to(packed.device)
+    }
+
+    /// What kernels decode, in libtorch's operations: the levels of each byte by lookup, times the scale of their block.
+    ///
+    /// - Memory: besides the result fourteen bytes for two elements.
+    private func decodedOnDevice(
+        levels: Tensor, scales: Tensor, dtype: DType
+    ) throws(TorchError) -> Tensor {
+        let bytes = try packed.reshape([-1]).to(.int32)
+        let values = try levels.indexSelected(0, bytes).reshape([-1])
+        let (numFull, rest) = numElements.quotientAndRemainder(dividingBy: blockSize)
+        let full = try values.narrow(0, 0, numFull * blockSize).reshape([numFull, blockSize])
+        var parts = [try (full * scales.narrow(0, 0, numFull).unsqueezed(1)).reshape([-1])]
+        if rest > 0 {
+            let last = try values.narrow(0, numFull * blockSize, rest)
+            parts.append(try last * scales.narrow(0, numFull, 1))
+        }
+        let all = parts.count == 1 ? parts[0] : try Tensor.concatenated(parts)
+        return try all.to(dtype).reshape(shape)
     }
 
     /// The matrix as kernels read it; scales that are quantized themselves are decoded one by one.
@@ -265,9 +308,9 @@ private struct AbsmaxPlaces {
         }
         guard let second else { return .plain(first.whole) }
         var offset: Float = 0
-        var codebook = try NestedAbsmax.makeCodebook()
+        var codebook = try NestedAbsmax.makeCodebook().to(first.whole.device)
         if case .nested(let nested) = scales {
-            (offset, codebook) = (nested.offset, nested.codebook)
+            (offset, codebook) = (nested.offset, try nested.codebook.to(first.whole.device))
         }
         return .nested(
             NestedAbsmax(

@@ -31,6 +31,15 @@ public final class FourBitWeight: LinearWeight {
     /// Bytes of codes and scales.
     public var sizeBytes: Int { tensor.sizeBytes }
 
+    /// Where the codes are.
+    public var device: Device { tensor.packed.device }
+
+    /// The same codes and scales on a device.
+    public func moved(to device: Device) throws(TorchError) -> any LinearWeight {
+        guard self.device != device else { return self }
+        return FourBitWeight(try tensor.moved(to: device))
+    }
+
     /// `y = x W^T`, differentiable with respect to x.
     ///
     /// - Parameters:
@@ -38,17 +47,16 @@ public final class FourBitWeight: LinearWeight {
     ///   - outputDType: the input's dtype, or float32 for sums that are not rounded.
     /// - Returns: `[..., outFeatures]` in that dtype.
     /// - Throws: `TorchError` if the shapes do not fit.
-    /// - Memory: the weight in `DType.forProducts(into:)` during the product, in `DType.forProducts` in backward.
+    /// - Memory: the weight in `Tensor.productDType(into:)` during the product, in `Tensor.productDType` in backward.
     public func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor {
         let tensor = tensor
-        let dtype = input.dtype
+        let (dtype, product) = (input.dtype, input.productDType)
         let outputs = try Autograd.node("4-bit linear", inputs: [input]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
-            let wide = dtype.forProducts(into: outputDType)
+            let wide = input.productDType(into: outputDType)
             let output = try input.to(wide).linear(tensor.dequantized(to: wide)).to(outputDType)
             let pullback: Pullback = { gradients throws(TorchError) in
                 guard let gradient = gradients[0] else { return [nil] }
-                let product = dtype.forProducts
                 let inputGradient = try gradient.to(product).matmul(
                     tensor.dequantized(to: product))
                 return [try inputGradient.to(dtype)]
@@ -58,8 +66,10 @@ public final class FourBitWeight: LinearWeight {
         return outputs[0]
     }
 
-    /// The codes, decoded a tile at a time or as they are multiplied.
-    public func panels() throws(TorchError) -> WeightPanels? { tensor.panels() }
+    /// The codes, decoded a tile at a time or as they are multiplied; nil on a device, which kernels do not reach.
+    public func panels() throws(TorchError) -> WeightPanels? {
+        device.isHost ? tensor.panels() : nil
+    }
 
     /// The weight as float32, `[outFeatures, inFeatures]`.
     public func dequantized() throws(TorchError) -> Tensor {

@@ -1,3 +1,5 @@
+import Torch
+
 /// How linear weights are quantized to 4 bits.
 public struct QuantizationConfig: Hashable, Sendable, Codable, CustomStringConvertible {
     /// The block sizes that bitsandbytes knows.
@@ -46,5 +48,12 @@ public enum QuantType: String, Hashable, Sendable, Codable, CaseIterable {
         case .nf4: NF4.codebook
         case .fp4: FP4.codebook
         }
+    }
+
+    /// The levels of both codes of each byte, the one in the high nibble first: float32 `[256, 2]`.
+    func levelsOfBytes() throws(TorchError) -> Tensor {
+        let levels = codebook
+        return try Tensor(
+            (0..<256).flatMap { [levels[$0 >> 4], levels[$0 & 15]] }, shape: [256, 2])
     }
 }

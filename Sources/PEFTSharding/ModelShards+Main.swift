@@ -41,7 +41,7 @@ extension ModelShards {
 
     private func serve(_ world: ProcessGroup) throws {
         while true {
-            let message = try Tensor([Int64(0)], shape: [1])
+            let message = try Tensor([Int64(0)], shape: [1]).to(ranks.device)
             try world.broadcast(message, from: 0, label: "work of rank 0")
             let position = try message.int64s()[0]
             guard position >= 0 else { return }
@@ -51,6 +51,6 @@ extension ModelShards {
 
     private func send(_ message: Int64, _ world: ProcessGroup) throws {
         try world.broadcast(
-            Tensor([message], shape: [1]), from: 0, label: "work of rank 0")
+            Tensor([message], shape: [1]).to(ranks.device), from: 0, label: "work of rank 0")
     }
 }

@@ -14,6 +14,8 @@ package final class ModelShards {
         /// Whether a block makes room after forward and is gathered again for backward.
         package var reshardsAfterForward: Bool
         /// The folder in which the base's shards are kept in files instead of memory; nil for memory.
+        ///
+        /// Those of a device are kept in page-locked host memory instead.
         package var offloadFolder: String?
 
         /// Makes options; by default everything is divided, in memory.
@@ -31,6 +33,8 @@ package final class ModelShards {
     package let ranks: RankGroup
     /// How the model is divided.
     package let options: Options
+    /// Where the model computes.
+    private let device: Device
     /// The frozen units, in the order of construction; empty until they are laid out.
     private var layouts: [UnitLayout] = []
     /// What broke a gather, under the ``TorchError`` that it became on its way through autograd.
@@ -42,16 +46,19 @@ package final class ModelShards {
     private var trainable: [TrainableUnit?] = []
     private var positions: [[ShardedBuffer]] = []
     private var blocks: [String: Int] = [:]
-    private var frozenPool = BufferPool(numSlots: 0)
-    private var trainablePool = BufferPool(numSlots: 0)
+    private var frozenPool: BufferPool
+    private var trainablePool: BufferPool
     private var current = 0
     private var isForward = true
     private var backward: (reduces: Bool, last: Int)?
 
     /// Prepares a model over processes.
-    package init(_ ranks: RankGroup, options: Options = Options()) {
+    package init(_ ranks: RankGroup, options: Options = Options(), on device: Device = .cpu) {
         self.ranks = ranks
         self.options = options
+        self.device = device
+        frozenPool = BufferPool(numSlots: 0, on: device)
+        trainablePool = BufferPool(numSlots: 0, on: device)
     }
 
     /// Whether the base is divided, or kept in files, rather than whole in memory.
@@ -84,9 +91,10 @@ package final class ModelShards {
         positions = Array(repeating: [], count: blocks.count + 2)
         trainable = Array(repeating: nil, count: blocks.count + 2)
         let numSlots = options.reshardsAfterForward ? 2 : max(2, blocks.count)
-        frozenPool = BufferPool(numSlots: numSlots)
+        frozenPool = BufferPool(numSlots: numSlots, on: device)
         let keepsAdapters = options.strategy == .gradOp
-        trainablePool = BufferPool(numSlots: keepsAdapters ? max(2, blocks.count) : numSlots)
+        trainablePool = BufferPool(
+            numSlots: keepsAdapters ? max(2, blocks.count) : numSlots, on: device)
         var isInput = true
         for (index, layout) in layouts.enumerated() {
             for (tensor, shape) in layout.tensors.enumerated() {
@@ -95,7 +103,8 @@ package final class ModelShards {
             let block = self.blocks[layout.path]
             let buffer = try ShardedBuffer(
                 name: "\(layout.path), frozen", shardBytes: layout.shardBytes,
-                group: ranks.shards, pool: block == nil ? nil : frozenPool)
+                group: ranks.shards, pool: block == nil ? nil : frozenPool, on: device,
+                shard: ShardMemory(sizeBytes: layout.shardBytes))
             frozen.append(buffer)
             // What is made before the blocks is used before them: tables of tokens and of positions.
             if block != nil { isInput = false }
@@ -113,7 +122,8 @@ package final class ModelShards {
         let sums = frozen.compactMap(\.checksums?.first)
         precondition(sums.count == frozen.count, "a unit of which nothing was placed")
         let own = try Tensor(sums.map(Int64.init(bitPattern:)), shape: [sums.count])
-        let all = try Tensor.empty([sums.count * group.size], dtype: .int64)
+            .to(ranks.device)
+        let all = try Tensor.empty([sums.count * group.size], dtype: .int64, on: ranks.device)
         try group.allGather(own, into: all, label: "checksums")
         let words = try all.int64s().map(UInt64.init(bitPattern:))
         for (index, buffer) in frozen.enumerated() {
@@ -121,10 +131,15 @@ package final class ModelShards {
         }
     }
 
-    /// Sums a filled unit up, and moves it to its file if it is to be there.
+    /// Sums a filled unit up, and moves it to where it is kept.
     private func close(_ unit: Int) throws {
         if !DryRun.isOn { frozen[unit].checksums = [try frozen[unit].shardChecksum()] }
-        if let folder = options.offloadFolder { try frozen[unit].shard.moveToFile(in: folder) }
+        switch (options.offloadFolder, device.isHost) {
+        case (let folder?, true): try frozen[unit].shard.moveToFile(in: folder)
+        case (_?, false): try frozen[unit].shard.pin()
+        case (nil, true): break
+        case (nil, false): try frozen[unit].shard.move(to: device)
+        }
     }
 
     // MARK: - Adapters
@@ -197,7 +212,7 @@ package final class ModelShards {
         let used = positions[current]
         let memory = try DryRun.part(.gathered) {
             try buffer.pool?.place(for: buffer) { other in used.contains { $0 === other } }
-                ?? buffer.buffer ?? Tensor.empty([buffer.sizeBytes], dtype: .uint8)
+                ?? buffer.buffer ?? Tensor.empty([buffer.sizeBytes], dtype: .uint8, on: device)
         }
         try buffer.start(into: memory)
     }
@@ -303,6 +318,9 @@ extension ModelShards: TensorPlacement {
     package func complete(_ tensor: Tensor, of name: String) throws {
         guard let group = ranks.shards else { return }
         let bits = try tensor.view(atByte: 0, shape: tensor.shape, dtype: .int32)
-        try group.allReduce(bits, label: name)
+        let shared = try bits.to(ranks.device)
+        try group.allReduce(shared, label: name)
+        guard !shared.isSame(as: bits) else { return }
+        try withoutGrad { try bits.copyInPlace(from: shared) }
     }
 }

@@ -13,12 +13,15 @@ package final class RankGroup {
     package private(set) var world: ProcessGroup?
     /// Those that together hold everything once; nil where one process does.
     package let shards: ProcessGroup?
+    /// Where tensors are that the processes exchange: a device for NCCL, else the host.
+    package let device: Device
     /// Those that hold the same part; nil where nobody else does.
     package private(set) var replicas: ProcessGroup?
 
     /// A process alone.
     package init() {
         (rank, size, world, shards, replicas) = (0, 1, nil, nil, nil)
+        device = .cpu
     }
 
     /// Divides the processes of a run.
@@ -26,8 +29,12 @@ package final class RankGroup {
     /// - Parameters:
     ///   - world: all processes.
     ///   - numShards: processes of a shard group; divides the number of processes.
+    ///   - device: where the processes' backend moves tensors.
     /// - Throws: `CollectiveError` naming the ranks that did not come.
-    package init(_ world: ProcessGroup, numShards: Int) throws(CollectiveError) {
+    package init(
+        _ world: ProcessGroup, numShards: Int, on device: Device = .cpu
+    ) throws(CollectiveError) {
+        self.device = device
         precondition(
             numShards > 0 && world.size % numShards == 0, "shard groups of different sizes")
         (rank, size) = (world.rank, world.size)
@@ -80,8 +87,9 @@ package final class RankGroup {
         tensor.withUnsafeMutableBytes { target in
             values.withUnsafeBytes { target.copyMemory(from: $0) }
         }
-        try world.allReduce(tensor, label: label)
-        return tensor.withUnsafeBytes { Array($0.bindMemory(to: Double.self)) }
+        let shared = try tensor.to(device)
+        try world.allReduce(shared, label: label)
+        return try shared.to(.cpu).withUnsafeBytes { Array($0.bindMemory(to: Double.self)) }
     }
 
     /// What every rank has to say, by rank.
@@ -90,15 +98,17 @@ package final class RankGroup {
     package func exchange(_ text: String, for label: String) throws -> [String] {
         guard let world else { return [text] }
         let bytes = Array(text.utf8)
-        let lengths = try Tensor.empty([size], dtype: .int64)
+        let lengths = try Tensor.empty([size], dtype: .int64, on: device)
         try world.allGather(
-            Tensor([Int64(bytes.count)], shape: [1]), into: lengths, label: label + ", lengths")
+            Tensor([Int64(bytes.count)], shape: [1]).to(device), into: lengths,
+            label: label + ", lengths")
         let counts = try lengths.int64s().map(Int.init)
         let width = max(1, counts.max() ?? 1)
         let padded = bytes + Array(repeating: 0, count: width - bytes.count)
-        let all = try Tensor.empty([size * width], dtype: .uint8)
-        try world.allGather(Tensor(padded, shape: [width]), into: all, label: label)
-        return all.withUnsafeBytes { all in
+        let all = try Tensor.empty([size * width], dtype: .uint8, on: device)
+        try world.allGather(
+            Tensor(padded, shape: [width]).to(device), into: all, label: label)
+        return try all.to(.cpu).withUnsafeBytes { all in
             counts.enumerated().map { rank, count in
                 String(decoding: all[(rank * width)..<(rank * width + count)], as: UTF8.self)
             }

@@ -5,7 +5,7 @@ import PEFTData
 import PEFTLayers
 import PEFTModels
 import PEFTSharding
-import Torch
+package import Torch
 
 /// The main path: configuration to adapter, in the order that the stages' types enforce.
 public enum FineTune {
@@ -24,12 +24,23 @@ public enum FineTune {
         environment: [String: String] = [:],
         stop: StopRequest = StopRequest(), report: @escaping (TrainingEvent) -> Void = { _ in }
     ) throws -> RunSummary? {
+        try run(config, environment: environment, on: nil, stop: stop, report: report)
+    }
+
+    /// The same on a device that the configuration cannot name; nil for the one that it names.
+    @discardableResult
+    package static func run(
+        _ config: FineTuneConfig, environment: [String: String] = [:], on device: Device?,
+        stop: StopRequest = StopRequest(), report: @escaping (TrainingEvent) -> Void = { _ in }
+    ) throws -> RunSummary? {
         try config.validate()
         try ComputingProcess.prepare(numThreads: config.threads)
         let launch = try LaunchEnvironment(environment)
-        let ranks = try RankGroup(launch, config)
+        let device = try device ?? config.device.device(localRank: launch.localRank)
+        let ranks = try RankGroup(launch, config, on: device)
         let run = Run(
-            config: config, ranks: ranks, restartCount: launch.restartCount, stop: stop,
+            config: config, device: device, ranks: ranks, restartCount: launch.restartCount,
+            stop: stop,
             report: { event in
                 // The others say only that they end early.
                 if case .interrupted = event { return report(event) }
@@ -42,6 +53,7 @@ public enum FineTune {
 /// One run in this process.
 private struct Run {
     let config: FineTuneConfig
+    let device: Device
     let ranks: RankGroup
     let restartCount: Int
     let stop: StopRequest
@@ -64,7 +76,8 @@ private struct Run {
         }
 
         let preflight = Preflight(
-            config, checkpoint: checkpoint, ranks: ranks, onFailure: { throw $0 }, report: report)
+            config, checkpoint: checkpoint, ranks: ranks, device: device, onFailure: { throw $0 },
+            report: report)
         guard let prepared = try preflight.run() else {
             preconditionFailure("a check that fails throws")
         }

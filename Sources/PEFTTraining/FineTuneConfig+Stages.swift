@@ -7,11 +7,14 @@ import Torch
 
 /// What each stage takes from the configuration.
 extension FineTuneConfig {
-    /// How the base is read.
-    var baseModel: BaseModelOptions {
+    /// How the base is read in host memory.
+    var baseModel: BaseModelOptions { baseModel(on: .cpu) }
+
+    /// How the base is read for a device.
+    func baseModel(on device: Device) -> BaseModelOptions {
         BaseModelOptions(
             quantization: quantize.config(blockSize: quantBlockSize, isDouble: doubleQuant),
-            computeDType: dtype.torch)
+            computeDType: dtype.torch, device: device)
     }
 
     /// The adapter that a new run attaches.
@@ -97,7 +100,7 @@ extension FineTuneConfig {
     /// Settings that a resumed run may change: where files are, how often something is reported or saved, how far it goes.
     private static let changeableKeys: Set<String> = [
         "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter",
-        "ignore_base_fingerprint", "resume", "threads", "logging_steps", "eval_steps",
+        "ignore_base_fingerprint", "resume", "device", "threads", "logging_steps", "eval_steps",
         "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
         "gradient_checkpointing", "gradient_checkpointing_interval", "per_device_eval_batch_size",
         "on_non_finite", "sharding",

@@ -52,11 +52,10 @@ public enum DType: Int32, Sendable, CaseIterable, Hashable {
         }
     }
 
-    /// The dtype that matrix products of this dtype are computed in if their sums shall have another dtype.
-    ///
-    /// float32 if they shall be float32, so that no sum is rounded on its way; else as ``forProducts``.
-    public func forProducts(into outputDType: DType) -> DType {
-        outputDType == .float32 ? .float32 : forProducts
+    /// The dtype that products are computed in on a device: ``forProducts`` in host memory; elsewhere bfloat16 stays, since GPUs
+    /// multiply it themselves and sum in float32.
+    public func forProducts(on device: Device) -> DType {
+        !device.isHost && self == .bfloat16 ? self : forProducts
     }
 
     /// The dtype in which sums of this dtype lose nothing that matters: float32 for the half dtypes, else the dtype itself.

@@ -13,7 +13,8 @@ package enum Reduction: Int32, Sendable, CaseIterable {
 /// Each collective has two forms: `start…` returns work to wait for, the other waits itself.
 ///
 /// The label says what a call is for (`gather of model.layers.3`). It must be the same on all ranks; it is compared with
-/// the rest of the call. Tensors are contiguous; autograd does not see what happens to them.
+/// the rest of the call. Tensors are contiguous; autograd does not see what happens to them. Over Gloo those on a device go by way of
+/// copies in host memory, and have the result when the work has been waited for.
 extension ProcessGroup {
     /// Starts to replace `tensor` on every rank by the reduction of all ranks' tensors.
     ///
@@ -27,12 +28,13 @@ extension ProcessGroup {
         _ tensor: Tensor, _ reduction: Reduction = .sum, label: String = ""
     ) throws(CollectiveError) -> CollectiveWork {
         try checkReduction("allReduce", reduction, [tensor])
+        let near = try reachable(tensor)
         return try start(
-            "allReduce", " of \(tensor.summary), \(reduction)", label,
+            "allReduce", " of \(tensor.sharedSummary), \(reduction)", label,
             sentBytes: 2 * (size - 1) * tensor.sizeBytes / size
         ) {
-            ctorch_distributed_all_reduce($0, $1, tensor.handle, reduction.rawValue, $2)
-        }
+            ctorch_distributed_all_reduce($0, $1, near.handle, reduction.rawValue, $2)
+        }.deliver(near, to: tensor)
     }
 
     /// Replaces `tensor` on every rank by the reduction of all ranks' tensors.
@@ -57,12 +59,13 @@ extension ProcessGroup {
             throw refusal(of: "broadcast", "root \(root) is no rank; ranks are 0 to \(size - 1)")
         }
         try checkContiguous("broadcast", [tensor])
+        let near = try reachable(tensor)
         return try start(
-            "broadcast", " of \(tensor.summary) from rank \(root)", label,
+            "broadcast", " of \(tensor.sharedSummary) from rank \(root)", label,
             sentBytes: rank == root ? tensor.sizeBytes : 0
         ) {
-            ctorch_distributed_broadcast($0, $1, tensor.handle, Int32(root), $2)
-        }
+            ctorch_distributed_broadcast($0, $1, near.handle, Int32(root), $2)
+        }.deliver(near, to: tensor)
     }
 
     /// Copies the root's tensor into the tensor of every other rank.
@@ -84,11 +87,13 @@ extension ProcessGroup {
         _ input: Tensor, into output: Tensor, label: String = ""
     ) throws(CollectiveError) -> CollectiveWork {
         try checkParts("allGather", part: input, whole: output)
+        let (part, whole) = (try reachable(input), try reachable(output))
         return try start(
-            "allGather", " of \(input.summary)", label, sentBytes: (size - 1) * input.sizeBytes
+            "allGather", " of \(input.sharedSummary)", label,
+            sentBytes: (size - 1) * input.sizeBytes
         ) {
-            ctorch_distributed_all_gather($0, $1, input.handle, output.handle, $2)
-        }
+            ctorch_distributed_all_gather($0, $1, part.handle, whole.handle, $2)
+        }.deliver(whole, to: output)
     }
 
     /// Writes all ranks' inputs into `output`, one after the other in the order of the ranks.
@@ -112,13 +117,14 @@ extension ProcessGroup {
     ) throws(CollectiveError) -> CollectiveWork {
         try checkReduction("reduceScatter", reduction, [input])
         try checkParts("reduceScatter", part: output, whole: input)
+        let (whole, part) = (try reachable(input), try reachable(output))
         return try start(
-            "reduceScatter", " of \(input.summary), \(reduction)", label,
+            "reduceScatter", " of \(input.sharedSummary), \(reduction)", label,
             sentBytes: (size - 1) * output.sizeBytes
         ) {
             ctorch_distributed_reduce_scatter(
-                $0, $1, input.handle, output.handle, reduction.rawValue, $2)
-        }
+                $0, $1, whole.handle, part.handle, reduction.rawValue, $2)
+        }.deliver(part, to: output)
     }
 
     /// Reduces all ranks' inputs and writes this rank's part of the result into `output`.
@@ -133,6 +139,25 @@ extension ProcessGroup {
         try start("barrier", "", label, sentBytes: 0) {
             ctorch_distributed_barrier($0, $1, $2)
         }.wait()
+    }
+
+    // MARK: - Devices
+
+    /// The tensor where the backend moves data: for Gloo a copy in host memory of one that is on a device.
+    private func reachable(_ tensor: Tensor) throws(CollectiveError) -> Tensor {
+        guard backend == .gloo else { return tensor }
+        return try copying { () throws(TorchError) in try tensor.to(.cpu) }
+    }
+
+    /// Runs what copies tensors between devices, for a call.
+    func copying<Result>(
+        _ body: () throws(TorchError) -> Result
+    ) throws(CollectiveError) -> Result {
+        do {
+            return try withoutGrad(body)
+        } catch {
+            throw refusal(of: "copy", error.description)
+        }
     }
 
     // MARK: - Checks

@@ -3,36 +3,37 @@ import CTorch
 extension Tensor {
     /// A tensor whose elements are not set.
     public static func empty(
-        _ shape: [Int], dtype: DType = .float32
+        _ shape: [Int], dtype: DType = .float32, on device: Device = .cpu
     ) throws(TorchError) -> Tensor {
         let sizes = shape.map(Int64.init)
         return try make("empty", []) {
-            ctorch_tensor_empty(sizes, Int32(sizes.count), dtype.rawValue, $0)
+            ctorch_tensor_empty(sizes, Int32(sizes.count), dtype.rawValue, device.shim, $0)
         }
     }
 
     /// A tensor filled with one value.
     public static func full(
-        _ shape: [Int], _ value: Double, dtype: DType = .float32
+        _ shape: [Int], _ value: Double, dtype: DType = .float32, on device: Device = .cpu
     ) throws(TorchError) -> Tensor {
         let sizes = shape.map(Int64.init)
         return try make("full", []) {
-            ctorch_tensor_full(sizes, Int32(sizes.count), dtype.rawValue, value, $0)
+            ctorch_tensor_full(
+                sizes, Int32(sizes.count), dtype.rawValue, device.shim, value, $0)
         }
     }
 
     /// A tensor of zeros.
     public static func zeros(
-        _ shape: [Int], dtype: DType = .float32
+        _ shape: [Int], dtype: DType = .float32, on device: Device = .cpu
     ) throws(TorchError) -> Tensor {
-        try full(shape, 0, dtype: dtype)
+        try full(shape, 0, dtype: dtype, on: device)
     }
 
     /// A tensor of ones.
     public static func ones(
-        _ shape: [Int], dtype: DType = .float32
+        _ shape: [Int], dtype: DType = .float32, on device: Device = .cpu
     ) throws(TorchError) -> Tensor {
-        try full(shape, 1, dtype: dtype)
+        try full(shape, 1, dtype: dtype, on: device)
     }
 
     /// `[0, 1, ..., end - 1]`, int64.
@@ -70,7 +71,8 @@ extension Tensor {
         }
         var out: OpaquePointer?
         let sizes = shape.map(Int64.init)
-        let status = ctorch_tensor_empty(sizes, Int32(sizes.count), dtype.rawValue, &out)
+        let status = ctorch_tensor_empty(
+            sizes, Int32(sizes.count), dtype.rawValue, Device.cpu.shim, &out)
         guard status == 0, let out else { throw TorchError.last("Tensor.init", []) }
         self.init(owning: out)
         guard !DryRun.isOn else { return }

@@ -3,7 +3,7 @@ import CTorch
 extension Tensor {
     /// Reads the elements where they are.
     ///
-    /// - Precondition: the tensor is contiguous, and no dry run's.
+    /// - Precondition: the tensor is contiguous, in host memory, and no dry run's.
     public func withUnsafeBytes<Result, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -13,7 +13,7 @@ extension Tensor {
 
     /// Writes the elements where they are; autograd does not see it.
     ///
-    /// - Precondition: the tensor is contiguous, and no dry run's.
+    /// - Precondition: the tensor is contiguous, in host memory, and no dry run's.
     public func withUnsafeMutableBytes<Result, Failure: Error>(
         _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -28,7 +28,7 @@ extension Tensor {
     ///   - body: gets one address a tensor, in order; nil where there are no elements.
     /// - Returns: what the body returns.
     /// - Throws: what the body throws.
-    /// - Precondition: no tensor is a dry run's.
+    /// - Precondition: every tensor is in host memory, and no dry run's.
     package static func withAddresses<Result, Failure: Error>(
         of tensors: [Tensor], _ body: ([UnsafeMutableRawPointer?]) throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -37,6 +37,8 @@ extension Tensor {
     }
 
     private var address: UnsafeMutableRawPointer? {
+        precondition(
+            device.isHost, "the bytes of a tensor on \(device): copy it with to(.cpu) first")
         var data: UnsafeMutableRawPointer?
         let status = ctorch_tensor_data(handle, &data)
         precondition(status == 0, "a tensor without storage")
@@ -51,14 +53,14 @@ extension Tensor {
     /// The elements as float32, row-major, copied to the host.
     public func floats() throws(TorchError) -> [Float] {
         Trace.current?.note("floats", [self], as: .copyToHost)
-        let tensor = try to(.float32).contiguous()
+        let tensor = try to(.float32).to(.cpu).contiguous()
         return tensor.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
     }
 
     /// The elements as int64, row-major, copied to the host.
     public func int64s() throws(TorchError) -> [Int64] {
         Trace.current?.note("int64s", [self], as: .copyToHost)
-        let tensor = try to(.int64).contiguous()
+        let tensor = try to(.int64).to(.cpu).contiguous()
         return tensor.withUnsafeBytes { Array($0.bindMemory(to: Int64.self)) }
     }
 

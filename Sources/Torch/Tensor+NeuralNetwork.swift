@@ -1,10 +1,11 @@
 import CTorch
 
 extension Tensor {
-    /// The matrix product over the last two dimensions, computed in ``DType/forProducts``.
+    /// The matrix product over the last two dimensions, computed in ``productDType``.
     public func matmul(_ other: Tensor) throws(TorchError) -> Tensor {
-        guard dtype.forProducts == dtype || other.dtype != dtype else {
-            let wide = try to(dtype.forProducts).matmul(other.to(dtype.forProducts))
+        let product = productDType
+        guard product == dtype || other.dtype != dtype else {
+            let wide = try to(product).matmul(other.to(product))
             return try wide.to(dtype)
         }
         return try .make("matmul", [self, other]) {
@@ -12,7 +13,7 @@ extension Tensor {
         }
     }
 
-    /// `y = x W^T + b`, computed in ``DType/forProducts``.
+    /// `y = x W^T + b`, computed in ``productDType``.
     ///
     /// - Parameters:
     ///   - weight: `[outFeatures, inFeatures]`, self's dtype.
@@ -20,13 +21,33 @@ extension Tensor {
     /// - Returns: `[..., outFeatures]`.
     /// - Throws: `TorchError` if shapes or dtypes do not fit.
     public func linear(_ weight: Tensor, bias: Tensor? = nil) throws(TorchError) -> Tensor {
-        guard dtype.forProducts == dtype || weight.dtype != dtype else {
-            let product = dtype.forProducts
+        let product = productDType
+        guard product == dtype || weight.dtype != dtype else {
             let wide = try to(product).linear(weight.to(product), bias: bias?.to(product))
             return try wide.to(dtype)
         }
         return try .make("linear", [self, weight, bias]) {
             ctorch_linalg_linear(handle, weight.handle, bias?.handle, $0)
+        }
+    }
+
+    /// `softmax(scale Q K^T) V`, each head on its own, by whichever kernel libtorch has for the device; differentiable.
+    ///
+    /// For devices; in host memory see ``FlashAttention``.
+    ///
+    /// - Parameters:
+    ///   - key: `[batch, heads, keys, headDim]`.
+    ///   - value: as `key`.
+    ///   - isCausal: query i sees keys 0...i.
+    ///   - scale: factor of the scores.
+    /// - Returns: `[batch, heads, queries, headDim]`, as self, the query.
+    /// - Throws: `TorchError` if shapes or dtypes do not fit.
+    package func attention(
+        key: Tensor, value: Tensor, isCausal: Bool, mask: Tensor? = nil, scale: Double
+    ) throws(TorchError) -> Tensor {
+        try .make("attention", [self, key, value]) {
+            ctorch_nn_device_attention(
+                handle, key.handle, value.handle, mask?.handle, isCausal, scale, $0)
         }
     }
 

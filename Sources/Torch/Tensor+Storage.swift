@@ -10,14 +10,15 @@ extension Tensor {
     /// - Parameters:
     ///   - sizeBytes: of the storage.
     ///   - owner: named in the error of an operation that uses it without memory.
+    ///   - device: where the memory will be that is lent to it.
     /// - Returns: the storage as a tensor.
     /// - Throws: `TorchError` if libtorch refuses.
     /// - Memory: none.
     package static func storage(
-        sizeBytes: Int, of owner: String
+        sizeBytes: Int, of owner: String, on device: Device = .cpu
     ) throws(TorchError) -> Tensor {
         try make("storage", []) {
-            ctorch_storage_make(Int64(sizeBytes), Self.absence(of: owner), $0)
+            ctorch_storage_make(Int64(sizeBytes), device.shim, Self.absence(of: owner), $0)
         }
     }
 
@@ -36,7 +37,7 @@ extension Tensor {
 
     /// Lends this storage the memory of a buffer, which lives at least until the storage gives it back.
     ///
-    /// - Throws: `TorchError` if the buffer is smaller.
+    /// - Throws: `TorchError` if the buffer is smaller, or on another device.
     package func lend(_ buffer: Tensor) throws(TorchError) {
         try check("lend", [self, buffer], ctorch_storage_lend(handle, buffer.handle, ""))
     }

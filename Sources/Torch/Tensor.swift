@@ -71,6 +71,17 @@ public final class Tensor {
         return dtype
     }
 
+    /// The dtype that matrix products of this tensor are computed in, where it is.
+    public var productDType: DType { dtype.forProducts(on: device) }
+
+    /// The dtype that matrix products of this tensor are computed in if their sums shall have another dtype.
+    ///
+    /// In host memory float32 if they shall be float32, so that no sum is rounded on its way. A GPU's bfloat16 products would be many
+    /// times slower so, and stay.
+    public func productDType(into outputDType: DType) -> DType {
+        outputDType == .float32 && device.isHost ? .float32 : productDType
+    }
+
     /// The bytes of all elements, without gaps.
     public var sizeBytes: Int { numElements * dtype.sizeBytes }
 
@@ -83,8 +94,15 @@ public final class Tensor {
     /// Tells this tensor from others for as long as it lives.
     package var identity: UnsafeRawPointer { UnsafeRawPointer(ctorch_tensor_identity(handle)) }
 
-    /// `float32[2, 3]`: dtype and shape, for messages.
-    public var summary: String { "\(dtype.name)\(shape)" }
+    /// `float32[2, 3]`: dtype and shape, for messages; `float32[2, 3] on cuda:0` of one that is not in host memory.
+    public var summary: String {
+        "\(dtype.name)\(shape)" + (device.isHost ? "" : " on \(device)")
+    }
+
+    /// The summary as all processes have it, each with a device of its own: `float32[2, 3] on cuda`.
+    var sharedSummary: String {
+        "\(dtype.name)\(shape)" + (device.isHost ? "" : " on \(device.typeName)")
+    }
 
     /// Whether both refer to the very same libtorch tensor.
     public func isSame(as other: Tensor) -> Bool { ctorch_tensor_is_same(handle, other.handle) }

@@ -48,6 +48,13 @@ import TrainingTestSupport
         return path
     }
 
+    // MARK: - Devices
+
+    @Test(.enabled(if: Device.numCUDADevices == 0)) func missingGPU() throws {
+        let error = #expect(throws: DeviceError.self) { try DeviceChoice.cuda.device() }
+        try expectRefusal(try #require(error).description, ["--device", "cuda"])
+    }
+
     // MARK: - Models
 
     @Test func missingModel() throws {

@@ -18,17 +18,17 @@ import Testing
         adam_beta1=0.9 adam_beta2=0.999 adam_epsilon=1e-08 max_grad_norm=1 max_steps=-1 \
         num_train_epochs=3 per_device_train_batch_size=8 per_device_eval_batch_size=8 \
         gradient_accumulation_steps=1 gradient_checkpointing=false gradient_checkpointing_interval=1 on_non_finite=stop \
-        seed=42 threads=null \
+        seed=42 device=auto threads=null \
         sharding=full reshard_after_forward=true reduce_each_micro_batch=false offload=none ddp_timeout=1800 \
         logging_steps=10 eval_steps=0 eval_on_start=false save_steps=500 save_total_limit=null profile=null
         """
     static let scoreOptions = """
         model= adapter=null ignore_base_fingerprint=false quantize=nf4 double_quant=true \
-        quant_block_size=64 dtype=bfloat16 threads=null data= max_length=null truncation_mode=error batch_size=8 json=null logits=null
+        quant_block_size=64 dtype=bfloat16 device=auto threads=null data= max_length=null truncation_mode=error batch_size=8 json=null logits=null
         """
     static let generateOptions = """
         model= adapter=null ignore_base_fingerprint=false quantize=nf4 double_quant=true \
-        quant_block_size=64 dtype=bfloat16 threads=null prompt= chat=false max_new_tokens=128 temperature=0 top_p=1 seed=42 json=false
+        quant_block_size=64 dtype=bfloat16 device=auto threads=null prompt= chat=false max_new_tokens=128 temperature=0 top_p=1 seed=42 json=false
         """
 
     private func listed<Options: ConfigurableOptions>(_ type: Options.Type) -> String {
@@ -84,6 +84,7 @@ import Testing
         (["--dtype", "float32"], "dtype: float32"),
         (["--loss-scaling", "dynamic"], "loss_scaling: dynamic"),
         (["--loss-scaling", "1024"], "loss_scaling: 1024"),
+        (["--device", "cuda:1"], "device: cuda:1"),
         (["--lora-r", "8"], "lora_r: 8"),
         (["--lora-alpha", "0.5"], "lora_alpha: 0.5"),
         (["--lora-dropout", ".1"], "lora_dropout: 0.1"),

@@ -51,7 +51,7 @@ private final class FadingAdapter: LinearAdapter {
         config.targetModules = .names(["lm_head"])
         let adapted = try AdaptedModel(base, adapter: config, seed: 1)
         let ready = try ReadyModel(checking: ShardedModel(adapted), sample: batch)
-        var monitor = TrainingMonitor(ready)
+        var monitor = try TrainingMonitor(ready)
         let step = try TrainStep(
             ready, optimizer: try AdamW(ready, configuration: AdamW.Configuration()),
             schedule: LearningRateSchedule(

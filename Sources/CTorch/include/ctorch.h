@@ -7,6 +7,7 @@
 //   owned by the caller (+1), who frees it once with `ctorch_tensor_free`.
 // - dtypes are the codes of c10::ScalarType (uint8 0, int8 1, int16 2, int32 3, int64 4, float16 5, float32 6,
 //   float64 7, bool 11, bfloat16 15).
+// - Devices are the codes of c10::DeviceType (CPU 0, CUDA 1, PrivateUse1 20) with an index, 0 for the CPU.
 // - A callback context is released exactly once, by the last C++ owner.
 #ifndef CTORCH_H
 #define CTORCH_H
@@ -24,7 +25,12 @@ typedef struct CTorchGeneratorHandle *CTorchGenerator;
 typedef struct CTorchStoreHandle *CTorchStore;
 typedef struct CTorchGroupHandle *CTorchGroup;
 typedef struct CTorchWorkHandle *CTorchWork;
+typedef struct CTorchCopyHandle *CTorchCopy;
 typedef void (*CTorchRelease)(void *context);
+typedef struct {
+  int32_t type;
+  int32_t index;
+} CTorchDevice;
 
 // MARK: errors and runtime
 const char *ctorch_last_error(void);
@@ -44,8 +50,10 @@ int64_t ctorch_runtime_live_tensors(void);
 int64_t ctorch_runtime_live_contexts(void);
 
 // MARK: creation
-int32_t ctorch_tensor_empty(const int64_t *sizes, int32_t dims, int32_t dtype, CTorchTensor *out);
-int32_t ctorch_tensor_full(const int64_t *sizes, int32_t dims, int32_t dtype, double value, CTorchTensor *out);
+int32_t ctorch_tensor_empty(const int64_t *sizes, int32_t dims, int32_t dtype, CTorchDevice device, CTorchTensor *out);
+int32_t ctorch_tensor_full(const int64_t *sizes, int32_t dims, int32_t dtype, CTorchDevice device, double value,
+                           CTorchTensor *out);
+int32_t ctorch_tensor_pinned(const int64_t *sizes, int32_t dims, int32_t dtype, CTorchTensor *out);  // page-locked
 int32_t ctorch_tensor_arange(int64_t end, CTorchTensor *out);
 // Zero copy; `release(context)` runs when the storage dies, also when this call fails.
 int32_t ctorch_tensor_from_blob(void *data, const int64_t *sizes, int32_t dims, int32_t dtype, CTorchRelease release,
@@ -59,15 +67,30 @@ const int64_t *ctorch_tensor_sizes(CTorchTensor tensor);
 const int64_t *ctorch_tensor_strides(CTorchTensor tensor);  // in elements
 int64_t ctorch_tensor_numel(CTorchTensor tensor);
 int32_t ctorch_tensor_dtype(CTorchTensor tensor);
+CTorchDevice ctorch_tensor_device(CTorchTensor tensor);
 bool ctorch_tensor_is_contiguous(CTorchTensor tensor);
 bool ctorch_tensor_is_same(CTorchTensor left, CTorchTensor right);
 const void *ctorch_tensor_identity(CTorchTensor tensor);  // the same for handles of one tensor
 int32_t ctorch_tensor_data(CTorchTensor tensor, void **out);
 int32_t ctorch_tensor_item(CTorchTensor tensor, double *out);
 
+// MARK: devices
+int32_t ctorch_device_count(int32_t type);  // those that can be used now; 0 also where this build has none
+bool ctorch_device_is_cuda_build(void);
+const char *ctorch_device_name(int32_t type);  // `cuda`; valid until the next call on this thread
+int32_t ctorch_device_memory(CTorchDevice device, int64_t *freeBytes, int64_t *totalBytes);
+// The tensor itself if it is there. A copy from page-locked memory is not waited for: what is queued later on the device
+// comes after it.
+int32_t ctorch_device_copy(CTorchTensor tensor, CTorchDevice device, CTorchTensor *out);
+// Begins to copy to a device, beside what it computes, when it has done what was queued until now; +1 to `out`.
+int32_t ctorch_device_copy_aside(CTorchTensor target, CTorchTensor source, CTorchCopy *out);
+int32_t ctorch_device_copy_wait(CTorchCopy copy);  // what is queued on the device from here on comes after the copy
+void ctorch_device_copy_free(CTorchCopy copy);
+int32_t ctorch_device_synchronize(CTorchDevice device);  // waits for all that was queued
+
 // MARK: storage whose memory comes and goes
 // `size` bytes as uint8 without memory: using them is an error that says `message`, until memory is lent.
-int32_t ctorch_storage_make(int64_t size, const char *message, CTorchTensor *out);
+int32_t ctorch_storage_make(int64_t size, CTorchDevice device, const char *message, CTorchTensor *out);
 // A tensor over the storage of `bytes`, from a byte offset on.
 int32_t ctorch_storage_view(CTorchTensor bytes, int64_t offset, const int64_t *sizes, int32_t dims, int32_t dtype,
                             CTorchTensor *out);
@@ -148,6 +171,8 @@ int32_t ctorch_nn_cross_entropy(CTorchTensor logits, CTorchTensor targets, bool 
 // mask: added to the scores, broadcast over batch and heads; NULL for none. Not both mask and causal.
 int32_t ctorch_nn_attention(CTorchTensor query, CTorchTensor key, CTorchTensor value, CTorchTensor mask, bool causal,
                             double scale, CTorchTensor *out, CTorchTensor *logSumExp);
+int32_t ctorch_nn_device_attention(CTorchTensor query, CTorchTensor key, CTorchTensor value, CTorchTensor mask, bool causal,
+                                   double scale, CTorchTensor *out);
 int32_t ctorch_nn_attention_backward(CTorchTensor gradient, CTorchTensor query, CTorchTensor key, CTorchTensor value,
                                      CTorchTensor output, CTorchTensor logSumExp, CTorchTensor mask, bool causal,
                                      double scale, CTorchTensor *queryGradient, CTorchTensor *keyGradient,

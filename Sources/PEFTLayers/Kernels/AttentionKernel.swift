@@ -35,7 +35,7 @@ package struct AttentionKernel {
         self.threads = threads
     }
 
-    /// Whether the kernel computes these: bfloat16, a head dimension up to 256, a positive scale, on an instruction set with products.
+    /// Whether the kernel computes these: bfloat16 in host memory, a head dimension up to 256, a positive scale, on an instruction set with products.
     ///
     /// - Parameters:
     ///   - operands: query, key and value, `[N, heads, D]`.
@@ -46,7 +46,9 @@ package struct AttentionKernel {
         for operands: [Tensor], scale: Double, instructionSet: InstructionSet = .best
     ) -> Bool {
         instructionSet == .avx512bf16 && scale > 0
-            && operands.allSatisfy { $0.dtype == .bfloat16 && $0.numElements > 0 }
+            && operands.allSatisfy {
+                $0.device.isHost && $0.dtype == .bfloat16 && $0.numElements > 0
+            }
             && operands.allSatisfy { ckernels_attention_is_supported(Int64($0.shape[2])) == 1 }
     }
 

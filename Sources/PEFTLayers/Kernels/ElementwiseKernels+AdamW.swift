@@ -53,6 +53,10 @@ extension ElementwiseKernels {
         guard updated.allSatisfy(\.isContiguous) else {
             throw refusal(of: updated, by: "AdamW", "expected tensors without gaps")
         }
+        guard parameter.device.isHost else {
+            return try updateByLibtorch(
+                parameter, gradient: gradient, moments: moments, constants: constants)
+        }
         let count = parameter.numElements
         let constants = CKernelsAdamW(
             first_weight: constants.firstWeight, second_decay: constants.secondDecay,
@@ -69,5 +73,22 @@ extension ElementwiseKernels {
                     Int64(elements.upperBound), numbers[1], numbers[2], numbers[3])
             }
         }
+    }
+
+    /// The same on a device.
+    private func updateByLibtorch(
+        _ parameter: Tensor, gradient: Tensor, moments: (first: Tensor, second: Tensor),
+        constants: AdamWConstants
+    ) throws(TorchError) {
+        try parameter.multiplyInPlace(Double(constants.decay))
+        try moments.first.interpolateInPlace(
+            to: gradient, weight: Double(constants.firstWeight))
+        try moments.second.multiplyInPlace(Double(constants.secondDecay))
+        try moments.second.addProductInPlace(
+            gradient, gradient, scaledBy: Double(constants.secondWeight))
+        let root = try moments.second.sqrt()
+        try root.multiplyInPlace(Double(constants.rootScale))
+        try parameter.addQuotientInPlace(
+            moments.first, root + Double(constants.epsilon), scaledBy: -Double(constants.rate))
     }
 }

@@ -41,6 +41,7 @@ extension ElementwiseKernels {
         guard kept.shape == input.shape, kept.dtype == .bool else {
             throw refusal(of: [input, kept], by: "dropout", "expected a mask of the input's shape")
         }
+        guard input.device.isHost else { return try input * kept.to(input.dtype) }
         let (input, kept) = (try input.contiguous(), try kept.contiguous())
         let output = try Tensor.empty(input.shape, dtype: input.dtype)
         let count = input.numElements

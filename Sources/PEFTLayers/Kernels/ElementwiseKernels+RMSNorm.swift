@@ -22,6 +22,9 @@ extension ElementwiseKernels {
         guard input.numDimensions > 0, [input.shape[input.numDimensions - 1]] == weight.shape else {
             throw refusal(of: [input, weight], by: "RMSNorm", "expected [..., C] and [C]")
         }
+        guard input.device.isHost else {
+            return try DeviceLayers.rmsNorm(input, weight: weight, epsilon: epsilon)
+        }
         let shape = RowShape(input)
         let (input, weight) = (try input.contiguous(), try weight.contiguous())
         let output = try Tensor.empty(input.shape, dtype: input.dtype)
@@ -54,6 +57,10 @@ extension ElementwiseKernels {
     ) throws(TorchError) -> Tensor {
         let elementType = try elementType(of: [outputGradient, input, weight], for: "RMSNorm")
         precondition(outputGradient.shape == input.shape, "a gradient of another shape")
+        guard input.device.isHost else {
+            return try DeviceLayers.rmsNormInputGradient(
+                outputGradient: outputGradient, input: input, weight: weight, inverse: inverse)
+        }
         let shape = RowShape(input)
         let result = try Tensor.empty(input.shape, dtype: input.dtype)
         let operands = [
@@ -86,6 +93,10 @@ extension ElementwiseKernels {
     ) throws(TorchError) -> Tensor {
         let elementType = try elementType(of: [outputGradient, input], for: "RMSNorm")
         precondition(outputGradient.shape == input.shape, "a gradient of another shape")
+        guard input.device.isHost else {
+            return try DeviceLayers.rmsNormWeightGradient(
+                outputGradient: outputGradient, input: input, inverse: inverse)
+        }
         let shape = RowShape(input)
         let result = try Tensor.empty([shape.numChannels])
         let operands = [try outputGradient.contiguous(), try input.contiguous(), inverse]

@@ -25,6 +25,10 @@ extension ElementwiseKernels {
             throw refusal(
                 of: operands, by: "rotary embedding", "expected [N, H, D] and twice [N, 1, D / 2]")
         }
+        guard states.device.isHost else {
+            return try DeviceLayers.rotate(
+                states, cosine: cosine, sine: sine, isInverse: isInverse)
+        }
         let states = states.strides[2] == 1 ? states : try states.contiguous()
         let strides = states.strides
         let output = try Tensor.empty(shape, dtype: states.dtype)

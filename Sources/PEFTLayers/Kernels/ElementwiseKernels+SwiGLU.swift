@@ -14,6 +14,7 @@ extension ElementwiseKernels {
         guard gate.shape == up.shape else {
             throw refusal(of: [gate, up], by: "SwiGLU", "expected gate and up of one shape")
         }
+        guard gate.device.isHost else { return try DeviceLayers.swiGLU(gate: gate, up: up) }
         let (gate, up) = (try gate.contiguous(), try up.contiguous())
         let output = try Tensor.empty(gate.shape, dtype: gate.dtype)
         run(
@@ -40,6 +41,10 @@ extension ElementwiseKernels {
     ) throws(TorchError) -> (gate: Tensor, up: Tensor) {
         let elementType = try elementType(of: [outputGradient, gate, up], for: "SwiGLU")
         precondition(outputGradient.shape == gate.shape, "a gradient of another shape")
+        guard gate.device.isHost else {
+            return try DeviceLayers.swiGLUGradients(
+                outputGradient: outputGradient, gate: gate, up: up)
+        }
         let gateGradient = try Tensor.empty(gate.shape, dtype: gate.dtype)
         let upGradient = try Tensor.empty(gate.shape, dtype: gate.dtype)
         let operands = [

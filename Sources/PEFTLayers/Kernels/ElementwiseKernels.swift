@@ -3,7 +3,8 @@ import Torch
 /// Layers without products, each in one pass over its tensors: RMSNorm, SwiGLU, rotary embedding.
 ///
 /// Computed in float32 and rounded once to the dtype, with the same bits on every instruction set and any number of threads; a row's
-/// result does not depend on the other rows. In a dry run results are allocated and nothing is computed.
+/// result does not depend on the other rows. In a dry run results are allocated and nothing is computed. What is not in host memory
+/// goes through libtorch's operations on its device: ``DeviceLayers``.
 package struct ElementwiseKernels: Sendable {
     let instructionSet: InstructionSet
     private let parallelism: BlockParallelism

@@ -16,11 +16,12 @@ package struct LinearCrossEntropy {
     /// Takes a head and what it is applied to, or nil if the kernel does not compute that.
     ///
     /// - Parameters:
-    ///   - hiddenStates: `[tokens, hidden]`; bfloat16, hidden even.
+    ///   - hiddenStates: `[tokens, hidden]`; bfloat16 in host memory, hidden even.
     ///   - weight: `[vocabulary, hidden]`, bfloat16.
     ///   - instructionSet: must have bfloat16 products.
     package init?(hiddenStates: Tensor, weight: Tensor, instructionSet: InstructionSet) {
         guard instructionSet == .avx512bf16, instructionSet.isSupported,
+            hiddenStates.device.isHost, weight.device.isHost,
             hiddenStates.dtype == .bfloat16, weight.dtype == .bfloat16,
             hiddenStates.numDimensions == 2, hiddenStates.shape[1] == weight.shape[1],
             weight.shape[1].isMultiple(of: 2)

@@ -34,7 +34,7 @@ package struct LinearKernel {
         instructionSet: InstructionSet = .best, threads: CKernelsThreads = .libtorch
     ) throws(TorchError) {
         let (rows, columns) = (weight.outFeatures, weight.inFeatures)
-        guard let elementType = input.dtype.kernelElementType,
+        guard input.device.isHost, let elementType = input.dtype.kernelElementType,
             input.numDimensions == 2, input.shape[1] == columns, input.shape[0] > 0,
             ckernels_linear_is_supported(
                 instructionSet.rawValue, elementType, Int64(rows), Int64(columns)) == 1,

@@ -91,9 +91,9 @@ public final class DecoderModel: CausalLanguageModel {
         var hidden = try execution.atEnd(.input) { () throws(TorchError) in
             try embedded(tokens, context.layout)  // [N, C]
         }
-        let dtype = hidden.dtype
+        let (dtype, device) = (hidden.dtype, hidden.device)
         let rotations = try rotaries.map { rotary throws(TorchError) in
-            try rotary.rotation(for: context.layout, dtype: dtype)
+            try rotary.rotation(for: context.layout, dtype: dtype, on: device)
         }
         for (block, unit) in zip(blocks, units) {
             hidden = try execution(unit, hidden) { input throws(TorchError) in
@@ -113,12 +113,13 @@ public final class DecoderModel: CausalLanguageModel {
     ) throws(TorchError) -> Tensor {
         var hidden = try inputEmbedding(tokens)
         if let positionEmbedding {
-            let positions = try Tensor(layout.positions, shape: [layout.numTokens])
+            let positions = try Tensor(layout.positions, shape: [layout.numTokens]).to(tokens.device)
             hidden = try hidden + positionEmbedding(positions)
         }
         guard ends.embeddingScale != 1 else { return hidden }
         guard ends.roundsEmbeddingScale else { return try hidden * ends.embeddingScale }
-        return try hidden * Tensor.full([1], ends.embeddingScale, dtype: hidden.dtype)
+        let scale = try Tensor.full([1], ends.embeddingScale, dtype: hidden.dtype)
+        return try hidden * scale.to(hidden.device)
     }
 }
 

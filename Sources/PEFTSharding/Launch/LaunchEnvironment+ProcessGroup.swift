@@ -10,10 +10,14 @@ extension LaunchEnvironment {
     /// launcher keeps. One process gets a group of one, without a network. A process is reached at its address on the route to
     /// the store; where `GLOO_SOCKET_IFNAME` is set, at that of the interface.
     ///
-    /// - Parameter timeoutSeconds: how long to wait for the other ranks, here and in every call.
+    /// - Parameters:
+    ///   - timeoutSeconds: how long to wait for the other ranks, here and in every call.
+    ///   - backend: what moves tensors.
     /// - Returns: this process's end of the group.
     /// - Throws: `TorchError` if the store cannot be reached; `CollectiveError` naming the ranks that did not come.
-    package func makeProcessGroup(timeoutSeconds: Double) throws -> ProcessGroup {
+    package func makeProcessGroup(
+        timeoutSeconds: Double, backend: ProcessGroup.Backend = .gloo
+    ) throws -> ProcessGroup {
         guard let rendezvous else {
             return try ProcessGroup(
                 store: .inMemory(), rank: 0, size: 1, timeoutSeconds: timeoutSeconds,
@@ -25,7 +29,7 @@ extension LaunchEnvironment {
         return try ProcessGroup(
             store: store.prefixed(by: "swift-peft/\(restartCount)"), rank: rank, size: numRanks,
             timeoutSeconds: timeoutSeconds,
-            address: address(rendezvous))
+            address: address(rendezvous), backend: backend)
     }
 
     private func address(_ rendezvous: Rendezvous) -> String? {

@@ -11,6 +11,8 @@ final class ShardedBuffer {
     let sizeBytes: Int
     /// The storage of the unit's tensors, uint8 `[sizeBytes]`.
     let whole: Tensor
+    /// Where the unit is used.
+    let device: Device
     /// Where this rank's shard is.
     let shard: ShardMemory
     /// Where it takes turns with others; nil for memory of its own, which is freed after use.
@@ -22,20 +24,30 @@ final class ShardedBuffer {
 
     /// The memory that the tensors have, or will have once the gather has ended.
     private(set) var buffer: Tensor?
-    private var gather: (work: CollectiveWork?, source: Tensor?)?
+    private enum Gather {
+        /// By all ranks, of shards that are alive until it has ended.
+        case ranks(CollectiveWork, source: Tensor)
+        /// Of the only shard, by a device that copies.
+        case copy(CopyAside)
+        /// Of the only shard, when it is waited for.
+        case later
+    }
+    private var gather: Gather?
     /// Whether the buffer has, or will have, what the shards have now.
     private(set) var isCurrent = false
 
     init(
-        name: String, shardBytes: Int, group: ProcessGroup?, pool: BufferPool?
+        name: String, shardBytes: Int, group: ProcessGroup?, pool: BufferPool?,
+        on device: Device, shard: ShardMemory
     ) throws(TorchError) {
         self.name = name
         self.group = group
         self.pool = pool
         sizeBytes = shardBytes * (group?.size ?? 1)
         pool?.reserve(sizeBytes)
-        whole = try .storage(sizeBytes: sizeBytes, of: name)
-        shard = ShardMemory(sizeBytes: shardBytes)
+        whole = try .storage(sizeBytes: sizeBytes, of: name, on: device)
+        self.device = device
+        self.shard = shard
     }
 
     /// Begins to gather into a buffer, of at least ``sizeBytes``.
@@ -43,23 +55,24 @@ final class ShardedBuffer {
         self.buffer = buffer
         isCurrent = true
         guard let group else {
-            shard.readAhead()
-            gather = (nil, nil)
+            gather = try shard.beginCopy(to: buffer).map { .copy($0) } ?? .later
             return
         }
-        let source = try DryRun.part(.gathered) { () throws(TorchError) in try shard.tensor() }
+        let source = try DryRun.part(.gathered) { () throws(TorchError) in
+            try shard.tensor(on: device)
+        }
         let work = try group.startAllGather(
             source, into: buffer.narrow(0, 0, sizeBytes), label: "gather of \(name)")
-        gather = (work, source)
+        gather = .ranks(work, source: source)
     }
 
     /// Waits for the gather, if one is under way, and gives the tensors their elements.
     func finish() throws {
         guard let gather, let buffer else { return }
-        if let work = gather.work {
-            try work.wait()
-        } else {
-            try shard.copy(to: buffer)
+        switch gather {
+        case .ranks(let work, _): try work.wait()
+        case .copy(let copy): try copy.wait()
+        case .later: try shard.copy(to: buffer)
         }
         self.gather = nil
         try whole.lend(buffer)
@@ -72,7 +85,11 @@ final class ShardedBuffer {
     /// Takes the elements away from the tensors.
     func evict() throws {
         // Its data must not arrive in a buffer that is another's.
-        try gather?.work?.wait()
+        switch gather {
+        case .ranks(let work, _)?: try work.wait()
+        case .copy(let copy)?: try copy.wait()
+        case .later?, nil: break
+        }
         gather = nil
         buffer = nil
         isCurrent = false
@@ -91,7 +108,7 @@ final class ShardedBuffer {
         guard let checksums else { return }
         self.checksums = nil
         let shardBytes = sizeBytes / checksums.count
-        try buffer.withUnsafeBytes { bytes in
+        try buffer.to(.cpu).withUnsafeBytes { bytes in
             for (index, expected) in checksums.enumerated() {
                 let part = bytes[(index * shardBytes)..<((index + 1) * shardBytes)]
                 guard StableHash.of(UnsafeRawBufferPointer(rebasing: part)) == expected else {
@@ -118,12 +135,20 @@ public struct DamagedShard: Error, Equatable, CustomStringConvertible {
 
 /// Memory that units of a kind take turns in.
 final class BufferPool {
-    private var slots: [(memory: Tensor?, holder: ShardedBuffer?)]
+    private struct Slot {
+        var memory: Tensor?
+        /// Weak, since a unit knows its pool: a model that is dropped must leave memory.
+        weak var holder: ShardedBuffer?
+    }
+
+    private var slots: [Slot]
     private var sizeBytes = 0
+    private let device: Device
 
     /// A pool of so many places; memory is taken when it is needed.
-    init(numSlots: Int) {
-        slots = Array(repeating: (nil, nil), count: numSlots)
+    init(numSlots: Int, on device: Device) {
+        self.device = device
+        slots = Array(repeating: Slot(), count: numSlots)
     }
 
     /// Makes every place large enough; before the first one is taken.
@@ -143,8 +168,8 @@ final class BufferPool {
         let index = slots.firstIndex { $0.holder.map { !isInUse($0) } ?? true }
         guard let index else { preconditionFailure("more units in use than places") }
         try slots[index].holder?.evict()
-        let memory = try slots[index].memory ?? Tensor.empty([sizeBytes], dtype: .uint8)
-        slots[index] = (memory, unit)
+        let memory = try slots[index].memory ?? Tensor.empty([sizeBytes], dtype: .uint8, on: device)
+        slots[index] = Slot(memory: memory, holder: unit)
         return memory
     }
 }

@@ -17,6 +17,7 @@ final class TrainableUnit {
     let buffer: ShardedBuffer?
 
     private let ranks: RankGroup
+    private let device: Device
     private let offsets: [Int]
     private let shardCount: Int
     private var pending: (work: CollectiveWork?, whole: Tensor, own: Tensor)?
@@ -32,6 +33,7 @@ final class TrainableUnit {
         self.name = name
         self.parameters = parameters
         self.ranks = ranks
+        device = parameters.first?.value.device ?? .cpu
         var offsets: [Int] = []
         var count = 0
         for parameter in parameters {
@@ -48,9 +50,10 @@ final class TrainableUnit {
             own = parameters.map { OwnParameter(whole: $0) }
             return
         }
+        let shardBytes = shardCount * DType.float32.sizeBytes
         let buffer = try ShardedBuffer(
-            name: name, shardBytes: shardCount * DType.float32.sizeBytes, group: ranks.shards,
-            pool: pool)
+            name: name, shardBytes: shardBytes, group: ranks.shards, pool: pool, on: device,
+            shard: ShardMemory(sizeBytes: shardBytes, on: device))
         let shard = try buffer.shard.bytes()
         let range = ranks.shardIndex * shardCount..<(ranks.shardIndex + 1) * shardCount
         var own: [OwnParameter] = []
@@ -91,7 +94,7 @@ final class TrainableUnit {
 
     /// Begins to sum the gradients over the ranks; the tensors' own gradients are taken.
     func startReduction() throws {
-        let whole = try Tensor.zeros([shardCount * ranks.numShards])
+        let whole = try Tensor.zeros([shardCount * ranks.numShards], on: device)
         try withoutGrad {
             for (parameter, offset) in zip(parameters, offsets) {
                 guard let gradient = parameter.value.grad else { continue }
@@ -106,7 +109,7 @@ final class TrainableUnit {
             pending = (try ranks.replicas?.startAllReduce(whole, label: label), whole, whole)
             return
         }
-        let own = try Tensor.empty([shardCount])
+        let own = try Tensor.empty([shardCount], on: device)
         pending = (try shards.startReduceScatter(whole, into: own, label: label), whole, own)
     }
 

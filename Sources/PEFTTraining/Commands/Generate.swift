@@ -3,6 +3,7 @@ import PEFTCheckpoints
 import PEFTData
 import PEFTModels
 import PEFTTokenizers
+package import Torch
 
 /// Continues a prompt: what `peft generate` does.
 public enum Generate {
@@ -16,7 +17,14 @@ public enum Generate {
     public static func run(
         _ options: GenerateOptions, onText: (String) -> Void = { _ in }
     ) throws -> GenerationReport {
-        let loaded = try LoadedModel(options.base)
+        try run(options, on: nil, onText: onText)
+    }
+
+    /// The same on a device that the options cannot name; nil for the one that they name.
+    package static func run(
+        _ options: GenerateOptions, on device: Device?, onText: (String) -> Void = { _ in }
+    ) throws -> GenerationReport {
+        let loaded = try LoadedModel(options.base, on: device)
         let tokenizer = try loaded.requireTokenizer()
         let prompt = try promptTokens(options, tokenizer, model: loaded.base.files.url.path)
         guard !prompt.isEmpty else { throw TrainingError.emptyPrompt }

@@ -3,7 +3,7 @@ import PEFTCheckpoints
 import PEFTData
 import PEFTLayers
 import PEFTModels
-import Torch
+package import Torch
 
 /// Scores a file of rows: what `peft score` does.
 public enum Score {
@@ -15,7 +15,12 @@ public enum Score {
     /// - Returns: one entry a row, in the order of the file.
     /// - Throws: an error that names what, where, expected, found and the remedy.
     public static func run(_ options: ScoreOptions) throws -> ScoreReport {
-        let loaded = try LoadedModel(options.base)
+        try run(options, on: nil)
+    }
+
+    /// The same on a device that the options cannot name; nil for the one that they name.
+    package static func run(_ options: ScoreOptions, on device: Device?) throws -> ScoreReport {
+        let loaded = try LoadedModel(options.base, on: device)
         let dataset = try TokenDataset.load(
             URL(filePath: options.data), tokenizer: loaded.tokenizer,
             options: EncodingOptions(

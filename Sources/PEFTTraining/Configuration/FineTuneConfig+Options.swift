@@ -154,6 +154,9 @@ extension FineTuneConfig: ConfigurableOptions {
             "seed", \.seed, section: "Training",
             help: "seeds the adapter, the order of rows and dropout"),
         .init(
+            "device", \.device, section: "Training",
+            help: "where to compute; auto: on a GPU if there is one"),
+        .init(
             "threads", \.threads, section: "Training",
             help: "CPU threads; by default libtorch's choice"),
     ]
@@ -170,7 +173,9 @@ extension FineTuneConfig: ConfigurableOptions {
             help: "sum gradients after each micro-batch: less memory, more traffic"),
         .init(
             "offload", \.offload, section: "Processes",
-            help: "keep the base, the optimizer's moments or both in files in the output folder"),
+            help:
+                "keep the base, the optimizer's moments or both in files in the output folder; on a GPU in the host's memory"
+        ),
         .init(
             "ddp_timeout", \.ddpTimeout, section: "Processes", placeholder: "SECONDS",
             help: "how long to wait for the other processes"),

@@ -110,6 +110,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var onNonFinite = NonFinitePolicy.stop
     /// Seeds the new adapter, the order of rows and dropout.
     public var seed = 42
+    /// The device that the model is on.
+    public var device = DeviceChoice.auto
     /// CPU threads; nil leaves the choice to libtorch.
     public var threads: Int?
 

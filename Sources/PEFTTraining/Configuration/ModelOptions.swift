@@ -14,6 +14,8 @@ public struct ModelOptions: Hashable, Sendable {
     public var quantBlockSize = 64
     /// The dtype of the computation.
     public var dtype = ComputeDType.bfloat16
+    /// The device that the model is on.
+    public var device = DeviceChoice.auto
     /// CPU threads; nil leaves the choice to libtorch.
     public var threads: Int?
 
@@ -42,6 +44,9 @@ extension ModelOptions: ConfigurableOptions {
             "quant_block_size", \.quantBlockSize, section: "Model",
             help: "elements that share a constant: 32, 64, ... 4096"),
         .init("dtype", \.dtype, section: "Model", help: "the dtype of the computation"),
+        .init(
+            "device", \.device, section: "Model",
+            help: "where to compute; auto: on a GPU if there is one"),
         .init(
             "threads", \.threads, section: "Model",
             help: "CPU threads; by default libtorch's choice"),

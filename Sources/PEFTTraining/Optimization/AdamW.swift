@@ -49,7 +49,8 @@ public final class AdamW {
     /// - Parameters:
     ///   - parameters: the whole trainable set, float32.
     ///   - configuration: the constants.
-    ///   - offloadFolder: on whose disk the moments are kept, so that they take no memory between updates; nil for memory.
+    ///   - offloadFolder: on whose disk the moments are kept, so that they take no memory between updates; nil for memory. Those of tensors on a
+    ///     device go to page-locked host memory instead.
     /// - Throws: `TorchError` if memory does not suffice, `OffloadFile.Failure` if the disk does not.
     package init(
         _ parameters: [Parameter], configuration: Configuration, offloadFolder: String? = nil
@@ -60,7 +61,7 @@ public final class AdamW {
             precondition(parameter.isTrainable, "\(parameter.path) is frozen")
         }
         moments = try MomentMemory(
-            shapes: parameters.flatMap { [$0.value.shape, $0.value.shape] }, folder: offloadFolder)
+            of: parameters.flatMap { [$0.value, $0.value] }, folder: offloadFolder)
     }
 
     /// Updates every parameter by its accumulated gradient; one without gradient stays.
@@ -74,10 +75,9 @@ public final class AdamW {
         try withoutGrad { () throws(TorchError) in
             for (index, parameter) in parameters.enumerated() {
                 guard let gradient = parameter.value.grad else { continue }
-                let (first, second) = (moments.tensors[2 * index], moments.tensors[2 * index + 1])
-                try moments.using(2 * index..<2 * index + 2) { () throws(TorchError) in
+                try moments.using(2 * index..<2 * index + 2) { moments throws(TorchError) in
                     try kernels.updateByAdamW(
-                        parameter.value, gradient: gradient, moments: (first, second),
+                        parameter.value, gradient: gradient, moments: (moments[0], moments[1]),
                         constants: constants)
                 }
             }
@@ -127,7 +127,7 @@ extension AdamW {
     package func reading<Result>(
         _ position: Int, _ body: (Tensor) throws -> Result
     ) throws -> Result {
-        try moments.using(position..<position + 1) { try body(moments.tensors[position]) }
+        try moments.reading(position, body)
     }
 
     /// Takes over a saved state.

@@ -37,6 +37,15 @@ public struct RunPlan: Equatable, Sendable {
     /// The most memory that one process holds.
     public var peakMemoryBytes: Int { parts.reduce(0) { $0 + $1.sizeBytes } }
 
+    /// What of it a device holds: all but the process itself, whose code and rows are in host memory.
+    var onDevice: RunPlan {
+        var plan = self
+        plan.parts.removeAll { $0.name == Self.processPart }
+        return plan
+    }
+
+    private static let processPart = "process"
+
     /// The values as JSON, with these names in snake_case.
     public var json: JSONObject {
         JSONObject([
@@ -62,7 +71,7 @@ extension RunPlan {
         }
         self.init(
             numRanks: numRanks, numTokens: numTokens,
-            parts: parts + [Part(name: "process", sizeBytes: processBytes)],
+            parts: parts + [Part(name: Self.processPart, sizeBytes: processBytes)],
             sentBytesPerStep: result.sentBytes)
     }
 }

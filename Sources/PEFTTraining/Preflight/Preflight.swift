@@ -25,12 +25,15 @@ final class Preflight {
     /// What was found so far.
     private(set) var result = PreflightReport()
 
+    /// Bytes that were free on the device before anything of the run was there; nil for the CPU.
+    private var freeOnDevice: Int?
     /// What a check found wrong besides what it threw.
     private var furtherFailures: [String] = []
 
     private let config: FineTuneConfig
     private let checkpoint: RunCheckpoint?
     private let ranks: RankGroup
+    private let device: Device
     private let onFailure: (any Error) throws -> Void
     private let report: (TrainingEvent) -> Void
 
@@ -40,15 +43,17 @@ final class Preflight {
     ///   - config: what the run is told; valid.
     ///   - checkpoint: where it continues, if it does.
     ///   - ranks: the processes of the run, which all make the same checks.
+    ///   - device: where the model is.
     ///   - onFailure: throws to end at a failure, returns to go on.
     ///   - report: called with the events of loading.
     init(
-        _ config: FineTuneConfig, checkpoint: RunCheckpoint?, ranks: RankGroup,
+        _ config: FineTuneConfig, checkpoint: RunCheckpoint?, ranks: RankGroup, device: Device,
         onFailure: @escaping (any Error) throws -> Void, report: @escaping (TrainingEvent) -> Void
     ) {
         self.config = config
         self.checkpoint = checkpoint
         self.ranks = ranks
+        self.device = device
         self.onFailure = onFailure
         self.report = report
     }
@@ -61,6 +66,7 @@ final class Preflight {
         let clock = ContinuousClock()
         let start = clock.now
         note("processor", .passed, [processor])
+        if !device.isHost { freeOnDevice = try check("device", findDevice) }
         let heldAtStart = MemoryStatistics.current().residentBytes
         let base = try check("base model", loadBase)
         let heldWithBase = MemoryStatistics.current().residentBytes
@@ -116,11 +122,27 @@ final class Preflight {
             + fastest.name
     }
 
+    /// Where the model will be, and what is free there before it is.
+    private func findDevice() throws -> Found<Int> {
+        let memory = try device.memory()
+        return Found(
+            memory.freeBytes,
+            ["\(device), \(memory.freeBytes.megabytes) of \(memory.totalBytes.megabytes) free"])
+    }
+
+    private func requireDeviceMemory(_ plan: RunPlan) throws -> String {
+        let free = try device.memory().freeBytes
+        let held = max(0, (freeOnDevice ?? free) - free)
+        try RunResources.require(memory: free, held: held, for: plan.onDevice, at: "\(device)")
+        return "memory of \(device): \(plan.onDevice.peakMemoryBytes.megabytes) at the peak, "
+            + "\(held.megabytes) held now, \(free.megabytes) more available"
+    }
+
     private func loadBase() throws -> Found<BaseModel> {
         let isWhole = ranks.size == 1 && !config.offload.hasBase
         let base = try BaseModel(
-            at: URL(filePath: config.model), options: config.baseModel,
-            shards: isWhole ? nil : ModelShards(ranks, options: config.shards))
+            at: URL(filePath: config.model), options: config.baseModel(on: device),
+            shards: isWhole ? nil : ModelShards(ranks, options: config.shards, on: device))
         let storage = base.options.quantization?.description ?? "dense"
         return Found(
             base, ["\(base.architecture), \(base.registry.numElements) parameters, \(storage)"])
@@ -197,7 +219,9 @@ final class Preflight {
                 "disk: \(needed.diskBytes.megabytes) for \(needed.numCheckpoints) checkpoints and "
                     + "the adapter, \(free.megabytes) free")
         }
-        if let free = RunResources.availableMemoryBytes() {
+        if !device.isHost {
+            findings.append(try requireDeviceMemory(needed.plan))
+        } else if let free = RunResources.availableMemoryBytes() {
             let held = MemoryStatistics.current().residentBytes
             try needed.require(memory: free, held: held)
             findings.append(

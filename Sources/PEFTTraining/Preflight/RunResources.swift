@@ -47,11 +47,19 @@ package struct RunResources {
     ///   - held: bytes that it holds now.
     /// - Throws: ``Diagnosis`` with ``DiagnosisCode/memoryTooSmall``.
     package func require(memory free: Int, held: Int) throws(Diagnosis) {
-        let missing = Int(Double(plan.peakMemoryBytes) * (1 - Self.planError)) - held
+        try Self.require(memory: free, held: held, for: plan, at: nil)
+    }
+
+    /// Refuses a run that does not fit into the memory of the process, or of a device.
+    static func require(
+        memory free: Int, held: Int, for plan: RunPlan, at device: String?
+    ) throws(Diagnosis) {
+        let missing = Int(Double(plan.peakMemoryBytes) * (1 - planError)) - held
         guard missing > free else { return }
         throw Diagnosis(
             .memoryTooSmall, at: "a step of \(plan.numTokens) tokens",
-            "the process will take about \(plan.peakMemoryBytes.megabytes) at its peak, but "
+            "the process will take about \(plan.peakMemoryBytes.megabytes) "
+                + (device.map { "of \($0) " } ?? "") + "at its peak, but "
                 + "\(free.megabytes) are available to it",
             remedy: "give --gradient-checkpointing, a smaller --per-device-train-batch-size or "
                 + "--max-length, or --offload base; peft plan --memory proposes what fits")

@@ -79,7 +79,7 @@ package struct AdapterWriter {
         }
         let stored = try files.tensors(expected: adapted.adapter.tensorShapes)
         for parameter in adapted.adapter.parameters.sorted(by: { $0.path < $1.path }) {
-            let tensor = try whole(parameter).contiguous()
+            let tensor = try whole(parameter).to(.cpu).contiguous()
             guard let found = stored[parameter.path], found.dtype == tensor.dtype,
                 Self.bytes(of: found) == Self.bytes(of: tensor)
             else {

@@ -2,17 +2,20 @@ import PEFTSharding
 import Torch
 
 extension RankGroup {
-    /// The processes that a launcher has started, divided as a configuration says.
+    /// The processes that a launcher has started, divided as a configuration says; tensors on GPUs go over NCCL, others over Gloo.
     ///
     /// - Throws: `LaunchError`; ``TrainingError/groupsDoNotDivide(ranksPerGroup:numRanks:)``; `CollectiveError` naming ranks that did not come.
-    convenience init(_ launch: LaunchEnvironment, _ config: FineTuneConfig) throws {
+    convenience init(
+        _ launch: LaunchEnvironment, _ config: FineTuneConfig, on device: Device
+    ) throws {
         guard launch.numRanks > 1 else {
             self.init()
             return
         }
         let numShards = try config.numShards(of: launch.numRanks)
-        try self.init(
-            try launch.makeProcessGroup(timeoutSeconds: config.ddpTimeout), numShards: numShards)
+        let world = try launch.makeProcessGroup(
+            timeoutSeconds: config.ddpTimeout, backend: device.isCUDA ? .nccl : .gloo)
+        try self.init(world, numShards: numShards, on: device.isCUDA ? device : .cpu)
     }
 
     /// The first process of a dry run of so many.

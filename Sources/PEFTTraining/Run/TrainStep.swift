@@ -85,7 +85,9 @@ public struct TrainStep {
     /// - Throws: as ``callAsFunction(step:microBatches:)``, the same in every process; `CollectiveError` if one is gone.
     public func callAsFunction(step: Int, share: BatchSchedule.Share) throws -> Result {
         let scale = scaler?.scale
-        let weight = try Tensor.full([], (scale ?? 1) / Double(max(1, share.numTargetTokens)))
+        let weight = try Tensor.full(
+            [], (scale ?? 1) / Double(max(1, share.numTargetTokens)),
+            on: ready.adapted.base.options.device)
         let failure = NonFiniteStep(
             step: step, microBatches: share.microBatches, sharded: ready.sharded, weight: weight,
             lossScale: scale

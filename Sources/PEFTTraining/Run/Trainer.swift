@@ -48,7 +48,7 @@ public final class Trainer {
             ready.trainableParameters, configuration: config.optimizer,
             offloadFolder: config.momentFolder)
         try resumed?.restore(optimizer, of: ready)
-        monitor = TrainingMonitor(ready)
+        monitor = try TrainingMonitor(ready)
         trainStep = try TrainStep(
             ready, optimizer: optimizer,
             schedule: LearningRateSchedule(

@@ -25,9 +25,11 @@ package struct TrainingMonitor {
     private var reported: Set<String> = []
 
     /// Begins to watch a model as it is now.
-    package init(_ ready: ReadyModel) {
+    ///
+    /// - Throws: `TorchError` if its tensors cannot be read.
+    package init(_ ready: ReadyModel) throws {
         self.ready = ready
-        hashes = Self.hashes(of: ready.trainableParameters)
+        hashes = try Self.hashes(of: ready.trainableParameters)
     }
 
     // MARK: - After a step
@@ -72,7 +74,7 @@ package struct TrainingMonitor {
     /// - Throws: `TorchError` of the model.
     package mutating func look() throws -> [Diagnosis] {
         guard numUpdates >= Self.numUpdatesToMove else { return [] }
-        let now = Self.hashes(of: ready.trainableParameters)
+        let now = try Self.hashes(of: ready.trainableParameters)
         let still = try unchanged(hashes, now)
         var found: [Diagnosis] = []
         if !still.isEmpty, reported.insert("still").inserted {
@@ -126,9 +128,9 @@ package struct TrainingMonitor {
     }
 
     /// A hash of each tensor's bytes.
-    private static func hashes(of parameters: [Parameter]) -> [UInt64] {
-        parameters.map { parameter in
-            parameter.value.withUnsafeBytes { StableHash.of($0) }
+    private static func hashes(of parameters: [Parameter]) throws(TorchError) -> [UInt64] {
+        try parameters.map { parameter throws(TorchError) in
+            try parameter.value.detach().to(.cpu).withUnsafeBytes { StableHash.of($0) }
         }
     }
 }

@@ -13,10 +13,16 @@ public struct BaseModelOptions: Sendable, Hashable {
     /// The dtype of activations and of everything that is not quantized.
     public var computeDType: DType
 
+    /// Where the model is, and computes.
+    public var device: Device
+
     /// Describes how to read a base model.
-    public init(quantization: QuantizationConfig?, computeDType: DType) {
+    public init(
+        quantization: QuantizationConfig?, computeDType: DType, device: Device = .cpu
+    ) {
         self.quantization = quantization
         self.computeDType = computeDType
+        self.device = device
     }
 
     /// What a model that was read so trains with, in the terms of the rules.
@@ -112,12 +118,15 @@ extension BaseModelOptions {
     func source(
         _ stored: any ParameterSource, dense: any ParameterSource, shards: ModelShards?
     ) throws(QuantizationError) -> any ParameterSource {
-        guard let shards, shards.dividesBase else {
-            return try quantized(stored, dense: dense, placement: WholePlacement())
-        }
-        return try quantized(
-            stored, dense: ShardingSource(dense, shards: shards, dtype: computeDType),
-            placement: shards)
+        let source: any ParameterSource =
+            if let shards, shards.dividesBase {
+                try quantized(
+                    stored, dense: ShardingSource(dense, shards: shards, dtype: computeDType),
+                    placement: shards)
+            } else {
+                try quantized(stored, dense: dense, placement: WholePlacement())
+            }
+        return DeviceSource(source, on: device)
     }
 
     /// The source that stores linear weights as these options say.
