@@ -50,11 +50,12 @@ import Torch
         }
     }
 
-    @Test(arguments: dtypes) func rmsNorm(dtype: DType) throws {
+    @Test(arguments: dtypes, [(0.0, true), (1, false)])
+    func rmsNorm(dtype: DType, form: (offset: Double, roundsFirst: Bool)) throws {
         let source = RandomSource(seed: 3, standardDeviation: 0.3, dtype: dtype)
         func norm(on device: Device) throws -> RMSNorm {
             try RMSNorm(
-                hiddenSize: 11, epsilon: 1e-5,
+                hiddenSize: 11, epsilon: 1e-5, offset: form.offset, roundsFirst: form.roundsFirst,
                 Scope(registry: ModuleRegistry(), source: DeviceSource(source, on: device)) / "norm"
             )
         }
@@ -93,6 +94,18 @@ import Torch
         try compare(inputs, tolerance: allowed) {
             try Attention.causal(
                 query: $0[0], key: $0[1], value: $0[2], layout: layout, scale: 0.3)
+        }
+    }
+
+    @Test(arguments: [nil, 7.0]) func attentionInAWindow(softCap: Double?) throws {
+        let layout = SequenceLayout(segmentLengths: [2, 9, 3])
+        let inputs = try [4, 2, 2].enumerated().map { index, heads in
+            try normal([14, heads, 8], .float32, seed: UInt64(index))
+        }
+        try compare(inputs, tolerance: 3 * Tolerance.float32) {
+            try Attention.causal(
+                query: $0[0], key: $0[1], value: $0[2], layout: layout, scale: 0.3, window: 4,
+                softCap: softCap)
         }
     }
 

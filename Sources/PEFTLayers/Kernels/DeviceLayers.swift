@@ -9,20 +9,22 @@ import Torch
 enum DeviceLayers {
     /// The output, as the input, and the inverse root of each row, `[N]`.
     static func rmsNorm(
-        _ input: Tensor, weight: Tensor, epsilon: Double
+        _ input: Tensor, weight: Tensor, offset: Double, roundsFirst: Bool, epsilon: Double
     ) throws(TorchError) -> (output: Tensor, inverse: Tensor) {
         let wide = try input.to(.float32)
         let inverse = try ((wide * wide).mean([-1], keepDims: true) + epsilon).rsqrt()
-        let normalized = try (wide * inverse).to(input.dtype)
-        return (try normalized * weight, try inverse.reshape([-1]))
+        var normalized = try wide * inverse
+        if roundsFirst { normalized = try normalized.to(input.dtype).to(.float32) }
+        let output = try (normalized * (weight.to(.float32) + offset)).to(input.dtype)
+        return (output, try inverse.reshape([-1]))
     }
 
     static func rmsNormInputGradient(
-        outputGradient: Tensor, input: Tensor, weight: Tensor, inverse: Tensor
+        outputGradient: Tensor, input: Tensor, weight: Tensor, offset: Double, inverse: Tensor
     ) throws(TorchError) -> Tensor {
         let root = try inverse.reshape(input.shape.dropLast() + [1])
         let normalized = try input.to(.float32) * root
-        let gradient = try outputGradient.to(.float32) * weight.to(.float32)
+        let gradient = try outputGradient.to(.float32) * (weight.to(.float32) + offset)
         let mean = try (gradient * normalized).mean([-1], keepDims: true)
         return try ((gradient - normalized * mean) * root).to(input.dtype)
     }

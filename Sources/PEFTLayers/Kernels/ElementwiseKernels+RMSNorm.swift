@@ -23,7 +23,8 @@ extension ElementwiseKernels {
             throw refusal(of: [input, weight], by: "RMSNorm", "expected [..., C] and [C]")
         }
         guard input.device.isHost else {
-            return try DeviceLayers.rmsNorm(input, weight: weight, epsilon: epsilon)
+            return try DeviceLayers.rmsNorm(
+                input, weight: weight, offset: offset, roundsFirst: roundsFirst, epsilon: epsilon)
         }
         let shape = RowShape(input)
         let (input, weight) = (try input.contiguous(), try weight.contiguous())
@@ -59,7 +60,8 @@ extension ElementwiseKernels {
         precondition(outputGradient.shape == input.shape, "a gradient of another shape")
         guard input.device.isHost else {
             return try DeviceLayers.rmsNormInputGradient(
-                outputGradient: outputGradient, input: input, weight: weight, inverse: inverse)
+                outputGradient: outputGradient, input: input, weight: weight, offset: offset,
+                inverse: inverse)
         }
         let shape = RowShape(input)
         let result = try Tensor.empty(input.shape, dtype: input.dtype)
