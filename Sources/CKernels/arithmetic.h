@@ -24,6 +24,9 @@ namespace arithmetic {
 // Lanes of Words and Sums.
 inline constexpr int64_t register_lanes = 16;
 
+inline constexpr float log2_e = 1.4426950408889634f;
+inline constexpr float ln_2 = 0.6931471805599453f;
+
 // sums[r][c] += rows[r] packed[c], over `depth` words; each sum in ascending order of the depth.
 //
 // A tile keeps its sums in registers and reads few operands for many products: so many that reading is not the limit.

@@ -41,12 +41,17 @@ struct BFloat16Pairs {
         return vnni::narrowed(load_floats(row, count), load_floats(row + register_lanes, count - register_lanes));
     }
 
-    // Sixteen columns of two rows, the second zero if there is only one.
-    CKERNELS_INLINE Words zip(const Element *first, int64_t stride, int64_t num_rows) {
-        const __m512i low = num_rows > 0 ? _mm512_castsi256_si512(half(first)) : _mm512_setzero_si512();
-        const __m256i high = num_rows > 1 ? half(first + stride) : _mm256_setzero_si256();
+    CKERNELS_INLINE void store_words_up_to(Word *p, Words x, int64_t count) {
+        _mm512_mask_storeu_epi32(p, vnni::first_of_16(count), x);
+    }
+
+    // Sixteen columns of two rows, zero beyond `num_rows` and `count` columns.
+    CKERNELS_INLINE Words zip(const Element *first, int64_t stride, int64_t num_rows, int64_t count) {
+        const __m512i low = num_rows > 0 ? _mm512_castsi256_si512(half(first, count)) : _mm512_setzero_si512();
+        const __m256i high = num_rows > 1 ? half(first + stride, count) : _mm256_setzero_si256();
         return vnni::pairs_of_halves(_mm512_inserti64x4(low, high, 1));
     }
+    CKERNELS_INLINE Words zip_sums(const Sums *two) { return vnni::pairs_of_halves(vnni::narrowed(two[0], two[1])); }
     CKERNELS_INLINE Words zip_numbers(const float *first, int64_t stride, int64_t count) {
         return vnni::pairs_of_halves(vnni::narrowed(load_floats(first, count), load_floats(first + stride, count)));
     }
@@ -65,7 +70,18 @@ struct BFloat16Pairs {
     CKERNELS_INLINE Sums load_sums(const float *p) { return _mm512_loadu_ps(p); }
     CKERNELS_INLINE void store_sums(float *p, Sums x) { _mm512_storeu_ps(p, x); }
     CKERNELS_INLINE Sums scaled(Sums x, float factor) { return _mm512_mul_ps(x, _mm512_set1_ps(factor)); }
-    CKERNELS_INLINE Sums load_bias(const Element *p, int64_t count) {
+    CKERNELS_INLINE Sums splat(float x) { return _mm512_set1_ps(x); }
+    CKERNELS_INLINE Sums multiply_add(Sums a, Sums b, Sums c) { return _mm512_fmadd_ps(a, b, c); }
+    // The second where either is a NaN.
+    CKERNELS_INLINE Sums max(Sums a, Sums b) { return _mm512_max_ps(a, b); }
+    CKERNELS_INLINE Sums exp2(Sums x) { return vnni::exp2(x); }
+    CKERNELS_INLINE void transpose_sums(Sums (&sums)[16]) {
+        Words words[16];
+        for (int i = 0; i < 16; i++) words[i] = _mm512_castps_si512(sums[i]);
+        vnni::transpose(words);
+        for (int i = 0; i < 16; i++) sums[i] = _mm512_castsi512_ps(words[i]);
+    }
+    CKERNELS_INLINE Sums load_elements(const Element *p, int64_t count) {
         return vnni::widened(_mm256_maskz_loadu_epi16(vnni::first_of_16(count), p));
     }
     CKERNELS_INLINE void store(Element *p, Sums x, int64_t count) {
@@ -81,7 +97,9 @@ private:
     CKERNELS_INLINE __m512 load_floats(const float *p, int64_t count) {
         return _mm512_maskz_loadu_ps(vnni::first_of_16(count), p);
     }
-    CKERNELS_INLINE __m256i half(const Element *p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)); }
+    CKERNELS_INLINE __m256i half(const Element *p, int64_t count) {
+        return _mm256_maskz_loadu_epi16(vnni::first_of_16(count), p);
+    }
 };
 
 }  // namespace arithmetic

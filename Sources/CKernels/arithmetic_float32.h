@@ -32,18 +32,23 @@ template <int32_t isa, class Activation> struct Float32 {
     CKERNELS_INLINE Words zero_words() { return Words{}; }
     CKERNELS_INLINE Words load_words(const float *p) { return lanes::load<lanes::Float32>(p, lanes::Whole{}); }
     CKERNELS_INLINE void store_words(float *p, Words x) { lanes::store<lanes::Float32>(p, x, lanes::Whole{}); }
-    CKERNELS_INLINE Words broadcast(const float *p) {
-        const float x = *p;
-        return Words{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
-    }
+    CKERNELS_INLINE Words broadcast(const float *p) { return splat(*p); }
 
     // A row's numbers, zero from `count` on.
     CKERNELS_INLINE Words load(const Element *row, int64_t count) { return load_up_to<Activation>(row, count); }
     CKERNELS_INLINE Words load_decoded(const float *row) { return load_words(row); }
     CKERNELS_INLINE Words load_numbers(const float *row, int64_t count) { return load_up_to<lanes::Float32>(row, count); }
 
-    // Sixteen columns of a row, which may not exist.
-    CKERNELS_INLINE Words zip(const Element *row, int64_t, int64_t num_rows) { return load(row, num_rows > 0 ? lanes::count : 0); }
+    CKERNELS_INLINE void store_words_up_to(float *p, Words x, int64_t count) {
+        if (count >= lanes::count) return store_words(p, x);
+        lanes::store<lanes::Float32>(p, x, lanes::Part{count});
+    }
+
+    // Sixteen columns of a row, zero from `count` on, or if there is no row.
+    CKERNELS_INLINE Words zip(const Element *row, int64_t, int64_t num_rows, int64_t count) {
+        return num_rows > 0 ? load(row, count) : zero_words();
+    }
+    CKERNELS_INLINE Words zip_sums(const Sums *one) { return *one; }
     CKERNELS_INLINE Words zip_numbers(const float *row, int64_t, int64_t count) { return load_numbers(row, count); }
 
     CKERNELS_INLINE void interleave(Words (&)[4]) {}
@@ -56,7 +61,13 @@ template <int32_t isa, class Activation> struct Float32 {
     CKERNELS_INLINE Sums load_sums(const float *p) { return load_words(p); }
     CKERNELS_INLINE void store_sums(float *p, Sums x) { store_words(p, x); }
     CKERNELS_INLINE Sums scaled(Sums x, float factor) { return x * factor; }
-    CKERNELS_INLINE Sums load_bias(const Element *p, int64_t count) { return load(p, count); }
+    CKERNELS_INLINE Sums splat(float x) { return Sums{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+    CKERNELS_INLINE Sums multiply_add(Sums a, Sums b, Sums c) { return __builtin_elementwise_fma(a, b, c); }
+    // The second where either is a NaN.
+    CKERNELS_INLINE Sums max(Sums a, Sums b) { return a > b ? a : b; }
+    CKERNELS_INLINE Sums exp2(Sums x) { return lanes::exp2(x); }
+    CKERNELS_INLINE void transpose_sums(Sums (&sums)[16]) { lanes::transpose(sums); }
+    CKERNELS_INLINE Sums load_elements(const Element *p, int64_t count) { return load(p, count); }
     CKERNELS_INLINE void store(Element *p, Sums x, int64_t count) {
         if (count >= lanes::count) return lanes::store<Activation>(p, x, lanes::Whole{});
         lanes::store<Activation>(p, x, lanes::Part{count});

@@ -227,6 +227,19 @@ CKERNELS_INLINE Floats exp(Floats x) {
     return half + half;
 }
 
+// 2^t, relative error 2e-7, for t up to 127; below -126 it is 2^-126, about 1e-38. A NaN stays one. Needs fused products.
+//
+// Polynomial of degree 5 on [-1/2, 1/2]; adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+CKERNELS_INLINE Floats exp2(Floats t) {
+    t = t < -126.0f ? Floats{} - 126.0f : t;
+    const Floats shifted = t + 12582912.0f;
+    const Floats r = t - (shifted - 12582912.0f);
+    constexpr float coefficients[] = {0.0013264729f, 0.0096715132f, 0.0555073374f, 0.2402224208f, 0.693146978f, 1.0f};
+    Floats p = Floats{} + coefficients[0];
+    for (int i = 1; i < 6; i++) p = __builtin_elementwise_fma(p, r, Floats{} + coefficients[i]);
+    return floats(bits(p) + (bits(shifted) << 23));
+}
+
 // MARK: Dispatch
 
 // What an instruction set converts by itself.

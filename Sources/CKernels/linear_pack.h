@@ -142,7 +142,7 @@ void transpose_small(
             typename A::Words block[register_lanes];
             for (int64_t k = 0; k < register_lanes; k++) {
                 const int64_t at = row + k * d;
-                block[k] = A::zip(small + at * padded_rank + first, padded_rank, num_rows - at);
+                block[k] = A::zip(small + at * padded_rank + first, padded_rank, num_rows - at, register_lanes);
             }
             A::transpose(block);
             for (int64_t k = 0; k < register_lanes; k++) A::store_words(transposed + (first + k) * stride + row / d, block[k]);

@@ -83,7 +83,7 @@ CKERNELS_INLINE void multiply_tile(
     for (int c = 0; c < Columns; c++) {
         const int64_t first = column + c * register_lanes;
         const typename A::Sums bias =
-            begin == 0 && p.bias ? A::load_bias(p.bias + first, p.width - first) : A::zero_sums();
+            begin == 0 && p.bias ? A::load_elements(p.bias + first, p.width - first) : A::zero_sums();
 #pragma clang loop unroll(full)
         for (int r = 0; r < Rows; r++) {
             sums[r][c] = begin == 0 ? bias : A::load_sums(memory + r * panel_width + c * register_lanes);

@@ -1,20 +1,23 @@
 // Kernels in products of float32 numbers, AVX2 and FMA.
+#include "cross_entropy.h"
 #include "linear.h"
 
 #if CKERNELS_X86
 
 CKERNELS_AVX2_BEGIN
 #include "arithmetic_float32.h"
+#include "cross_entropy_group.h"
 #include "linear_passes.h"
 CKERNELS_TARGET_END
 
-namespace linear {
+namespace {
 
-const Passes passes_avx2[2] = {
-    PassesOf<arithmetic::Float32<CKERNELS_ISA_AVX2, lanes::Float32>>::passes,
-    PassesOf<arithmetic::Float32<CKERNELS_ISA_AVX2, lanes::BFloat16<false>>>::passes,
-};
+using FromFloat32 = arithmetic::Float32<CKERNELS_ISA_AVX2, lanes::Float32>;
+using FromBFloat16 = arithmetic::Float32<CKERNELS_ISA_AVX2, lanes::BFloat16<false>>;
 
-}  // namespace linear
+}  // namespace
+
+const linear::Passes linear::passes_avx2[2] = {PassesOf<FromFloat32>::passes, PassesOf<FromBFloat16>::passes};
+const cross_entropy::Kernel cross_entropy::kernel_avx2 = KernelOf<FromBFloat16>::kernel;
 
 #endif

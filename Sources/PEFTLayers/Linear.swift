@@ -64,7 +64,9 @@ public final class Linear {
             output = try output + bias.value.to(dtype)
         }
         guard let adapter else { return try output.to(input.dtype) }
-        return try adapter.apply(to: input, baseOutput: output, weight: weight, context: context)
+        let adapted = try adapter.apply(
+            to: input, baseOutput: output, weight: weight, context: context)
+        return try adapted.to(input.dtype)
     }
 
     /// The output from one kernel, where weight, bias and adapter have the forms that it takes.
@@ -81,7 +83,10 @@ public final class Linear {
             guard term != nil else { return nil }
         }
         let kernel = try LinearKernel(for: input, weight: weight, bias: bias?.value, term: term)
-        if context.cache != nil, let output = try kernel?.outputOfFew(input) { return output }
+        if context.cache != nil, input.shape[0] <= LinearKernel.mostFewTokens {
+            // Without products of few tokens libtorch's are faster than packing the weight's panels.
+            return try kernel?.outputOfFew(input)
+        }
         return try kernel?(recomputable)
     }
 

@@ -88,15 +88,17 @@ extension CausalLanguageModel {
         let ids = try Tensor(tokens, shape: [tokens.count]).to(.int64)
         let hidden = try hiddenStates(ids, context: context, execution: execution)
         return try execution.atEnd(.output) { () throws(TorchError) in
-            let preparedHead = try head.prepared(for: hidden.dtype)
+            // Made for the first slice of logits: a kernel that makes none needs no other head.
+            var preparedHead: Linear?
             return try Trace.layer(head.path) { () throws(TorchError) in
                 try CrossEntropy.losses(
                     hiddenStates: hidden, targets: targets,
                     parameters: head.trainableParameters.map(\.value),
                     weight: logitTransform == nil
-                        ? preparedHead.frozenProductWeight(in: context) : nil
+                        ? head.frozenProductWeight(in: context) : nil
                 ) { slice throws(TorchError) in
-                    try logits(slice, context: context, preparedHead: preparedHead)
+                    if preparedHead == nil { preparedHead = try head.prepared(for: hidden.dtype) }
+                    return try logits(slice, context: context, preparedHead: preparedHead)
                 }
             }
         }

@@ -14,10 +14,13 @@ import TrainingTestSupport
         try workspace.write(rows: TinyRows.make(8))
     }
 
-    private func arguments(_ command: String, _ output: String, dtype: String) -> [String] {
+    private func arguments(
+        _ command: String, _ output: String, dtype: String, quantize: String = "nf4"
+    ) -> [String] {
         [
             command, "--model", TinyModel.grouped, "--data", workspace.path("rows.jsonl"),
-            "--output-dir", workspace.path(output), "--dtype", dtype, "--lora-r", "4",
+            "--output-dir", workspace.path(output), "--dtype", dtype, "--quantize", quantize,
+            "--lora-r", "4",
             "--lora-dropout", "0.1", "--max-steps", "3", "--logging-steps", "1",
             "--per-device-train-batch-size", "2", "--threads", "1",
         ]
@@ -40,38 +43,57 @@ import TrainingTestSupport
     }
 
     private func losses(
-        _ output: String, dtype: String, set: String?, processor: String? = nil
+        _ output: String, dtype: String, quantize: String = "nf4", set: String?,
+        processor: String? = nil
     ) throws -> [Double] {
         let result = try run(
-            arguments("train", output, dtype: dtype), set: set, processor: processor)
+            arguments("train", output, dtype: dtype, quantize: quantize), set: set,
+            processor: processor)
         try #require(result.status == 0, "\(result.err)")
         return try RunFiles.metric("loss", in: workspace.path(output))
     }
 
     // MARK: - Forced
 
-    /// Kernels without products have the same bits on all sets, and a dense base in float32 has no others.
-    @Test func float32LossesAreThoseOfThePortableKernels() throws {
-        let expected = try losses("portable", dtype: "float32", set: "portable")
+    /// Kernels without products have the same bits on all sets, and libtorch alone multiplies with a dense base in float32.
+    @Test func float32LossesOfADenseBaseAreThoseOfThePortableKernels() throws {
+        let expected = try losses("portable", dtype: "float32", quantize: "none", set: "portable")
         #expect(expected.count == 3 && expected.allSatisfy(\.isFinite))
         for set in InstructionSet.allCases where set != .portable && set.isSupported {
-            #expect(
-                try losses(set.name, dtype: "float32", set: set.name) == expected, "\(set.name)")
+            let found = try losses(set.name, dtype: "float32", quantize: "none", set: set.name)
+            #expect(found == expected, "\(set.name)")
         }
     }
 
-    /// Kernels of float32 products have the same bits on all sets that have them, and round less than what computes without them.
-    @Test(.enabled(if: InstructionSet.avx2.isSupported, "this processor has no fused products"))
-    func bfloat16LossesAreAlikeWhereProductsAre() throws {
-        let portable = try losses("portable", dtype: "bfloat16", set: "portable")
-        let expected = try losses("avx2", dtype: "bfloat16", set: "avx2")
-        #expect(expected != portable, "the sets round differently: was one forced?")
-        #expect(error(expected, portable) < Tolerance.bfloat16)
-        if InstructionSet.avx512.isSupported {
-            #expect(try losses("avx512", dtype: "bfloat16", set: "avx512") == expected)
+    /// Kernels of float32 products have the same bits on all sets that have them.
+    @Test(
+        .enabled(if: InstructionSet.avx2.isSupported, "this processor has no fused products"),
+        arguments: [
+            ("float32", [InstructionSet.avx512, .avx512bf16], Tolerance.trainingLoss),
+            ("bfloat16", [.avx512], Tolerance.bfloat16),
+        ])
+    func lossesAreAlikeWhereFloat32NumbersAreMultiplied(
+        dtype: String, others: [InstructionSet], tolerance: Double
+    ) throws {
+        func losses(_ set: InstructionSet) throws -> [Double] {
+            try self.losses(set.name, dtype: dtype, set: set.name)
         }
-        guard InstructionSet.avx512bf16.isSupported else { return }
-        let found = try losses("avx512bf16", dtype: "bfloat16", set: "avx512bf16")
+        let expected = try losses(.avx2)
+        #expect(expected.count == 3 && expected.allSatisfy(\.isFinite))
+        let portable = try losses(.portable)
+        #expect(expected != portable, "the sets add in another order: was one forced?")
+        #expect(error(expected, portable) < tolerance)
+        for set in others where set.isSupported {
+            #expect(try losses(set) == expected, "\(set.name)")
+        }
+    }
+
+    @Test(
+        .enabled(
+            if: InstructionSet.avx512bf16.isSupported, "no products of bfloat16 numbers here"))
+    func bfloat16ProductsAreNearFloat32Ones() throws {
+        let expected = try losses("avx2", dtype: "bfloat16", set: "avx2")
+        let found = try losses("best", dtype: "bfloat16", set: "avx512bf16")
         #expect(found != expected, "avx512bf16 rounds where the others do not: was it forced?")
         #expect(error(found, expected) < Tolerance.bfloat16)
     }

@@ -66,6 +66,7 @@ struct Provoking {
     static func masked(_ text: String) -> String {
         text.replacing(#/`\w+` in (model\.layers\.\d+)[\w.]*/#) { "# in \($0.output.1)" }
             .replacing(#/`\w+` in model/#, with: "# in model")
+            .replacing(#/`\w+` ran while/#, with: "# ran while")
             .replacing(#/first here; \d+ trainable tensors \([^)]*\)/#, with: "first here; #")
             .replacing(#/[0-9a-f]{16}/#, with: "#")
             .replacing(#/[0-9]+\.[0-9]+(e-?[0-9]+)?/#, with: "#")

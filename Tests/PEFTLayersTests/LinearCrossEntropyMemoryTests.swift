@@ -4,9 +4,7 @@ import Testing
 import Torch
 
 /// The kernel writes its results and its workspace and nothing around them, whatever strides and alignment.
-@Suite(
-    .enabled(
-        if: InstructionSet.avx512bf16.isSupported, "the processor has no products of bfloat16"))
+@Suite(.enabled(if: InstructionSet.avx2.isSupported, "the processor has no fused products"))
 struct LinearCrossEntropyMemoryTests {
     private static let canary: UInt8 = 0xa5
     private static let margin = 64
@@ -55,8 +53,9 @@ struct LinearCrossEntropyMemoryTests {
         let (count, hiddenSize) = (subject.labels.count, subject.hidden.shape[1])
         let hidden = try Self.strided(subject.hidden, stride: hiddenStride)
         let weight = try Self.strided(subject.weight, stride: weightStride)
+        let set = subject.instructionSet.rawValue
         let numBytes = ckernels_cross_entropy_workspace_bytes(
-            Int64(count), Int64(hiddenSize), withGradient ? 1 : 0, 1)
+            set, Int64(count), Int64(hiddenSize), withGradient ? 1 : 0, 1)
         var workspace = Guarded(count: Int(numBytes), alignment: 4)
         var losses = Guarded(count: count * 4, alignment: 4)
         var gradient = Guarded(count: withGradient ? count * hiddenSize * 2 : 0, alignment: 2)
@@ -66,6 +65,7 @@ struct LinearCrossEntropyMemoryTests {
                     hidden.withUnsafeBufferPointer { hidden in
                         weight.withUnsafeBufferPointer { weight in
                             ckernels_cross_entropy(
+                                set,
                                 CKernelsLinearHead(
                                     hidden_size: Int64(hiddenSize),
                                     vocabulary_size: Int64(subject.weight.shape[0]),
@@ -89,12 +89,15 @@ struct LinearCrossEntropyMemoryTests {
 
     @Test(
         arguments: [(1, 2, 3), (23, 30, 127), (90, 64, 128), (60, 66, 300), (250, 40, 145)],
-        [0, 1, 2])
-    func writesItsResultsOnlyAtAnyStride(_ shape: (Int, Int, Int), padding: Int) throws {
+        HeadCase.instructionSets)
+    func writesItsResultsOnlyAtAnyStride(
+        _ shape: (Int, Int, Int), on instructionSet: InstructionSet
+    ) throws {
         let subject = try HeadCase(
-            numTokens: shape.0, hiddenSize: shape.1, vocabularySize: shape.2)
+            numTokens: shape.0, hiddenSize: shape.1, vocabularySize: shape.2
+        ).with(on: instructionSet)
         let expected = try subject.computed()
-        for withGradient in [true, false] {
+        for (padding, withGradient) in [0, 1, 2].flatMap({ [($0, true), ($0, false)] }) {
             let found = try run(
                 subject, hiddenStride: shape.1 + padding, weightStride: shape.1 + padding,
                 withGradient: withGradient)
@@ -112,6 +115,7 @@ struct LinearCrossEntropyMemoryTests {
         var losses: [Float] = [3]
         let status = elements.withUnsafeBufferPointer { elements in
             ckernels_cross_entropy(
+                Int32(CKERNELS_ISA_AVX512_BF16),
                 CKernelsLinearHead(
                     hidden_size: hiddenSize, vocabulary_size: 5, hidden: elements.baseAddress,
                     hidden_stride: hiddenSize, weight: elements.baseAddress,

@@ -5,8 +5,15 @@ import TestSupport
 import Testing
 import Torch
 
-/// Hidden states, a head and targets in bfloat16, with the same computed in float64.
+/// Hidden states, a head and targets in numbers of bfloat16, with the same computed in float64.
 struct HeadCase {
+    /// Those of this machine that have the kernel.
+    static let instructionSets = InstructionSet.allCases.filter {
+        $0 != .portable && $0.isSupported
+    }
+
+    /// What the kernel is run on.
+    var instructionSet = InstructionSet.fastest
     let hidden: Tensor
     let weight: Tensor
     let targets: [Int32]
@@ -17,6 +24,13 @@ struct HeadCase {
         let scale = 1 / Double(hiddenSize).squareRoot()
         weight = try (Tensor.random([vocabularySize, hiddenSize], seed: 2) * scale).to(.bfloat16)
         targets = (0..<numTokens).map { $0 % 4 == 2 ? -100 : Int32($0 * 37 % vocabularySize) }
+    }
+
+    /// The same for an instruction set.
+    func with(on instructionSet: InstructionSet) -> HeadCase {
+        var copy = self
+        copy.instructionSet = instructionSet
+        return copy
     }
 
     /// Hidden states along the row of their label, so far that `logit` is the label's logit.
@@ -73,13 +87,17 @@ struct HeadCase {
         }
     }
 
+    func kernel() throws -> LinearCrossEntropy {
+        try #require(
+            LinearCrossEntropy(
+                hiddenStates: hidden, weight: weight, instructionSet: instructionSet))
+    }
+
     /// The kernel's results.
     func computed(
         withGradient: Bool = true, numThreads: Int32 = 1
     ) throws -> (losses: Tensor, gradient: Tensor?) {
-        let kernel = try #require(
-            LinearCrossEntropy(
-                hiddenStates: hidden, weight: weight, instructionSet: .avx512bf16))
+        let kernel = try kernel()
         var threads = CKernelsThreads.libtorch
         threads.count = numThreads
         return try kernel(
@@ -103,19 +121,24 @@ private func relativeError(_ found: Tensor, _ expected: Tensor) throws -> Double
     return try (found - expected).norm().item() / expected.norm().item()
 }
 
-@Suite(
-    .enabled(
-        if: InstructionSet.avx512bf16.isSupported, "the processor has no products of bfloat16"))
+@Suite(.enabled(if: InstructionSet.avx2.isSupported, "the processor has no fused products"))
 struct LinearCrossEntropyTests {
+    private static let shapes = [
+        (1, 2, 2), (3, 34, 13), (17, 30, 127), (40, 64, 128), (64, 64, 129), (90, 66, 300),
+        (700, 40, 77), (200, 200, 1_000), (130, 576, 3_001),
+    ]
+
     @Test(
-        "losses and gradients are near those in float64",
-        arguments: [
-            (1, 2, 2), (3, 34, 13), (17, 30, 127), (40, 64, 128), (64, 64, 129), (90, 66, 300),
-            (700, 40, 77), (200, 200, 1_000), (130, 576, 3_001),
-        ])
-    func nearFloat64(numTokens: Int, hiddenSize: Int, vocabularySize: Int) throws {
+        "losses and gradients are near those in float64", arguments: shapes,
+        HeadCase.instructionSets)
+    func nearFloat64(
+        _ shape: (numTokens: Int, hiddenSize: Int, vocabularySize: Int),
+        on instructionSet: InstructionSet
+    ) throws {
         let subject = try HeadCase(
-            numTokens: numTokens, hiddenSize: hiddenSize, vocabularySize: vocabularySize)
+            numTokens: shape.numTokens, hiddenSize: shape.hiddenSize,
+            vocabularySize: shape.vocabularySize
+        ).with(on: instructionSet)
         let found = try subject.computed()
         let expected = try subject.reference()
         #expect(found.losses.dtype == .float32)
@@ -128,9 +151,26 @@ struct LinearCrossEntropyTests {
         #expect(try relativeError(gradient, expected.gradient) <= Tolerance.twiceRoundedToBFloat16)
     }
 
-    @Test func nodeIsNearerToFloat64ThanLibtorch() throws {
+    /// Sums of float32 numbers have one order on all instruction sets.
+    @Test(arguments: shapes + [(33, 67, 130)])
+    func instructionSetDoesNotMatterToProductsOfFloat32Numbers(
+        _ shape: (numTokens: Int, hiddenSize: Int, vocabularySize: Int)
+    ) throws {
+        let subject = try HeadCase(
+            numTokens: shape.numTokens, hiddenSize: shape.hiddenSize,
+            vocabularySize: shape.vocabularySize)
+        let expected = try subject.with(on: .avx2).computed()
+        for set in HeadCase.instructionSets where set != .avx512bf16 {
+            let found = try subject.with(on: set).computed()
+            #expect(try found.losses.isEqual(to: expected.losses))
+            #expect(try #require(found.gradient).isEqual(to: #require(expected.gradient)))
+        }
+    }
+
+    @Test(arguments: HeadCase.instructionSets)
+    func nodeIsNearerToFloat64ThanLibtorch(on instructionSet: InstructionSet) throws {
         let subject = try HeadCase(numTokens: 200, hiddenSize: 192, vocabularySize: 2_000)
-        let found = try subject.differentiated(.avx512bf16)
+        let found = try subject.differentiated(instructionSet)
         let libtorch = try subject.differentiated(.portable)
         let exact = try Differentiated([subject.hidden.to(.float64)]) { leaves in
             let rows = try Tensor(subject.positions, shape: [subject.positions.count])
@@ -146,9 +186,11 @@ struct LinearCrossEntropyTests {
         #expect(error <= Tolerance.bfloat16)
     }
 
-    @Test func wellFittedTokensKeepLossAndGradientPrecise() throws {
+    @Test(arguments: HeadCase.instructionSets)
+    func wellFittedTokensKeepLossAndGradientPrecise(on instructionSet: InstructionSet) throws {
         let logits = stride(from: 2.0, through: 60, by: 0.5).map { $0 }
         let subject = try HeadCase(logits: logits, hiddenSize: 64, vocabularySize: 500)
+            .with(on: instructionSet)
         let found = try subject.computed()
         let expected = try subject.preciseReference()
         #expect(expected.contains { $0.loss > 0.5e-4 && $0.loss < 2e-4 })
@@ -166,9 +208,12 @@ struct LinearCrossEntropyTests {
         }
     }
 
-    @Test(arguments: [70, 700])
-    func bitsDoNotDependOnThreadsNorRepetition(numTokens: Int) throws {
+    @Test(arguments: [70, 700], HeadCase.instructionSets)
+    func bitsDoNotDependOnThreadsNorRepetition(
+        numTokens: Int, on instructionSet: InstructionSet
+    ) throws {
         let subject = try HeadCase(numTokens: numTokens, hiddenSize: 64, vocabularySize: 300)
+            .with(on: instructionSet)
         let first = try subject.computed()
         for numThreads: Int32 in [1, 3, 3] {
             let again = try subject.computed(numThreads: numThreads)
@@ -184,14 +229,15 @@ struct LinearCrossEntropyTests {
         #expect(try evaluated.losses.isEqual(to: subject.computed().losses))
     }
 
-    @Test(arguments: [(96, 300), (576, 2_000)])
-    func targetDoesNotDependOnTheOthers(hiddenSize: Int, vocabularySize: Int) throws {
+    @Test(arguments: [(96, 300), (576, 2_000)], HeadCase.instructionSets)
+    func targetDoesNotDependOnTheOthers(
+        _ shape: (hiddenSize: Int, vocabularySize: Int), on instructionSet: InstructionSet
+    ) throws {
         let subject = try HeadCase(
-            numTokens: 150, hiddenSize: hiddenSize, vocabularySize: vocabularySize)
+            numTokens: 150, hiddenSize: shape.hiddenSize, vocabularySize: shape.vocabularySize
+        ).with(on: instructionSet)
         let all = try subject.computed()
-        let kernel = try #require(
-            LinearCrossEntropy(
-                hiddenStates: subject.hidden, weight: subject.weight, instructionSet: .avx512bf16))
+        let kernel = try subject.kernel()
         for range in [0..<1, 60..<66, 70..<90, 80..<112] {
             let part = try kernel(
                 positions: Array(subject.positions[range]), labels: Array(subject.labels[range]),
@@ -204,9 +250,12 @@ struct LinearCrossEntropyTests {
         }
     }
 
-    @Test(arguments: [Float.nan, .infinity, -.infinity])
-    func numberThatIsNotFiniteReachesItsTarget(value: Float) throws {
+    @Test(arguments: [Float.nan, .infinity, -.infinity], HeadCase.instructionSets)
+    func numberThatIsNotFiniteReachesItsTarget(
+        value: Float, on instructionSet: InstructionSet
+    ) throws {
         let subject = try HeadCase(numTokens: 40, hiddenSize: 64, vocabularySize: 300)
+            .with(on: instructionSet)
         try subject.hidden.select(0, 5).narrow(0, 7, 1).fillInPlace(Double(value))
         let found = try subject.computed()
         let target = try #require(subject.positions.firstIndex(of: 5))
@@ -217,9 +266,12 @@ struct LinearCrossEntropyTests {
         }
     }
 
-    @Test(arguments: [0, 150, 299])
-    func notANumberInTheHeadReachesAllTargets(row: Int) throws {
+    @Test(arguments: [0, 150, 299], HeadCase.instructionSets)
+    func notANumberInTheHeadReachesAllTargets(
+        row: Int, on instructionSet: InstructionSet
+    ) throws {
         let subject = try HeadCase(numTokens: 40, hiddenSize: 64, vocabularySize: 300)
+            .with(on: instructionSet)
         try subject.weight.select(0, row).narrow(0, 7, 1).fillInPlace(.nan)
         let found = try subject.computed()
         #expect(try found.losses.floats().allSatisfy { $0.isNaN })
@@ -232,28 +284,33 @@ struct LinearCrossEntropyTests {
             LinearCrossEntropy(
                 hiddenStates: subject.hidden.transposed().contiguous().transposed(),
                 weight: subject.weight.transposed().contiguous().transposed(),
-                instructionSet: .avx512bf16))
+                instructionSet: subject.instructionSet))
         let found = try kernel(
             positions: subject.positions, labels: subject.labels, withGradient: false)
         #expect(try found.losses.isEqual(to: subject.computed().losses))
     }
 
-    @Test func kernelIsForPairsOfBFloat16Only() throws {
+    @Test func kernelIsForBFloat16AndInPairsForEvenSizes() throws {
         func takes(
             _ hiddenSize: Int, _ hidden: DType = .bfloat16, _ weight: DType = .bfloat16,
-            _ instructionSet: InstructionSet = .avx512bf16
+            _ instructionSet: InstructionSet = .avx2, weightSize: Int = 6
         ) throws -> Bool {
             try LinearCrossEntropy(
                 hiddenStates: .zeros([3, hiddenSize], dtype: hidden),
-                weight: .zeros([5, 6], dtype: weight), instructionSet: instructionSet) != nil
+                weight: .zeros([5, weightSize], dtype: weight), instructionSet: instructionSet)
+                != nil
         }
         #expect(try takes(6))
         #expect(try !takes(4))
+        #expect(try !takes(6, .float32, .float32))
         #expect(try !takes(6, .float32))
         #expect(try !takes(6, .bfloat16, .float32))
-        #expect(try !takes(6, .bfloat16, .bfloat16, .avx512))
-        let odd = try Tensor.zeros([5, 7], dtype: .bfloat16)
-        #expect(
-            LinearCrossEntropy(hiddenStates: odd, weight: odd, instructionSet: .avx512bf16) == nil)
+        #expect(try !takes(6, .float16, .float16))
+        #expect(try !takes(6, .bfloat16, .bfloat16, .portable))
+        #expect(try takes(7, weightSize: 7))
+        for set in [InstructionSet.avx512, .avx512bf16] {
+            #expect(try takes(6, .bfloat16, .bfloat16, set) == set.isSupported)
+        }
+        #expect(try !takes(7, .bfloat16, .bfloat16, .avx512bf16, weightSize: 7))
     }
 }
