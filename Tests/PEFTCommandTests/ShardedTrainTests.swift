@@ -39,7 +39,7 @@ import TrainingTestSupport
     ]
 
     private let workspace: Workspace
-    private let flags: [String]
+    private var flags: [String]
 
     init() throws {
         workspace = try Workspace()
@@ -102,6 +102,24 @@ import TrainingTestSupport
     }
 
     // MARK: - The same run
+
+    /// Families that have something else at their ends or in their blocks: tables of positions, weights that the files hold
+    /// transposed, fused projections, biases, norms around each part.
+    @Test(arguments: ["gpt2", "gpt-neox", "gemma2", "phi3"])
+    mutating func familiesAreDividedToo(model: String) throws {
+        let rows = (0..<16).map { row in
+            (0..<(5 + row % 7)).map { 1 + (row * 5 + $0 * 3) % 18 }
+        }
+        let path = try workspace.write(rows: rows, as: "family.jsonl")
+        flags = flags.map { $0 == flags[3] ? path : $0 }
+        flags[1] = Checkout.fixture("models/\(model)").path
+        try expectDone(start("one", ranks: 1, rows: 8, "--max-steps", "4"))
+        try expectDone(
+            start(
+                "two", ranks: 2, rows: 4, "--max-steps", "4", "--gradient-checkpointing",
+                "--offload", "base"))
+        try expectSame("one", "two")
+    }
 
     @Test func everyDivisionIsTheRunOfOneProcess() throws {
         try expectDone(start("one", ranks: 1, rows: 8, "--max-steps", "8"))
