@@ -64,9 +64,7 @@ public final class Linear {
             output = try output + bias.value.to(dtype)
         }
         guard let adapter else { return try output.to(input.dtype) }
-        let adapted = try adapter.apply(
-            to: input, baseOutput: output, weight: weight, context: context)
-        return try adapted.to(input.dtype)
+        return try adapter.apply(to: input, baseOutput: output, weight: weight, context: context)
     }
 
     /// The output from one kernel, where weight, bias and adapter have the forms that it takes.
