@@ -113,8 +113,8 @@ public final class DecoderModel: CausalLanguageModel {
     ) throws(TorchError) -> Tensor {
         var hidden = try inputEmbedding(tokens)
         if let positionEmbedding {
-            let positions = try Tensor(layout.positions, shape: [layout.numTokens]).to(tokens.device)
-            hidden = try hidden + positionEmbedding(positions)
+            let positions = try Tensor(layout.positions, shape: [layout.numTokens])
+            hidden = try hidden + positionEmbedding(positions.to(tokens.device))
         }
         guard ends.embeddingScale != 1 else { return hidden }
         guard ends.roundsEmbeddingScale else { return try hidden * ends.embeddingScale }
