@@ -1,4 +1,7 @@
-"""Adapters go both ways with PEFT, for every option of LoRA: equal logits, the same tensors, nothing missing or unexpected."""
+"""Adapters go both ways with PEFT, for every option of LoRA and for families with linears of other names.
+
+Equal logits, the same tensors, nothing missing or unexpected.
+"""
 
 import json
 import warnings
@@ -10,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from harness.command import Check, write_rows
-from harness.models import peer_logits, random_rows, tiny_llama
+from harness.models import peer_logits, random_rows, tiny_model
 
 BOUND = 1e-4
 BASE = dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
@@ -31,6 +34,14 @@ CASES = {
     "rsLoRA": BASE | dict(use_rslora=True),
     "dropout": BASE | dict(lora_dropout=0.3),
     "output head": BASE | dict(target_modules=["q_proj", "lm_head"]),
+}
+# Families whose linears are fused, stored transposed, or called otherwise; each with all of them adapted.
+FAMILIES = {
+    "gemma2": dict(head_dim=32, sliding_window=20, query_pre_attn_scalar=32),
+    "gpt2": dict(num_key_value_heads=4),
+    "gpt_neox": dict(num_key_value_heads=4),
+    "phi3": dict(),
+    "qwen2": dict(),
 }
 CONFIG_KEYS = {"r": "lora_r"}
 
@@ -87,17 +98,24 @@ def ours_loads_there(check, name, label, folder, options, rows, plain):
     check.at_most(f"{name}: our adapter, logits in PEFT", distance(peer_logits(model, rows), ours), BOUND)
 
 
-def main():
-    check = Check("adapters", __doc__)
-    folder = check.work / "base"
-    base = tiny_llama(seed=23, num_hidden_layers=4)
+def both_ways(check, family, cases, **settings):
+    """Compares the adapters of all cases on a model of a family."""
+    folder = check.work / family
+    base = tiny_model(family, seed=23, num_hidden_layers=4, **settings)
     base.save_pretrained(folder)
     rows = random_rows(29, base.config.vocab_size, [9, 24, 40, 61])
     plain = peer_logits(base, rows)
-    for name, options in CASES.items():
+    for name, options in cases.items():
         label = "".join(c if c.isalnum() else "-" for c in name)
         for compare in (theirs_loads_here, ours_loads_there):
             check.attempt(name, compare, label, folder, options, rows, plain)
+
+
+def main():
+    check = Check("adapters", __doc__)
+    both_ways(check, "llama", CASES)
+    for family, settings in FAMILIES.items():
+        both_ways(check, family, {f"{family}, all-linear": BASE | dict(target_modules="all-linear")}, **settings)
     check.finish()
 
 
