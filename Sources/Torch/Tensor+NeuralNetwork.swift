@@ -38,7 +38,8 @@ extension Tensor {
     /// - Parameters:
     ///   - key: `[batch, heads, keys, headDim]`.
     ///   - value: as `key`.
-    ///   - isCausal: query i sees keys 0...i.
+    ///   - isCausal: query i sees keys 0...i; not with a mask.
+    ///   - mask: added to the scores, `[queries, keys]`, self's dtype; nil for none.
     ///   - scale: factor of the scores.
     /// - Returns: `[batch, heads, queries, headDim]`, as self, the query.
     /// - Throws: `TorchError` if shapes or dtypes do not fit.
