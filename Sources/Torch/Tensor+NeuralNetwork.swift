@@ -39,6 +39,7 @@ extension Tensor {
     ///   - key: `[batch, heads, keys, headDim]`.
     ///   - value: as `key`.
     ///   - isCausal: query i sees keys 0...i.
+    ///   - mask: added to the scores, `[queries, keys]`, self's dtype, instead of `isCausal`; nil for none.
     ///   - scale: factor of the scores.
     /// - Returns: `[batch, heads, queries, headDim]`, as self, the query.
     /// - Throws: `TorchError` if shapes or dtypes do not fit.

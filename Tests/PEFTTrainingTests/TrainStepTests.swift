@@ -24,7 +24,7 @@ private final class TreacherousAdapter: LinearAdapter {
     ) throws(TorchError) -> Tensor {
         let shift = parameters[0].value
         let used = try context.dropout == nil ? shift : inTraining(shift)
-        return try baseOutput + used.to(baseOutput.dtype)
+        return try (baseOutput + used.to(baseOutput.dtype)).to(input.dtype)
     }
 
     func changesNothing() -> Bool { false }

@@ -113,7 +113,8 @@ public final class DecoderModel: CausalLanguageModel {
     ) throws(TorchError) -> Tensor {
         var hidden = try inputEmbedding(tokens)
         if let positionEmbedding {
-            let positions = try Tensor(layout.positions, shape: [layout.numTokens]).to(tokens.device)
+            let positions = try Tensor(layout.positions, shape: [layout.numTokens]).to(
+                tokens.device)
             hidden = try hidden + positionEmbedding(positions)
         }
         guard ends.embeddingScale != 1 else { return hidden }
