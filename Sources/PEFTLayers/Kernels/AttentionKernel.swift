@@ -35,7 +35,8 @@ package struct AttentionKernel {
         self.threads = threads
     }
 
-    /// Whether the kernel computes these: bfloat16 in host memory, a head dimension up to 256, a positive scale, on an instruction set with products.
+    /// Whether the kernel computes these: bfloat16 in host memory, a head dimension up to 256, a positive scale, on an instruction set
+    /// with products.
     ///
     /// - Parameters:
     ///   - operands: query, key and value, `[N, heads, D]`.

@@ -4,7 +4,8 @@ package import Torch
 /// The cross entropy of a frozen linear head and its gradient, in one pass over the head's weight without logits in memory.
 ///
 /// `loss[i] = log sum exp(z) - z[label[i]]`, `gradient[i] = softmax(z) W - W[label[i]]`, with `z = W hidden[position[i]]`. Products
-/// are of bfloat16 numbers where the processor has them, else of float32 numbers; logits and sums are float32. A target's numbers do not depend on the other targets nor on the number of threads. Does not train the head.
+/// are of bfloat16 numbers where the processor has them, else of float32 numbers; logits and sums are float32. A
+/// target's numbers do not depend on the other targets nor on the number of threads. Does not train the head.
 ///
 /// - Source: online softmax: Milakov, Gimelshein 2018, "Online normalizer calculation for softmax", algorithm 3; with W in the
 ///   place of keys and values: Dao et al. 2022, "FlashAttention", algorithm 1.

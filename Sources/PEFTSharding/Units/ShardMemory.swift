@@ -8,7 +8,8 @@ final class ShardMemory {
     private enum Place {
         /// It takes memory when it is filled, so that an offloaded model never takes more than a unit's.
         case none
-        /// On a device, or page-locked. While it is filled, pages of its own: in a heap, the shards that went to files would leave holes that nothing uses again.
+        /// On a device, or page-locked. While it is filled, pages of its own: in a heap, the shards that went to files would leave
+        /// holes that nothing uses again.
         case memory(Tensor)
         /// Nil in a dry run.
         case file(OffloadFile?)

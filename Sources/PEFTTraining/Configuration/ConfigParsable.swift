@@ -195,3 +195,24 @@ extension ConfigChoice {
 
     package var optionValue: OptionValue { OptionValue(.string(rawValue)) }
 }
+
+/// A choice that is written as a text, and that is no list of names.
+extension ConfigParsable where Self: LosslessStringConvertible {
+    package init?(_ value: OptionValue) {
+        guard case .string(let text) = value.content else { return nil }
+        self.init(text)
+    }
+
+    package var optionValue: OptionValue { description.optionValue }
+
+    /// Reads the text form: what `Decodable` asks for.
+    static func decoded(from decoder: any Decoder) throws -> Self {
+        let container = try decoder.singleValueContainer()
+        let text = try container.decode(String.self)
+        guard let choice = Self(text) else {
+            throw DecodingError.dataCorruptedError(
+                in: container, debugDescription: "expected \(expectation), found \(text)")
+        }
+        return choice
+    }
+}

@@ -37,31 +37,17 @@ extension DeviceChoice: LosslessStringConvertible {
 extension DeviceChoice: ConfigParsable {
     package static var expectation: String { "auto, cpu, cuda or cuda:<number of a GPU>" }
     package static var placeholder: String { "auto|cpu|cuda|cuda:N" }
-
-    package init?(_ value: OptionValue) {
-        guard case .string(let text) = value.content else { return nil }
-        self.init(text)
-    }
-
-    package var optionValue: OptionValue { description.optionValue }
 }
 
 extension DeviceChoice: Codable {
     /// Reads the text form.
     public init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        let text = try container.decode(String.self)
-        guard let choice = Self(text) else {
-            throw DecodingError.dataCorruptedError(
-                in: container, debugDescription: "expected \(Self.expectation), found \(text)")
-        }
-        self = choice
+        self = try .decoded(from: decoder)
     }
 
     /// Writes the text form.
     public func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(description)
+        try description.encode(to: encoder)
     }
 }
 

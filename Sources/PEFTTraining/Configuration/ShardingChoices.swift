@@ -26,30 +26,16 @@ public enum OffloadTarget: String, Codable, CaseIterable, Hashable, Sendable, Co
 extension ShardingStrategy: ConfigParsable {
     package static var expectation: String { "full, grad-op, none or hybrid:<ranks per group>" }
     package static var placeholder: String { "full|grad-op|none|hybrid:N" }
-
-    package init?(_ value: OptionValue) {
-        guard case .string(let text) = value.content else { return nil }
-        self.init(text)
-    }
-
-    package var optionValue: OptionValue { description.optionValue }
 }
 
 extension ShardingStrategy: Codable {
     /// Reads the text form.
     public init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        let text = try container.decode(String.self)
-        guard let strategy = Self(text) else {
-            throw DecodingError.dataCorruptedError(
-                in: container, debugDescription: "expected \(Self.expectation), found \(text)")
-        }
-        self = strategy
+        self = try .decoded(from: decoder)
     }
 
     /// Writes the text form.
     public func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(description)
+        try description.encode(to: encoder)
     }
 }
