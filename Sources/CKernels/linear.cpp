@@ -25,8 +25,9 @@ int32_t ckernels_linear_is_supported(int32_t isa, int32_t element_type, int64_t 
 }
 
 int64_t ckernels_linear_workspace_bytes(
-    int32_t isa, int32_t element_type, int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int32_t threads) {
-    return passes(isa, element_type)->workspace_bytes(rows, columns, rank, tokens, threads);
+    int32_t isa, int32_t element_type, int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int64_t num_segments,
+    int32_t threads) {
+    return passes(isa, element_type)->workspace_bytes(rows, columns, rank, tokens, num_segments, threads);
 }
 
 void ckernels_linear_forward(
@@ -37,6 +38,7 @@ void ckernels_linear_forward(
 
 void ckernels_linear_backward(
     int32_t isa, int32_t element_type, CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank,
-    int64_t tokens, const void *low_x, const void *u, const void *dy, void *dx, float *da, float *db, void *workspace) {
-    passes(isa, element_type)->backward(threads, *weight, *low_rank, tokens, low_x, u, dy, dx, da, db, workspace);
+    CKernelsSegments segments, const void *low_x, const void *u, const void *dy, void *dx, double *da, double *db,
+    void *workspace) {
+    passes(isa, element_type)->backward(threads, *weight, *low_rank, segments, low_x, u, dy, dx, da, db, workspace);
 }

@@ -26,13 +26,14 @@ inline constexpr int64_t token_block = 128;
 struct Passes {
     // What rows and columns must be multiples of.
     int64_t multiple;
-    int64_t (*workspace_bytes)(int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int32_t threads);
+    int64_t (*workspace_bytes)(
+        int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int64_t num_segments, int32_t threads);
     void (*forward)(
         CKernelsThreads threads, const CKernelsPanels &weight, const CKernelsLowRank &low_rank, int64_t tokens, const void *x,
         const void *low_x, const void *bias, void *u, void *y, void *workspace);
     void (*backward)(
-        CKernelsThreads threads, const CKernelsPanels &weight, const CKernelsLowRank &low_rank, int64_t tokens,
-        const void *low_x, const void *u, const void *dy, void *dx, float *da, float *db, void *workspace);
+        CKernelsThreads threads, const CKernelsPanels &weight, const CKernelsLowRank &low_rank, CKernelsSegments segments,
+        const void *low_x, const void *u, const void *dy, void *dx, double *da, double *db, void *workspace);
 };
 
 // bfloat16 activations, products of bfloat16 numbers.

@@ -131,14 +131,15 @@ void pack_b(const CKernelsPanels &weight, const CKernelsLowRank &low_rank, const
     }
 }
 
-// small, [rows, padded rank], as words along the rows: [padded rank][padded rows], rows beyond the last zero.
+// Rows of small, [rows, padded rank], as words along the rows: [padded rank][stride], each segment's from a word of its own on.
+//
+// Whole registers are written, zeros behind the last row of a segment; the next segment's go over them.
 template <class A>
 void transpose_small(
-    const typename A::Element *small, int64_t padded_rank, int64_t num_rows, int64_t padded_rows, typename A::Word *transposed) {
+    const typename A::Element *small, int64_t padded_rank, int64_t num_rows, int64_t stride, typename A::Word *transposed) {
     constexpr int64_t d = A::depth_per_word;
-    const int64_t stride = padded_rows / d;
     for (int64_t first = 0; first < padded_rank; first += register_lanes) {
-        for (int64_t row = 0; row < padded_rows; row += register_lanes * d) {
+        for (int64_t row = 0; row < num_rows; row += register_lanes * d) {
             typename A::Words block[register_lanes];
             for (int64_t k = 0; k < register_lanes; k++) {
                 const int64_t at = row + k * d;

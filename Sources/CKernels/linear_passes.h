@@ -1,6 +1,8 @@
 // The two passes of the linear layer, divided into items for threads.
 #pragma once
 
+#include <numeric>
+
 #include "linear_product.h"
 
 namespace linear {
@@ -31,18 +33,19 @@ template <class A> struct Division {
 template <class A> struct Spaces {
     typename A::Word *packed;      // A or B for the small product
     typename A::Element *small;    // v
-    typename A::Word *transposed;  // v, then u: [padded rank][padded tokens] each
+    typename A::Word *transposed;  // v, then u: [padded rank][stride] each
     Workspace rest;
     int64_t depth;  // in words
     int64_t padded_rank;
-    int64_t padded_tokens;
+    int64_t stride;  // in words, of the transposed
 
-    Spaces(void *base, int64_t rows, int64_t columns, int64_t rank, int64_t tokens)
+    Spaces(void *base, int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int64_t num_segments)
         : rest(reinterpret_cast<uintptr_t>(base)), depth(std::max(rows, columns) / A::depth_per_word),
-          padded_rank(rounded_up(rank, rank_step)), padded_tokens(rounded_up(tokens, token_block)) {
+          padded_rank(rounded_up(rank, rank_step)),
+          stride(rounded_up(divided_up(tokens, A::depth_per_word) + num_segments, register_lanes) + register_lanes) {
         packed = rest.take<typename A::Word>(padded_rank * depth);
         small = rest.take<typename A::Element>(padded_rank * tokens);
-        transposed = rest.take<typename A::Word>(2 * padded_rank * padded_tokens / A::depth_per_word);
+        transposed = rest.take<typename A::Word>(2 * padded_rank * stride);
     }
 
     SmallPanels<A> small_panels(int64_t length) const { return {packed, length / A::depth_per_word, padded_rank}; }
@@ -75,25 +78,40 @@ void multiply_small(
     });
 }
 
-// Gradient columns as rows [padded rank][64] into the matrix [rank, columns].
+// Adds gradient columns, rows [padded rank][64], to the matrix [rank, columns].
 template <class A>
-void store_gradient_a(const float *sums, int64_t rank, int64_t columns, int64_t first, float *gradient) {
+void add_gradient_a(const double *totals, int64_t rank, int64_t columns, int64_t first, double *gradient) {
     const int64_t width = std::min<int64_t>(panel_width, columns - first);
-    for (int64_t k = 0; k < rank; k++) std::copy_n(sums + k * panel_width, width, gradient + k * columns + first);
+    for (int64_t k = 0; k < rank; k++) {
+        for (int64_t c = 0; c < width; c++) gradient[k * columns + first + c] += totals[k * panel_width + c];
+    }
 }
 
-// The same, transposed, into the matrix [rows, rank].
+// The same, transposed, to the matrix [rows, rank].
 template <class A>
-void store_gradient_b(const float *sums, int64_t rank, int64_t rows, int64_t first, float *gradient) {
+void add_gradient_b(const double *totals, int64_t rank, int64_t rows, int64_t first, double *gradient) {
     const int64_t width = std::min<int64_t>(panel_width, rows - first);
     for (int64_t row = 0; row < width; row++) {
-        for (int64_t k = 0; k < rank; k++) gradient[(first + row) * rank + k] = sums[k * panel_width + row];
+        for (int64_t k = 0; k < rank; k++) gradient[(first + row) * rank + k] += totals[k * panel_width + row];
+    }
+}
+
+// Each segment's rows of small, transposed behind one another.
+template <class A>
+void transpose_segments(
+    const CKernelsSegments &segments, const typename A::Element *small, const Spaces<A> &spaces, typename A::Word *transposed) {
+    for (int64_t segment = 0; segment < segments.count; segment++) {
+        const int64_t length = segments.lengths[segment];
+        transpose_small<A>(small, spaces.padded_rank, length, spaces.stride, transposed);
+        small += length * spaces.padded_rank;
+        transposed += divided_up(length, A::depth_per_word);
     }
 }
 
 template <class A>
-int64_t workspace_bytes(int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int32_t threads) {
-    Spaces<A> spaces(nullptr, rows, columns, rank, tokens);
+int64_t workspace_bytes(
+    int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int64_t num_segments, int32_t threads) {
+    Spaces<A> spaces(nullptr, rows, columns, rank, tokens, num_segments);
     for (int32_t thread = 0; thread < threads; thread++) ThreadSpace<A>(spaces.rest, spaces.depth, spaces.padded_rank);
     return spaces.rest.used();
 }
@@ -104,7 +122,7 @@ void forward(
     const void *low_x, const void *bias, void *u, void *y, void *workspace) {
     using Element = typename A::Element;
     const int64_t rows = weight.rows, columns = weight.columns;
-    const Spaces<A> spaces(workspace, rows, columns, low_rank.rank, tokens);
+    const Spaces<A> spaces(workspace, rows, columns, low_rank.rank, tokens, 0);
     const bool has_term = low_rank.rank > 0;
     if (has_term) {
         const SmallPanels<A> small = spaces.small_panels(columns);
@@ -133,21 +151,22 @@ void forward(
 
 template <class A>
 void backward(
-    CKernelsThreads threads, const CKernelsPanels &weight, const CKernelsLowRank &low_rank, int64_t tokens, const void *low_x,
-    const void *u, const void *dy, void *dx, float *da, float *db, void *workspace) {
+    CKernelsThreads threads, const CKernelsPanels &weight, const CKernelsLowRank &low_rank, CKernelsSegments segments,
+    const void *low_x, const void *u, const void *dy, void *dx, double *da, double *db, void *workspace) {
     using Element = typename A::Element;
     const int64_t rows = weight.rows, columns = weight.columns, rank = low_rank.rank;
+    const int64_t tokens = std::accumulate(segments.lengths, segments.lengths + segments.count, int64_t{0});
     const Element *const gradient = static_cast<const Element *>(dy);
-    const Spaces<A> spaces(workspace, rows, columns, rank, tokens);
-    const int64_t padded_rank = spaces.padded_rank, padded_tokens = spaces.padded_tokens;
+    const Spaces<A> spaces(workspace, rows, columns, rank, tokens, segments.count);
+    const int64_t padded_rank = spaces.padded_rank, stride = spaces.stride;
     typename A::Word *const transposed_v = spaces.transposed;
-    typename A::Word *const transposed_u = transposed_v + padded_rank * padded_tokens / A::depth_per_word;
+    typename A::Word *const transposed_u = transposed_v + padded_rank * stride;
     if (rank > 0) {
         const SmallPanels<A> small = spaces.small_panels(rows);
         pack_b<A>(weight, low_rank, small);
         multiply_small<A>(threads, spaces, small, gradient, rows, tokens, low_rank.scale, spaces.small);
-        transpose_small<A>(spaces.small, padded_rank, tokens, padded_tokens, transposed_v);
-        transpose_small<A>(static_cast<const Element *>(u), padded_rank, tokens, padded_tokens, transposed_u);
+        transpose_segments<A>(segments, spaces.small, spaces, transposed_v);
+        transpose_segments<A>(segments, static_cast<const Element *>(u), spaces, transposed_u);
     }
     const Division<A> division(columns, tokens, threads.count);
     const int64_t num_products = dx ? division.items() : 0;
@@ -157,14 +176,14 @@ void backward(
         const ThreadSpace<A> space = spaces.of_thread(thread);
         if (item >= num_products + num_a) {
             const int64_t first = (item - num_products - num_a) * panel_width;
-            multiply_columns<A>(transposed_u, padded_rank, padded_tokens, gradient, rows, tokens, first, space);
-            return store_gradient_b<A>(space.sums, rank, rows, first, db);
+            add_columns_of_segments<A>(segments, transposed_u, padded_rank, stride, gradient, rows, first, space);
+            return add_gradient_b<A>(space.totals, rank, rows, first, db);
         }
         if (item >= num_products) {
             const int64_t first = (item - num_products) * panel_width;
-            multiply_columns<A>(
-                transposed_v, padded_rank, padded_tokens, static_cast<const Element *>(low_x), columns, tokens, first, space);
-            return store_gradient_a<A>(space.sums, rank, columns, first, da);
+            add_columns_of_segments<A>(
+                segments, transposed_v, padded_rank, stride, static_cast<const Element *>(low_x), columns, first, space);
+            return add_gradient_a<A>(space.totals, rank, columns, first, da);
         }
         const int64_t first = division.first_column(item), begin = division.first_token(item);
         pack_inputs<A>(weight, first, space);

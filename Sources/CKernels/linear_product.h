@@ -151,10 +151,10 @@ template <class A> void multiply_rows(const Product<A> &p, int64_t begin, int64_
 // sums[k][c] = sum over rows of small[row][k] rows[row][first + c] for 64 columns; transposed is what transpose_small makes.
 template <class A>
 void multiply_columns(
-    const typename A::Word *transposed, int64_t padded_rank, int64_t padded_rows, const typename A::Element *rows,
-    int64_t row_stride, int64_t num_rows, int64_t first, const ThreadSpace<A> &space) {
+    const typename A::Word *transposed, int64_t padded_rank, int64_t stride, const typename A::Element *rows, int64_t row_stride,
+    int64_t num_rows, int64_t first, const ThreadSpace<A> &space) {
     constexpr int64_t d = A::depth_per_word, tile_rows = 4, tile_width = A::tile_columns * register_lanes;
-    const int64_t width = row_stride - first, stride = padded_rows / d;
+    const int64_t width = row_stride - first;
     std::memset(space.sums, 0, size_t(padded_rank) * panel_width * sizeof(float));
     for (int64_t block = 0; block < num_rows; block += token_block) {
         const int64_t count = std::min(token_block, num_rows - block);
@@ -181,6 +181,22 @@ void multiply_columns(
                 }
             }
         }
+    }
+}
+
+// totals[k][c] = the sum over all segments of what multiply_columns makes of each.
+template <class A>
+void add_columns_of_segments(
+    const CKernelsSegments &segments, const typename A::Word *transposed, int64_t padded_rank, int64_t stride,
+    const typename A::Element *rows, int64_t row_stride, int64_t first, const ThreadSpace<A> &space) {
+    std::fill_n(space.totals, padded_rank * panel_width, 0.0);
+    int64_t row = 0;
+    for (int64_t segment = 0; segment < segments.count; segment++) {
+        const int64_t length = segments.lengths[segment];
+        multiply_columns<A>(transposed, padded_rank, stride, rows + row * row_stride, row_stride, length, first, space);
+        for (int64_t i = 0; i < padded_rank * panel_width; i++) space.totals[i] += double(space.sums[i]);
+        row += length;
+        transposed += divided_up(length, A::depth_per_word);
     }
 }
 

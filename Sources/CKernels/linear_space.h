@@ -20,7 +20,8 @@ template <class A> struct ThreadSpace {
     Word *low_panel;            // [padded rank / depth_per_word][64]
     Word *rows;                 // [row_block, depth_block], widened; none where rows are read as they lie
     Word *low_rows;             // [row_block, padded rank / depth_per_word], likewise
-    float *sums;                // [row_block][64]; or [padded rank][64] of a gradient
+    float *sums;                // [row_block][64]; or [padded rank][64] of a segment's gradient
+    double *totals;             // [padded rank][64] of a gradient
 
     ThreadSpace(Workspace &workspace, int64_t depth, int64_t padded_rank)
         : tile(workspace.take<typename A::Decoded>(panel_width * panel_width)),
@@ -28,7 +29,8 @@ template <class A> struct ThreadSpace {
           low_panel(workspace.take<Word>(padded_rank / A::depth_per_word * panel_width)),
           rows(workspace.take<Word>(A::widens ? row_block * depth_block : 0)),
           low_rows(workspace.take<Word>(A::widens ? row_block * padded_rank / A::depth_per_word : 0)),
-          sums(workspace.take<float>(std::max(row_block, padded_rank) * panel_width)) {}
+          sums(workspace.take<float>(std::max(row_block, padded_rank) * panel_width)),
+          totals(workspace.take<double>(padded_rank * panel_width)) {}
 };
 
 // A low-rank matrix packed for products with rows of its long side: for each 64 of the padded rank (fewer at the end), a panel

@@ -123,7 +123,7 @@ int32_t ctorch_reduce_argmax(CTorchTensor value, int64_t axis, CTorchTensor *out
   CTORCH_MAKE(at::argmax(tensor(value), axis));
 }
 int32_t ctorch_reduce_norm(CTorchTensor value, CTorchTensor *out) {
-  CTORCH_MAKE(at::linalg_vector_norm(tensor(value)));
+  CTORCH_MAKE(at::linalg_vector_norm(tensor(value), 2, std::nullopt, false, at::kDouble));
 }
 int32_t ctorch_reduce_all_finite(CTorchTensor value, bool *out) {
   CTORCH_TRY(*out = at::isfinite(tensor(value)).all().item<bool>());

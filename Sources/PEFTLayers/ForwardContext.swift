@@ -83,12 +83,15 @@ public struct ForwardContext {
     public let cache: KeyValueCache?
     /// Whether linears run with their adapters; without, the model is its base.
     public let usesAdapters: Bool
+    /// Where layers add gradients in backward; nil leaves all of them to autograd.
+    public let gradientSums: GradientSums?
 
     /// Describes a forward pass.
     public init(
         layout: SequenceLayout, dropout: DropoutKey? = nil, cache: KeyValueCache? = nil,
-        usesAdapters: Bool = true
+        usesAdapters: Bool = true, gradientSums: GradientSums? = nil
     ) {
+        self.gradientSums = gradientSums
         self.layout = layout
         self.dropout = dropout
         self.cache = cache

@@ -85,7 +85,7 @@ public final class Linear {
             // Without products of few tokens libtorch's are faster than packing the weight's panels.
             return try kernel?.outputOfFew(input)
         }
-        return try kernel?(recomputable)
+        return try kernel?(recomputable, in: context)
     }
 
     /// The weight's elements, `[outFeatures, inFeatures]`, if the layer computes `x W^T` and nothing else, with a weight that gets no

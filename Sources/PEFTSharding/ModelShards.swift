@@ -50,7 +50,7 @@ package final class ModelShards {
     private var trainablePool: BufferPool
     private var current = 0
     private var isForward = true
-    private var backward: (reduces: Bool, last: Int)?
+    private var backward: (sums: GradientSums?, last: Int)?
 
     /// Prepares a model over processes.
     package init(_ ranks: RankGroup, options: Options = Options(), on device: Device = .cpu) {
@@ -243,18 +243,19 @@ package final class ModelShards {
 
     /// Says that a backward pass begins.
     ///
-    /// - Parameter reduces: whether gradients are summed over the ranks in it, each unit's when its backward has ended.
-    package func beginBackward(reduces: Bool) {
-        backward = (reduces, positions.count)
+    /// - Parameter sums: the gradients of this rank, to be summed over the ranks in this pass, each unit's when its backward has
+    ///   ended; nil if they are to be summed after a later one.
+    package func beginBackward(reducing sums: GradientSums?) {
+        backward = (sums, positions.count)
     }
 
     /// Begins to sum the gradients of the units whose backward has ended.
     private func reduceLater(than position: Int) throws {
-        guard let (reduces, last) = backward, reduces else { return }
+        guard let (sums, last) = backward, let sums else { return }
         for done in stride(from: last - 1, to: position, by: -1) {
-            try trainable[done]?.startReduction()
+            try trainable[done]?.startReduction(of: sums)
         }
-        backward = (true, min(last, position + 1))
+        backward = (sums, min(last, position + 1))
     }
 
     /// Ends a backward pass.
@@ -262,7 +263,7 @@ package final class ModelShards {
     /// - Throws: `CollectiveError` if a rank is gone.
     package func endBackward() throws {
         try reduceLater(than: -1)
-        if backward?.reduces == true {
+        if backward?.sums != nil {
             for unit in trainable.reversed() { try unit?.finishReduction() }
         }
         backward = nil

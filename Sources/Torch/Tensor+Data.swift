@@ -57,6 +57,13 @@ extension Tensor {
         return tensor.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
     }
 
+    /// The elements as float64, row-major, copied to the host.
+    public func doubles() throws(TorchError) -> [Double] {
+        Trace.current?.note("doubles", [self], as: .copyToHost)
+        let tensor = try to(.float64).to(.cpu).contiguous()
+        return tensor.withUnsafeBytes { Array($0.bindMemory(to: Double.self)) }
+    }
+
     /// The elements as int64, row-major, copied to the host.
     public func int64s() throws(TorchError) -> [Int64] {
         Trace.current?.note("int64s", [self], as: .copyToHost)

@@ -41,7 +41,7 @@ extension Tensor {
         try .make("argmax", [self]) { ctorch_reduce_argmax(handle, Int64(dim), $0) }
     }
 
-    /// The Euclidean (Frobenius) norm of all elements, a scalar.
+    /// The Euclidean (Frobenius) norm of all elements, a scalar; squares are added in float64, which the result is, too.
     public func norm() throws(TorchError) -> Tensor {
         try .make("norm", [self]) { ctorch_reduce_norm(handle, $0) }
     }

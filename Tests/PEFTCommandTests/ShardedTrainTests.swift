@@ -136,6 +136,33 @@ import TrainingTestSupport
         }
     }
 
+    /// Sums over rows do not show how the rows were divided: see `GradientSums`.
+    @Test(arguments: ["bfloat16", "float32"])
+    mutating func everyDivisionMakesTheSameBits(dtype: String) throws {
+        // A model with even sides only, which the kernels take on every processor.
+        flags[1] = TinyModel.tied
+        flags = flags.map { $0 == "float32" ? dtype : $0 }
+        flags += ["--max-steps", "6", "--max-grad-norm", "0.5"]
+        let divisions = [
+            Division(1, rows: 8), Division(1, rows: 2, "--gradient-accumulation-steps", "4"),
+            Division(2, rows: 4),
+            Division(
+                4, rows: 1, "--sharding", "hybrid:2", "--gradient-accumulation-steps", "2",
+                "--reduce-each-micro-batch", "--gradient-checkpointing"),
+        ]
+        for (index, division) in divisions.enumerated() {
+            let processes = try RankProcesses(
+                "peft",
+                environments: division.numRanks == 1
+                    ? [[:]] : RankProcesses.environments(division.numRanks),
+                arguments: arguments("\(index)", rows: division.rows, division.flags))
+            try expectDone(processes)
+            #expect(
+                try RunFiles.adapter(in: workspace.path("\(index)"))
+                    == RunFiles.adapter(in: workspace.path("0")), "\(division)")
+        }
+    }
+
     @Test func packsAndDropoutRunInSeveralProcesses() throws {
         let more = ["--max-steps", "6", "--packing", "--max-length", "24"]
         for (output, ranks, rows) in [("one", 1, 4), ("two", 2, 2)] {

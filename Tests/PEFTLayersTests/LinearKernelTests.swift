@@ -187,6 +187,56 @@ struct LinearKernelTests {
         }
     }
 
+    /// However the segments are cut into batches and in whatever order they come, odd lengths among them.
+    @Test(arguments: cases.filter { $0.rank > 0 })
+    func gradientsAreTheSameBitsForAnyDivisionOfSegments(_ subject: Case) throws {
+        let layer = try Layer(subject)
+        let (a, b) = (try layer.a.detach(), try layer.b.detach())
+        let parameters = try [a, b].map { try Parameter(path: "x", value: $0, isTrainable: true) }
+        let starts = [0, 3, 4, 20, 129, subject.tokens].filter { $0 <= subject.tokens }
+        let ends = starts.dropFirst() + [subject.tokens]
+        let segments = zip(starts, ends).filter { $0 < $1 }
+
+        func gradients(_ batches: [ArraySlice<(Int, Int)>]) throws -> [[UInt8]] {
+            let sums = GradientSums()
+            for parameter in parameters { try parameter.value.setGrad(nil) }
+            for batch in batches {
+                let first = batch[batch.startIndex].0
+                let count = batch[batch.endIndex - 1].1 - first
+                func part(_ tensor: Tensor) throws -> Tensor {
+                    try tensor.narrow(0, first, count).contiguous()
+                }
+                let input = try part(layer.input)
+                let term = LowRankTerm(
+                    a: a, b: b, scale: Layer.scale, kept: try layer.kept.map(part))
+                let output = try #require(
+                    try layer.kernel(for: input, bias: nil, term: term)(
+                        Recomputable(kept: input),
+                        in: ForwardContext(
+                            layout: SequenceLayout(segmentLengths: batch.map { $0.1 - $0.0 }),
+                            gradientSums: sums)))
+                try output.backward(gradient: part(layer.gradient))
+            }
+            #expect(a.grad == nil && b.grad == nil)
+            try sums.handOver(to: parameters)
+            return try [#require(a.grad), #require(b.grad)].map { try $0.bytes }
+        }
+
+        let together = try gradients([segments[...]])
+        let alone = segments.indices.map { segments[$0...$0] }
+        #expect(try gradients(alone.reversed()) == together)
+        let middle = segments.count / 2
+        if middle > 0 {
+            #expect(try gradients([segments[middle...], segments[..<middle]]) == together)
+        }
+        let expected = try layer.reference().suffix(2)
+        for (parameter, expected) in zip(parameters, expected) {
+            let found = try #require(parameter.value.grad).floats()
+            let error = Tolerance.relativeError(found, try expected.floats())
+            #expect(error < subject.arithmetic.tolerance)
+        }
+    }
+
     @Test(arguments: wide) func notANumberReachesOutputAndGradients(_ subject: Case) throws {
         let layer = try Layer(subject)
         let values = try layer.input.floats()

@@ -36,8 +36,11 @@ int32_t ckernels_linear_is_supported(int32_t isa, int32_t element_type, int64_t 
 
 // Bytes of the workspace that forward and backward need, and its alignment.
 enum { CKERNELS_LINEAR_ALIGNMENT = 64 };
+//
+// num_segments: of backward; forward has none.
 int64_t ckernels_linear_workspace_bytes(
-    int32_t isa, int32_t element_type, int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int32_t threads);
+    int32_t isa, int32_t element_type, int64_t rows, int64_t columns, int64_t rank, int64_t tokens, int64_t num_segments,
+    int32_t threads);
 
 // Computes y [tokens, rows] and u [tokens, padded rank].
 //
@@ -59,12 +62,21 @@ void ckernels_linear_forward_few(
 // Bytes of the workspace that ckernels_linear_forward_few needs; its alignment does not matter.
 int64_t ckernels_linear_few_workspace_bytes(const CKernelsPanels *weight, int64_t rank, int64_t tokens);
 
-// Computes dx = dy W + kept (v A) with v = s dy B, and where the rank is not 0 da = v^T x' and db = dy^T u.
+// Consecutive tokens whose part of a sum is a number by itself: their lengths, which add up to the number of tokens.
+typedef struct {
+    int64_t count;
+    const int64_t *lengths;
+} CKernelsSegments;
+
+// Computes dx = dy W + kept (v A) with v = s dy B, and where the rank is not 0 adds v^T x' to da and dy^T u to db.
 //
-// low_x: x' [tokens, columns]; dx may be null; da: float32 [rank, columns]; db: float32 [rows, rank].
+// low_x: x' [tokens, columns]; dx may be null; da: float64 [rank, columns]; db: float64 [rows, rank]. A segment's part of da and db is
+// summed in float32 and depends on that segment alone; the parts are added in float64, so that neither their order nor what is
+// added in another call shows in a float32 number.
 void ckernels_linear_backward(
     int32_t isa, int32_t element_type, CKernelsThreads threads, const CKernelsPanels *weight, const CKernelsLowRank *low_rank,
-    int64_t tokens, const void *low_x, const void *u, const void *dy, void *dx, float *da, float *db, void *workspace);
+    CKernelsSegments segments, const void *low_x, const void *u, const void *dy, void *dx, double *da, double *db,
+    void *workspace);
 
 #ifdef __cplusplus
 }

@@ -137,6 +137,7 @@ int32_t ctorch_reduce_mean(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_reduce_mean_dims(CTorchTensor tensor, const int64_t *axes, int32_t count, bool keep, CTorchTensor *out);
 int32_t ctorch_reduce_max(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_reduce_argmax(CTorchTensor tensor, int64_t axis, CTorchTensor *out);
+// The result is float64.
 int32_t ctorch_reduce_norm(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_reduce_all_finite(CTorchTensor tensor, bool *out);
 int32_t ctorch_reduce_equal(CTorchTensor left, CTorchTensor right, bool *out);

@@ -5,7 +5,7 @@ package import Torch
 ///
 /// `y = x W^T + b + u B^T` with `u = s x' A^T`; `dx = dy W + kept (v A)` with `v = s dy B`; `dA = v^T x'`, `dB = dy^T u`. The weight is
 /// decoded a panel of 64 columns at a time, so no dense copy of it exists. Sums are float32; y, u, dx are rounded to the input's dtype once,
-/// dA and dB are float32. Factors are bfloat16 numbers where the processor has such products and the input is bfloat16, else float32. A
+/// dA and dB are sums over segments (``GradientSums``). Factors are bfloat16 numbers where the processor has such products and the input is bfloat16, else float32. A
 /// token's output depends on that token alone, and nothing depends on the number of threads. For few tokens without backward see
 /// ``outputOfFew(_:)``.
 package struct LinearKernel {
@@ -65,12 +65,16 @@ package struct LinearKernel {
 
     /// Computes the layer's output; nil if the weight supplies no panels.
     ///
-    /// - Parameter recomputable: the input that the kernel was made for.
+    /// - Parameters:
+    ///   - recomputable: the input that the kernel was made for.
+    ///   - context: has the sums that dA and dB are added to; without any autograd gets them, in float32.
     /// - Returns: `[tokens, outFeatures]`, the input's dtype, differentiable with respect to the input, A and B.
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Memory: with a term saves the input, if nothing makes it again, u (`[tokens, r]`, r rounded up to 16, the input's dtype) and the mask of
     ///   dropped elements; without one nothing.
-    package func callAsFunction(_ recomputable: Recomputable) throws(TorchError) -> Tensor? {
+    package func callAsFunction(
+        _ recomputable: Recomputable, in context: ForwardContext? = nil
+    ) throws(TorchError) -> Tensor? {
         guard let panels = try weight.panels() else { return nil }
         let input = recomputable.value
         let inputs = [input] + (term.map { [$0.a, $0.b] } ?? [])
@@ -79,18 +83,28 @@ package struct LinearKernel {
             let needsInputGradient = input.requiresGrad
             let (output, small) = try forward(try input.detach().contiguous(), panels)
             let saved = try term.map { _ throws(TorchError) in try recomputable.saved() }
-            let (numInputs, tokens) = (inputs.count, input.shape[0])
+            let numInputs = inputs.count
+            let segments = segments(of: input, in: context)
+            let sums = context?.gradientSums
             let pullback: Pullback = { gradients throws(TorchError) in
                 guard let gradient = gradients[0] else {
                     return [Tensor?](repeating: nil, count: numInputs)
                 }
                 return try backward(
-                    gradient, tokens: tokens, input: saved?(), small: small,
-                    needsInputGradient: needsInputGradient)
+                    gradient, of: segments, input: saved?(), small: small,
+                    needsInputGradient: needsInputGradient, sums: sums)
             }
             return ([output], pullback)
         }
         return outputs[0]
+    }
+
+    /// The lengths of the context's segments; one where the input is not all of its tokens.
+    private func segments(of input: Tensor, in context: ForwardContext?) -> [Int] {
+        guard let layout = context?.layout, layout.numTokens == input.shape[0] else {
+            return [input.shape[0]]
+        }
+        return layout.segmentLengths
     }
 
     private func forward(
@@ -100,7 +114,7 @@ package struct LinearKernel {
         let output = try Tensor.empty([tokens, weight.outFeatures], dtype: dtype)
         let small = try Tensor.empty([tokens, paddedRank], dtype: dtype)
         let operands = try Operands(term)
-        let workspace = try makeWorkspace(tokens: tokens)
+        let workspace = try makeWorkspace(tokens: tokens, numSegments: 0)
         let masked = try term?.kept.map { kept throws(TorchError) in
             try ElementwiseKernels().masked(input, kept: kept)
         }
@@ -125,10 +139,12 @@ package struct LinearKernel {
         return (output, small)
     }
 
-    /// The gradients of the input, A and B; the input is there if there is a term.
+    /// The gradients of the input, A and B, but for those that sums take; the input is there if there is a term.
     private func backward(
-        _ gradient: Tensor, tokens: Int, input: Tensor?, small: Tensor, needsInputGradient: Bool
+        _ gradient: Tensor, of segments: [Int], input: Tensor?, small: Tensor,
+        needsInputGradient: Bool, sums: GradientSums?
     ) throws(TorchError) -> [Tensor?] {
+        let tokens = gradient.shape[0]
         guard let panels = try weight.panels() else {
             preconditionFailure("\(weight.storageDescription) supplied panels in forward only")
         }
@@ -137,37 +153,42 @@ package struct LinearKernel {
         let inputGradient =
             needsInputGradient
             ? try Tensor.empty([tokens, weight.inFeatures], dtype: dtype) : nil
-        let termGradients = try operands.tensors.prefix(2).map { operand throws(TorchError) in
-            try Tensor.empty(operand.shape)
+        let totals = try (term.map { [$0.a, $0.b] } ?? []).map { matrix throws(TorchError) in
+            try TotalGradient(of: matrix, in: sums)
         }
-        let workspace = try makeWorkspace(tokens: tokens)
+        let workspace = try makeWorkspace(tokens: tokens, numSegments: segments.count)
         let lowInput = try input.map { input throws(TorchError) in
             try term?.kept.map { kept throws(TorchError) in
                 try ElementwiseKernels().masked(input, kept: kept)
             } ?? input
         }
-        let result = [inputGradient] + termGradients
-        guard !DryRun.isOn else { return result }
-        let outputs = termGradients + (inputGradient.map { [$0] } ?? [])
-        let tensors = [lowInput ?? small, small, gradient, workspace] + outputs
-        Tensor.withAddresses(of: tensors + operands.tensors) { addresses in
-            var next = 4
-            let gradientA = term.flatMap { _ in take(&next, if: gradient, addresses) }
-            let gradientB = term.flatMap { _ in take(&next, if: gradient, addresses) }
-            let gradientX = take(&next, if: inputGradient, addresses)
-            withUnsafePointer(to: panels.source) { source in
-                withUnsafePointer(to: operands.lowRank(addresses[next...])) { lowRank in
-                    ckernels_linear_backward(
-                        instructionSet.rawValue, elementType, threads, source, lowRank,
-                        Int64(tokens), addresses[0], addresses[1], addresses[2], gradientX,
-                        gradientA?.assumingMemoryBound(to: Float.self),
-                        gradientB?.assumingMemoryBound(to: Float.self), addresses[3])
+        let outputs = totals.map(\.sum) + (inputGradient.map { [$0] } ?? [])
+        if !DryRun.isOn {
+            let lengths = try Tensor(segments.map(Int64.init), shape: [segments.count])
+            let read = [lowInput ?? small, small, gradient] + operands.tensors
+            let tensors = [lowInput ?? small, small, gradient, workspace, lengths] + outputs
+            Tensor.withAddresses(of: tensors + operands.tensors) { addresses in
+                var next = 5
+                let gradientA = term.flatMap { _ in take(&next, if: gradient, addresses) }
+                let gradientB = term.flatMap { _ in take(&next, if: gradient, addresses) }
+                let gradientX = take(&next, if: inputGradient, addresses)
+                withUnsafePointer(to: panels.source) { source in
+                    withUnsafePointer(to: operands.lowRank(addresses[next...])) { lowRank in
+                        ckernels_linear_backward(
+                            instructionSet.rawValue, elementType, threads, source, lowRank,
+                            CKernelsSegments(
+                                count: Int64(segments.count),
+                                lengths: addresses[4]?.assumingMemoryBound(to: Int64.self)),
+                            addresses[0], addresses[1], addresses[2], gradientX,
+                            gradientA?.assumingMemoryBound(to: Double.self),
+                            gradientB?.assumingMemoryBound(to: Double.self), addresses[3])
+                    }
                 }
             }
+            Trace.noteKernel("linear", inputs: read, outputs: outputs)
         }
-        Trace.noteKernel(
-            "linear", inputs: [lowInput ?? small, small, gradient] + operands.tensors,
-            outputs: outputs)
+        var result = [inputGradient]
+        for total in totals { result.append(try total.forAutograd()) }
         return result
     }
 
@@ -182,12 +203,34 @@ package struct LinearKernel {
         Int(ckernels_linear_padded_rank(Int64(term?.a.shape[0] ?? 0)))
     }
 
-    private func makeWorkspace(tokens: Int) throws(TorchError) -> Tensor {
+    private func makeWorkspace(tokens: Int, numSegments: Int) throws(TorchError) -> Tensor {
         let bytes = ckernels_linear_workspace_bytes(
             instructionSet.rawValue, elementType, Int64(weight.outFeatures),
             Int64(weight.inFeatures), Int64(term?.a.shape[0] ?? 0),
-            Int64(tokens), threads.count)
+            Int64(tokens), Int64(numSegments), threads.count)
         return try Tensor.empty([Int(bytes)], dtype: .uint8)
+    }
+}
+
+/// Where the kernel adds the gradient of A or of B.
+private struct TotalGradient {
+    /// float64, in the matrix's shape.
+    let sum: Tensor
+    private let isShared: Bool
+
+    /// The step's sum, where there is one for the matrix, else one of this pass alone.
+    init(of matrix: Tensor, in sums: GradientSums?) throws(TorchError) {
+        if let shared = try sums?.sum(for: matrix) {
+            (sum, isShared) = (shared, true)
+        } else {
+            (sum, isShared) = (try Tensor.zeros(matrix.shape, dtype: .float64), false)
+        }
+    }
+
+    /// The gradient that autograd gets; nil where the step's sum has it.
+    func forAutograd() throws(TorchError) -> Tensor? {
+        guard !isShared else { return nil }
+        return try sum.to(.float32)
     }
 }
 

@@ -4,7 +4,8 @@ import Torch
 /// The trainable tensors of a unit as one flat float32 buffer, of which the optimizer of each rank updates a shard.
 ///
 /// The tensors that the adapters hold become views of the gathered buffer. Gradients go the other way: those of the whole are
-/// summed over the ranks in float32, and each rank keeps the sum of its shard.
+/// summed over the ranks in float64, and each rank keeps the sum of its shard. Only the sum of the whole step is rounded to float32, so
+/// that the number of ranks does not show (``GradientSums``).
 final class TrainableUnit {
     /// What it is, in messages.
     let name: String
@@ -92,15 +93,15 @@ final class TrainableUnit {
 
     // MARK: - Gradients
 
-    /// Begins to sum the gradients over the ranks; the tensors' own gradients are taken.
-    func startReduction() throws {
-        let whole = try Tensor.zeros([shardCount * ranks.numShards], on: device)
+    /// Begins to sum the gradients over the ranks; they are taken from the sums of this rank.
+    func startReduction(of sums: GradientSums) throws {
+        let whole = try Tensor.zeros(
+            [shardCount * ranks.numShards], dtype: .float64, on: device)
         try withoutGrad {
             for (parameter, offset) in zip(parameters, offsets) {
-                guard let gradient = parameter.value.grad else { continue }
+                guard let gradient = try sums.take(parameter) else { continue }
                 let count = gradient.numElements
                 try whole.narrow(0, offset, count).copyInPlace(from: gradient.reshape([count]))
-                try parameter.value.setGrad(nil)
             }
         }
         let label = "gradients of \(name)"
@@ -109,7 +110,7 @@ final class TrainableUnit {
             pending = (try ranks.replicas?.startAllReduce(whole, label: label), whole, whole)
             return
         }
-        let own = try Tensor.empty([shardCount], on: device)
+        let own = try Tensor.empty([shardCount], dtype: .float64, on: device)
         pending = (try shards.startReduceScatter(whole, into: own, label: label), whole, own)
     }
 
@@ -128,9 +129,9 @@ final class TrainableUnit {
         try withoutGrad { try reduced.addInPlace(pending.own) }
     }
 
-    /// Gives what the optimizer updates the summed gradients.
+    /// Gives what the optimizer updates the summed gradients, rounded to float32 once.
     func handOverGradients() throws {
-        guard let reduced else { return }
+        guard let reduced = try reduced?.to(.float32) else { return }
         self.reduced = nil
         let first = ranks.shardIndex * shardCount
         for (parameter, offset) in zip(parameters, offsets) {

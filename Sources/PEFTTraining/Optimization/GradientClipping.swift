@@ -19,7 +19,7 @@ package enum GradientClipping {
     ///   device.
     /// - Throws: `TorchError` if libtorch fails; what `combine` throws.
     package static func clip(
-        _ parameters: [Parameter], maxNorm: Double, combine: (([Float]) throws -> Norms)? = nil
+        _ parameters: [Parameter], maxNorm: Double, combine: (([Double]) throws -> Norms)? = nil
     ) throws -> Norms {
         let all = parameters.map(\.value.grad)
         let gradients = all.compactMap { $0 }
@@ -36,7 +36,9 @@ package enum GradientClipping {
     }
 
     /// The norm of all gradients and that of each.
-    package typealias Norms = (total: Double, each: [Float])
+    ///
+    /// They are float64, so that pieces in several processes make the factor of one process.
+    package typealias Norms = (total: Double, each: [Double])
 
     private static func norms(_ all: [Tensor?]) throws(TorchError) -> Norms {
         let gradients = all.compactMap { $0 }
@@ -46,7 +48,7 @@ package enum GradientClipping {
             norms.append(try gradient.norm())
         }
         let stacked = try Tensor.stacked(norms)
-        var found = try stacked.floats()[...]
+        var found = try stacked.doubles()[...]
         let each = all.map { $0 == nil ? 0 : found.removeFirst() }
         return (try stacked.norm().item(), each)
     }

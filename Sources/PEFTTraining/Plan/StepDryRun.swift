@@ -66,7 +66,7 @@ struct StepDryRun {
                 try AdamW(
                     own, configuration: config.optimizer, offloadFolder: config.momentFolder)
             }
-            let step = Step(config, model, shards, optimizer)
+            let step = Step(config, model, shards, own, optimizer)
             for _ in 0..<2 {
                 let before = traffic?.sentBytes ?? 0
                 try step(
@@ -104,13 +104,15 @@ private struct Step {
     private let config: FineTuneConfig
     private let model: any CausalLanguageModel
     private let shards: ModelShards?
+    private let trainable: [Parameter]
     private let optimizer: AdamW
     private let execution: any BlockExecution
 
     init(
         _ config: FineTuneConfig, _ model: any CausalLanguageModel, _ shards: ModelShards?,
-        _ optimizer: AdamW
+        _ trainable: [Parameter], _ optimizer: AdamW
     ) {
+        self.trainable = trainable
         self.config = config
         self.model = model
         self.shards = shards
@@ -123,13 +125,16 @@ private struct Step {
     }
 
     func callAsFunction(_ microBatch: TokenBatch, count: Int) throws {
+        let sums = GradientSums()
         for index in 0..<count {
-            let losses = try losses(of: microBatch)
-            shards?.beginBackward(reduces: index == count - 1 || config.reduceEachMicroBatch)
+            let losses = try losses(of: microBatch, sums)
+            let reduces = index == count - 1 || config.reduceEachMicroBatch
+            shards?.beginBackward(reducing: reduces ? sums : nil)
             try losses.sum.backward(gradient: Tensor.full([], 1))
             try shards?.endBackward()
         }
         try shards?.handOverGradients()
+        if shards == nil { try sums.handOver(to: trainable) }
         try DryRun.part(.optimizer) { () throws(TorchError) in
             try optimizer.update(learningRate: config.learningRate)
         }
@@ -137,10 +142,12 @@ private struct Step {
         try optimizer.clearGradients()
     }
 
-    func losses(of batch: TokenBatch) throws(TorchError) -> TokenLosses {
+    func losses(
+        of batch: TokenBatch, _ sums: GradientSums? = nil
+    ) throws(TorchError) -> TokenLosses {
         let context = ForwardContext(
             layout: SequenceLayout(segmentLengths: batch.segmentLengths),
-            dropout: DropoutKey(seed: 0, step: 0, microBatch: 0))
+            dropout: DropoutKey(seed: 0, step: 0, microBatch: 0), gradientSums: sums)
         return try model.losses(
             tokens: batch.tokens, targets: batch.targets, context: context, execution: execution)
     }

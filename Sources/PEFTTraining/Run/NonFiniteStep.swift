@@ -58,7 +58,7 @@ struct NonFiniteStep {
     /// Where the gradients of the step go wrong, the same in every process.
     ///
     /// - Throws: `TorchError` of the model.
-    func diagnosis(norm: Double, each: [Float]) throws -> Diagnosis {
+    func diagnosis(norm: Double, each: [Double]) throws -> Diagnosis {
         var row: Int?
         var found: NonFiniteSearch?
         for (index, batch) in microBatches.enumerated() where found == nil || ranks.size > 1 {

@@ -95,7 +95,6 @@ public struct TrainStep {
             try losses(of: batch, step: step, index: share.firstIndex + index)
         }
         let sums = try differentiate(share, step: step, weight: weight)
-        try ready.shards?.handOverGradients()
         let lossSum = try ready.ranks.sum([sums.reduce(0, +)], for: "loss")[0]
         guard lossSum.isFinite else {
             try clearGradients()
@@ -120,23 +119,26 @@ public struct TrainStep {
         try optimizer.clearGradients()
         return Result(
             loss: lossSum / Double(max(1, share.numTargetTokens)), gradNorm: norm.total,
-            gradNorms: norm.each, lossScale: scale, learningRate: learningRate,
+            gradNorms: norm.each.map { Float($0) }, lossScale: scale, learningRate: learningRate,
             numTargetTokens: share.numTargetTokens, numTokens: share.numTokens)
     }
 
     /// Forward and backward over the micro-batches, until one is not finite; the sum of each one's losses.
     ///
-    /// In several processes all of them are gone through, since the others go through theirs.
+    /// The trainable tensors get their gradients. In several processes all micro-batches are gone through, since the others go through
+    /// theirs.
     private func differentiate(
         _ share: BatchSchedule.Share, step: Int, weight: Tensor
     ) throws -> [Double] {
         var sums: [Double] = []
+        let gradients = GradientSums()
         for (index, batch) in share.microBatches.enumerated() {
             let losses = try Profile.range("forward") { () throws(TorchError) -> TokenLosses in
-                try self.losses(of: batch, step: step, index: share.firstIndex + index)
+                try self.losses(
+                    of: batch, step: step, index: share.firstIndex + index, gradients)
             }
-            let isLast = index == share.microBatches.count - 1
-            ready.shards?.beginBackward(reduces: isLast || reducesEachMicroBatch)
+            let reduces = reducesEachMicroBatch || index == share.microBatches.count - 1
+            ready.shards?.beginBackward(reducing: reduces ? gradients : nil)
             try Profile.range("backward") { () throws -> Void in
                 try losses.sum.backward(gradient: weight)
                 try ready.shards?.endBackward()
@@ -144,21 +146,24 @@ public struct TrainStep {
             sums.append(try losses.sum.detach().item())
             if ready.shards == nil, sums.last?.isFinite == false { break }
         }
+        if let shards = ready.shards {
+            try shards.handOverGradients()
+        } else {
+            try gradients.handOver(to: ready.trainableParameters)
+        }
         return sums
     }
 
     /// The norms of all tensors from those of the pieces in every process.
-    private func combine(_ pieces: [Float]) throws -> GradientClipping.Norms {
+    private func combine(_ pieces: [Double]) throws -> GradientClipping.Norms {
         var squares = Array(repeating: 0.0, count: ready.gradients.entries.count)
         if ready.ranks.countsOnce {
             for (norm, whole) in zip(pieces, ready.wholes) {
-                squares[whole] += Double(norm) * Double(norm)
+                squares[whole] += norm * norm
             }
         }
         squares = try ready.ranks.sum(squares, for: "gradient norms")
-        return (
-            squares.reduce(0, +).squareRoot(), squares.map { Float($0.squareRoot()) }
-        )
+        return (squares.reduce(0, +).squareRoot(), squares.map { $0.squareRoot() })
     }
 
     private func clearGradients() throws {
@@ -176,11 +181,12 @@ public struct TrainStep {
     }
 
     private func losses(
-        of batch: TokenBatch, step: Int, index: Int
+        of batch: TokenBatch, step: Int, index: Int, _ gradients: GradientSums? = nil
     ) throws(TorchError) -> TokenLosses {
         let context = ForwardContext(
             layout: SequenceLayout(segmentLengths: batch.segmentLengths),
-            dropout: DropoutKey(seed: seed, step: step, microBatch: index))
+            dropout: DropoutKey(seed: seed, step: step, microBatch: index),
+            gradientSums: gradients)
         return try ready.adapted.base.model.losses(
             tokens: batch.tokens, targets: batch.targets, context: context,
             execution: ready.execution)
