@@ -93,6 +93,10 @@ let targets: [Target] = [
         name: "Mistakes", dependencies: umbrella, path: "Examples/Mistakes",
         swiftSettings: strict),
 
+    .executableTarget(
+        name: "KernelTimes", dependencies: umbrella, path: "Benchmarks/KernelTimes",
+        swiftSettings: strict),
+
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     .target(
         name: "TrainingTestSupport", dependencies: umbrella + ["TestSupport"],
