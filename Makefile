@@ -1,7 +1,7 @@
 # Every target says what it does, installs only what is missing, and works offline once it has run.
 # LIBTORCH=<folder> in the environment uses that libtorch 2.13.0 instead of the wheel in .venv-torch.
 
-.PHONY: help setup libtorch model torchrun launchers emulator build test sanitize demo parity bench fixtures cuda-check lint budget clean distclean
+.PHONY: help setup libtorch model torchrun launchers emulator build test sanitize fuzz demo parity bench fixtures cuda-check lint budget clean distclean
 .NOTPARALLEL:
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make launchers install Open MPI and Slurm for their tests, try both"
 	@echo "make emulator  install QEMU for the tests on older processors"
 	@echo "make sanitize  run all kernels under address, undefined behaviour and thread sanitizers"
+	@echo "make fuzz      give every reader of files changed ones, SECONDS=600 each; kept inputs are part of make test"
 	@echo "make parity    compare with transformers + PEFT + bitsandbytes, in .venv-parity"
 	@echo "make bench     measure training beside the peer, in .venv-parity, generation beside llama.cpp"
 	@echo "make fixtures  make the committed test fixtures again with the pinned peers, show the difference"
@@ -50,10 +51,16 @@ sanitize:
 	@scripts/setup/system.sh swift libraries
 	@scripts/sanitize.sh
 
+SECONDS ?= 600
+fuzz: setup
+	swift build -c release --product Fuzz
+	.build/release/Fuzz run $(SECONDS)
+
 demo: build model
 	@scripts/demo.sh
 
 parity: build model
+	swift build -c release --product TokenizerProbe
 	@scripts/parity/run.sh
 
 bench: build model

@@ -104,6 +104,12 @@ let targets: [Target] = [
     .executableTarget(
         name: "CollectiveRank", dependencies: ["PEFTSharding", "Torch"],
         path: "Tests/CollectiveRank", swiftSettings: strict),
+    .executableTarget(
+        name: "Fuzz", dependencies: Array(umbrella.dropFirst()), path: "Tests/Fuzz",
+        swiftSettings: strict),
+    .executableTarget(
+        name: "TokenizerProbe", dependencies: ["PEFTTokenizers"], path: "Tests/TokenizerProbe",
+        swiftSettings: strict),
     tests("TorchTests", ["Torch", "CollectiveRank"]),
     tests("PEFTLayersTests", ["PEFTLayers", "Torch", "CKernels"]),
     tests("PEFTQuantizationTests", ["PEFTQuantization", "PEFTLayers", "Torch", "CKernels"]),

@@ -11,6 +11,8 @@ say "building the tests (release)"
 swift build -c release --build-tests
 say "running the tests (release, one after the other)"
 swift test -c release --skip-build --disable-xctest --no-parallel 2>&1 | tee "$log"
+say "reading the inputs that the fuzzer once found"
+.build/release/Fuzz replay
 # Of the sanitizers one of two, 40 s: the other, for data races, takes as long again and is left to make sanitize.
 scripts/sanitize.sh address
 scripts/lint.sh

@@ -1,11 +1,16 @@
 /// The tokenizer's part of a GGUF file's metadata, key by key.
 public struct GGUFVocabulary: Sendable, Equatable {
-    /// `tokenizer.ggml.model`: the kind of tokenizer; `gpt2` is byte-level BPE.
+    /// `general.architecture`, on which the kind `llama` depends.
+    public var architecture: String?
+    /// `tokenizer.ggml.model`: the kind of tokenizer; `gpt2` is byte-level BPE, `llama` is BPE of
+    /// SentencePiece.
     public var model: String
     /// `tokenizer.ggml.pre`: the name of the regular expression that cuts the text.
     public var pre: String?
     /// `tokenizer.ggml.tokens`: the tokens in the order of their ids.
     public var tokens: [String]
+    /// `tokenizer.ggml.scores`: how likely the tokens are, of the kind `llama`; may be empty.
+    public var scores: [Double]
     /// `tokenizer.ggml.token_type`: 1 normal, 3 control, 4 user-defined; may be empty.
     public var tokenTypes: [Int]
     /// `tokenizer.ggml.merges`: pairs with a space between, in the order of their rank.
@@ -27,13 +32,16 @@ public struct GGUFVocabulary: Sendable, Equatable {
 
     /// Makes a vocabulary of the metadata's values.
     public init(
-        model: String, pre: String? = nil, tokens: [String], tokenTypes: [Int] = [],
-        merges: [String], bosID: Int? = nil, eosID: Int? = nil, padID: Int? = nil,
+        architecture: String? = nil, model: String, pre: String? = nil, tokens: [String],
+        scores: [Double] = [], tokenTypes: [Int] = [], merges: [String] = [], bosID: Int? = nil,
+        eosID: Int? = nil, padID: Int? = nil,
         unkID: Int? = nil, addsBos: Bool? = nil, addsEos: Bool? = nil, chatTemplate: String? = nil
     ) {
+        self.architecture = architecture
         self.model = model
         self.pre = pre
         self.tokens = tokens
+        self.scores = scores
         self.tokenTypes = tokenTypes
         self.merges = merges
         self.bosID = bosID
@@ -145,54 +153,59 @@ extension Tokenizer {
     /// Control tokens and those with a role become special added tokens, user-defined ones added
     /// tokens; all keep the ids of the file.
     public init(gguf: GGUFVocabulary) throws(TokenizerError) {
-        let file = "GGUF metadata"
-        guard gguf.model == "gpt2" else {
+        switch gguf.model {
+        case "gpt2": try self.init(byteLevel: gguf)
+        case "llama": try self.init(sentencePiece: gguf)
+        default:
             throw .unknownStage(
-                file: file, path: "tokenizer.ggml.model", type: gguf.model, known: ["gpt2"])
+                file: GGUFVocabulary.file, path: "tokenizer.ggml.model", type: gguf.model,
+                known: ["gpt2", "llama"])
         }
+    }
+
+    private init(byteLevel gguf: GGUFVocabulary) throws(TokenizerError) {
         guard let pre = GGUFPreTokenizer(name: gguf.pre) else {
             throw .unknownStage(
-                file: file, path: "tokenizer.ggml.pre", type: gguf.pre ?? "",
+                file: GGUFVocabulary.file, path: "tokenizer.ggml.pre", type: gguf.pre ?? "",
                 known: GGUFPreTokenizer.allCases.flatMap(\.names))
         }
-        var configuration = TokenizerConfiguration(
-            addsBos: gguf.addsBos ?? (pre.isTiktoken && gguf.bosID != nil),
-            addsEos: gguf.addsEos, chatTemplate: gguf.chatTemplate)
-        (configuration.bosID, configuration.bosToken) = try gguf.role(gguf.bosID, "bos", file)
-        (configuration.eosID, configuration.eosToken) = try gguf.role(gguf.eosID, "eos", file)
-        (configuration.padID, configuration.padToken) = try gguf.role(gguf.padID, "padding", file)
-        (configuration.unkID, configuration.unkToken) = try gguf.role(gguf.unkID, "unknown", file)
+        let configuration = try gguf.configuration(addsBos: pre.isTiktoken)
         let split = SplitPreTokenizer(isolating: try Regex(pre.pattern))
         let spell = try ByteLevelPreTokenizer(addsPrefixSpace: false, usesRegex: false)
         try self.init(
-            model: gguf.makeModel(ignoresMerges: pre.isTiktoken, file: file),
-            addedTokens: gguf.addedTokens(file),
+            model: gguf.makeModel(ignoresMerges: pre.isTiktoken),
+            addedTokens: gguf.addedTokens(roles: gguf.roleIDs),
             preTokenizer: PreTokenizerSequence([split, spell]),
-            postProcessor: Self.template(configuration, file: file), decoder: ByteLevelDecoder(),
-            configuration: configuration)
+            postProcessor: Self.template(configuration, file: GGUFVocabulary.file),
+            decoder: ByteLevelDecoder(), configuration: configuration)
     }
 }
 
 extension GGUFVocabulary {
-    fileprivate func makeModel(
-        ignoresMerges: Bool, file: String
-    ) throws(TokenizerError) -> BPEModel {
-        var vocabulary = Vocabulary(capacity: tokens.count)
-        for (id, token) in tokens.enumerated() { vocabulary.insert(token, id: id) }
-        var options = BPEModel.Options()
-        options.ignoresMerges = ignoresMerges
-        return try BPEModel(
-            vocabulary: vocabulary, merges: merges.map(JSONValue.string), options: options,
-            reader: StageReader(file: file, path: "tokenizer.ggml.merges", value: .null))
+    /// What messages call the place of these values.
+    static let file = "GGUF metadata"
+
+    /// Roles, template, and what is added to texts; `addsBos` holds where the file says nothing and
+    /// there is such a token.
+    func configuration(addsBos defaultAddsBos: Bool) throws(TokenizerError)
+        -> TokenizerConfiguration
+    {
+        var configuration = TokenizerConfiguration(
+            addsBos: addsBos ?? (defaultAddsBos && bosID != nil), addsEos: addsEos,
+            chatTemplate: chatTemplate)
+        (configuration.bosID, configuration.bosToken) = try role(bosID, "bos")
+        (configuration.eosID, configuration.eosToken) = try role(eosID, "eos")
+        (configuration.padID, configuration.padToken) = try role(padID, "padding")
+        (configuration.unkID, configuration.unkToken) = try role(unkID, "unknown")
+        return configuration
     }
 
-    fileprivate func addedTokens(_ file: String) throws(TokenizerError) -> [AddedToken] {
-        guard tokenTypes.isEmpty || tokenTypes.count == tokens.count else {
-            throw .invalidField(
-                file: file, path: "tokenizer.ggml.token_type", expected: "\(tokens.count) types",
-                found: "\(tokenTypes.count)")
-        }
-        let roles = Set([bosID, eosID, padID, unkID].compactMap { $0 })
+    /// The ids that have a role.
+    var roleIDs: Set<Int> { Set([bosID, eosID, padID, unkID].compactMap { $0 }) }
+
+    /// The tokens of kinds that are cut out of texts, and those of `roles`.
+    func addedTokens(roles: Set<Int>) throws(TokenizerError) -> [AddedToken] {
+        try check(tokenTypes.count, of: "token_type", "types")
         var added: [AddedToken] = []
         for (id, token) in tokens.enumerated() {
             let type = tokenTypes.isEmpty ? 1 : tokenTypes[id]
@@ -204,13 +217,30 @@ extension GGUFVocabulary {
         return added
     }
 
-    fileprivate func role(
-        _ id: Int?, _ name: String, _ file: String
-    ) throws(TokenizerError) -> (Int?, String?) {
+    /// Refuses a list that has neither no elements nor one for each token.
+    func check(_ count: Int, of key: String, _ what: String) throws(TokenizerError) {
+        guard count == 0 || count == tokens.count else {
+            throw .invalidField(
+                file: Self.file, path: "tokenizer.ggml." + key,
+                expected: "\(tokens.count) \(what)", found: "\(count)")
+        }
+    }
+
+    fileprivate func makeModel(ignoresMerges: Bool) throws(TokenizerError) -> BPEModel {
+        var vocabulary = Vocabulary(capacity: tokens.count)
+        for (id, token) in tokens.enumerated() { vocabulary.insert(token, id: id) }
+        var options = BPEModel.Options()
+        options.ignoresMerges = ignoresMerges
+        return try BPEModel(
+            vocabulary: vocabulary, merges: merges.map(JSONValue.string), options: options,
+            reader: StageReader(file: Self.file, path: "tokenizer.ggml.merges", value: .null))
+    }
+
+    private func role(_ id: Int?, _ name: String) throws(TokenizerError) -> (Int?, String?) {
         guard let id else { return (nil, nil) }
         guard tokens.indices.contains(id) else {
             throw .invalidField(
-                file: file, path: "tokenizer.ggml.\(name)_token_id",
+                file: Self.file, path: "tokenizer.ggml.\(name)_token_id",
                 expected: "an id below \(tokens.count)", found: "\(id)")
         }
         return (id, tokens[id])

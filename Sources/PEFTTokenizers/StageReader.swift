@@ -63,6 +63,22 @@ package struct StageReader {
         return flag
     }
 
+    /// The Boolean member `key`, which must be there.
+    package func requiredFlag(_ key: String) throws(TokenizerError) -> Bool {
+        let member = try required(key)
+        guard let flag = member.value.boolValue else { throw member.mismatch("true or false") }
+        return flag
+    }
+
+    /// The only character of the string that this value must be.
+    package func character() throws(TokenizerError) -> Unicode.Scalar {
+        let scalars = try string().unicodeScalars
+        guard scalars.count == 1, let scalar = scalars.first else {
+            throw mismatch("one character")
+        }
+        return scalar
+    }
+
     /// The string member `key`, or nil if it is missing or null.
     package func optionalString(_ key: String) throws(TokenizerError) -> String? {
         try member(key)?.string()

@@ -43,7 +43,7 @@ extension Tokenizer {
         if let version = try root.optionalString("version"), version != "1.0" {
             throw try root.required("version").mismatch("\"1.0\"")
         }
-        let model = try root.required("model").make(from: ModelRegistry.makers)
+        let model = try ModelRegistry.make(root.required("model"))
         var added = AddedTokenList(vocabulary: model.vocabulary, file: file)
         for entry in try root.member("added_tokens")?.elements() ?? [] {
             try added.append(try AddedToken(entry))

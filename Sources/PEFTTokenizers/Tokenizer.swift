@@ -40,16 +40,19 @@ public struct Tokenizer: Sendable {
     ///   - addSpecialTokens: whether the post-processor may insert tokens, such as one that begins
     ///     the text. Special tokens that the text spells out are recognized in any case.
     /// - Returns: ids and byte offsets.
-    /// - Throws: `TokenizerError.invalidRegex` if a regular expression gives up on the text.
+    /// - Throws: `TokenizerError.invalidRegex` if a regular expression gives up on the text,
+    ///   `TokenizerError.unknownText` if the vocabulary has no token for a part of it and none for
+    ///   what is unknown.
     public func encode(
         _ text: String, addSpecialTokens: Bool = true
     ) throws(TokenizerError) -> Encoding {
         let original = Array(text.utf8)
         var list = try addedTokens.extract(from: original, normalizer: normalizer)
         try preTokenizer?.preTokenize(&list)
+        if !model.readsPlainBytes { list.spellBytes() }
         var tokens = TokenList(
             encoding: Encoding(), original: original, addedTexts: [:], vocabulary: model.vocabulary)
-        tokenize(list, into: &tokens)
+        try tokenize(list, into: &tokens)
         postProcessor?.process(&tokens, addSpecialTokens: addSpecialTokens)
         return tokens.encoding
     }
@@ -114,7 +117,9 @@ public struct Tokenizer: Sendable {
             ?? model.vocabulary.bytes(of: id).map(Array.init)
     }
 
-    private func tokenize(_ list: PieceList, into tokens: inout TokenList) {
+    private func tokenize(
+        _ list: PieceList, into tokens: inout TokenList
+    ) throws(TokenizerError) {
         var workspace = workspaces.take()
         defer { workspaces.give(workspace) }
         var ids: [Int] = []
@@ -131,8 +136,8 @@ public struct Tokenizer: Sendable {
                 continue
             }
             pieceTokens.removeAll(keepingCapacity: true)
-            text.bytes.withUnsafeBufferPointer { bytes in
-                model.tokenize(
+            try text.bytes.withUnsafeBufferPointer { bytes throws(TokenizerError) in
+                try model.tokenize(
                     UnsafeBufferPointer(rebasing: bytes[piece.range]),
                     isByteLevel: list.isByteLevel, workspace: &workspace, tokens: &pieceTokens)
             }

@@ -16,6 +16,8 @@ public enum TokenizerError: Error, Equatable, Sendable, CustomStringConvertible 
     case addedTokenMismatch(file: String, token: String, expected: Int, found: Int)
     /// A token that the vocabulary lacks is named by another part of the file.
     case missingToken(file: String, path: String, token: String)
+    /// A part of a text that the vocabulary lacks, where it has no token for such parts either.
+    case unknownText(text: String)
     /// An id that no token has.
     case unknownID(id: Int, vocabularySize: Int)
 
@@ -40,6 +42,9 @@ public enum TokenizerError: Error, Equatable, Sendable, CustomStringConvertible 
                 + "the file says \(found); save the tokenizer again with Hugging Face tokenizers"
         case .missingToken(let file, let path, let token):
             "\(file): \(path): the token \"\(token)\" is not in the vocabulary"
+        case .unknownText(let text):
+            "the vocabulary has no token for \"\(text)\" and names none for unknown text; "
+                + "add an unknown token, or leave such text out"
         case .unknownID(let id, let vocabularySize):
             "token id \(id) is not in the vocabulary of \(vocabularySize) tokens; "
                 + "do the ids come from another tokenizer?"

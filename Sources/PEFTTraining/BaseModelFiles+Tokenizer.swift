@@ -21,8 +21,10 @@ extension GGUFVocabulary {
     init(_ metadata: GGUFMetadata) {
         func key(_ name: String) -> String { "tokenizer.ggml." + name }
         self.init(
+            architecture: metadata.string("general.architecture"),
             model: metadata.string(key("model")) ?? "", pre: metadata.string(key("pre")),
             tokens: metadata.strings(key("tokens")) ?? [],
+            scores: (metadata.floats(key("scores")) ?? []).map(Double.init),
             tokenTypes: metadata.ints(key("token_type")) ?? [],
             merges: metadata.strings(key("merges")) ?? [],
             bosID: metadata.int(key("bos_token_id")), eosID: metadata.int(key("eos_token_id")),

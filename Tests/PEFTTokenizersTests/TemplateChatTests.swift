@@ -7,7 +7,7 @@ import Testing
 @Suite struct TemplateChatTests {
     static let templates = [
         "smollm2", "chatml_generation", "header_tools", "inst_alternating", "plain_prose",
-        "thinking_tools", "turns_model",
+        "thinking_tools", "turns_model", "qwen2_5", "qwen3_training", "phi3_5_training",
     ]
 
     @Test(arguments: templates)

@@ -16,27 +16,66 @@ struct TokenizerErrorTests {
 
     static let cases = [
         Case(
-            path: ["pre_tokenizer"], value: ["type": "Metaspace"],
-            message: "tokenizer.json: pre_tokenizer: the type \"Metaspace\" is not supported; "
-                + "known types: ByteLevel, Digits, Sequence, Split, Whitespace"),
+            path: ["pre_tokenizer"], value: ["type": "UnicodeScripts"],
+            message: "tokenizer.json: pre_tokenizer: the type \"UnicodeScripts\" is not supported; "
+                + "known types: BertPreTokenizer, ByteLevel, CharDelimiterSplit, Digits, "
+                + "FixedLength, Metaspace, Punctuation, Sequence, Split, Whitespace, "
+                + "WhitespaceSplit"),
         Case(
-            path: ["normalizer"], value: ["type": "Sequence", "normalizers": [["type": "Nmt"]]],
+            path: ["normalizer"], value: ["type": "Sequence", "normalizers": [["type": "Upper"]]],
             message:
-                "tokenizer.json: normalizer.normalizers[0]: the type \"Nmt\" is not supported; "
-                + "known types: Lowercase, NFC, NFD, NFKC, NFKD, Prepend, Replace, Sequence"),
+                "tokenizer.json: normalizer.normalizers[0]: the type \"Upper\" is not supported; "
+                + "known types: BertNormalizer, ByteLevel, Lowercase, NFC, NFD, NFKC, NFKD, Nmt, "
+                + "Precompiled, Prepend, Replace, Sequence, Strip, StripAccents"),
         Case(
-            path: ["model", "type"], value: "Unigram",
-            message: "tokenizer.json: model: the type \"Unigram\" is not supported; "
-                + "known types: BPE"),
+            path: ["model", "type"], value: "Trigram",
+            message: "tokenizer.json: model: the type \"Trigram\" is not supported; "
+                + "known types: BPE, Unigram, WordLevel, WordPiece"),
         Case(
-            path: ["decoder"], value: ["type": "CTC"],
-            message: "tokenizer.json: decoder: the type \"CTC\" is not supported; "
-                + "known types: ByteFallback, ByteLevel, Fuse, Replace, Sequence, Strip"),
+            path: ["decoder"], value: ["type": "Morse"],
+            message: "tokenizer.json: decoder: the type \"Morse\" is not supported; "
+                + "known types: BPEDecoder, ByteFallback, ByteLevel, CTC, Fuse, Metaspace, "
+                + "Replace, Sequence, Strip, WordPiece"),
         Case(
-            path: ["post_processor"], value: ["type": "BertProcessing"],
+            path: ["post_processor"], value: ["type": "GPTProcessing"],
             message:
-                "tokenizer.json: post_processor: the type \"BertProcessing\" is not supported; "
-                + "known types: ByteLevel, Sequence, TemplateProcessing"),
+                "tokenizer.json: post_processor: the type \"GPTProcessing\" is not supported; "
+                + "known types: BertProcessing, ByteLevel, RobertaProcessing, Sequence, "
+                + "TemplateProcessing"),
+        Case(
+            path: ["post_processor"], value: ["type": "BertProcessing", "cls": ["[CLS]", 2]],
+            message: "tokenizer.json: post_processor: expected a member \"sep\", found none"),
+        Case(
+            path: ["pre_tokenizer"],
+            value: ["type": "Metaspace", "replacement": "__", "prepend_scheme": "first"],
+            message: "tokenizer.json: pre_tokenizer.replacement: expected one character, "
+                + "found \"__\""),
+        Case(
+            path: ["pre_tokenizer"],
+            value: ["type": "Metaspace", "replacement": "_", "add_prefix_space": false],
+            message: "tokenizer.json: pre_tokenizer.add_prefix_space: expected true, or the "
+                + "prepend_scheme \"never\", found false"),
+        Case(
+            path: ["pre_tokenizer"], value: ["type": "FixedLength", "length": 0],
+            message: "tokenizer.json: pre_tokenizer.length: expected an integer above 0, found 0"),
+        Case(
+            path: ["normalizer"], value: ["type": "Precompiled", "precompiled_charsmap": "AAA"],
+            message: "tokenizer.json: normalizer.precompiled_charsmap: expected base64, "
+                + "found other text"),
+        Case(
+            path: ["normalizer"],
+            value: ["type": "Precompiled", "precompiled_charsmap": "CAAAAA=="],
+            message: "tokenizer.json: normalizer.precompiled_charsmap: expected the size of a "
+                + "double array and the array, found 4 bytes"),
+        Case(
+            path: ["model"], value: ["type": "Unigram", "vocab": [["a", -1.0], ["b"]]],
+            message: "tokenizer.json: model.vocab[1]: expected [token, score], found an array"),
+        Case(
+            path: ["model"], value: ["type": "Unigram", "vocab": [["a", -1.0]], "unk_id": 1],
+            message: "tokenizer.json: model.unk_id: expected an id below 1, found 1"),
+        Case(
+            path: ["model"], value: ["type": "WordPiece", "vocab": ["a": 0]],
+            message: "tokenizer.json: model: expected a member \"unk_token\", found none"),
         Case(
             path: ["model"], value: nil,
             message: "tokenizer.json: the top level: expected a member \"model\", found none"),
@@ -107,6 +146,22 @@ struct TokenizerErrorTests {
             try Tokenizer(tokenizerJSON: Data(changed.serialized().utf8))
         }
         #expect(error?.description == badFile.message)
+    }
+
+    @Test(arguments: [
+        #"{"type": "Unigram", "vocab": [["a", -1.0]]}"#,
+        #"{"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "[UNK]"}"#,
+        #"{"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "[UNK]", "#
+            + #""continuing_subword_prefix": "", "max_input_chars_per_word": 9}"#,
+    ])
+    func textWithoutATokenIsNamed(model: String) throws {
+        let tokenizer = try Tokenizer(tokenizerJSON: Data("{\"model\": \(model)}".utf8))
+        #expect(try tokenizer.encode("a").ids == [0])
+        let error = #expect(throws: TokenizerError.self) { try tokenizer.encode("xa") }
+        #expect(
+            error?.description
+                == "the vocabulary has no token for \"xa\" and names none for unknown text; "
+                + "add an unknown token, or leave such text out")
     }
 
     @Test func textThatIsNoJSONIsRefused() {

@@ -58,11 +58,11 @@ struct TokenizerGGUFTests {
 
     @Test func badMetadataIsNamed() throws {
         var vocabulary = try smallVocabulary()
-        vocabulary.model = "llama"
+        vocabulary.model = "t5"
         expect(
             vocabulary,
-            "GGUF metadata: tokenizer.ggml.model: the type \"llama\" is not supported; "
-                + "known types: gpt2")
+            "GGUF metadata: tokenizer.ggml.model: the type \"t5\" is not supported; "
+                + "known types: gpt2, llama")
         vocabulary = try smallVocabulary()
         vocabulary.pre = "viking"
         #expect(throws: TokenizerError.self) { try Tokenizer(gguf: vocabulary) }
@@ -82,6 +82,55 @@ struct TokenizerGGUFTests {
             vocabulary,
             "GGUF metadata: tokenizer.ggml.merges[5]: expected \"left right\" or "
                 + "[\"left\", \"right\"], found \"a b c\"")
+    }
+
+    @Test(arguments: ["llama", "phi3", "gemma3"], [false, true])
+    func equalsTransformersOnSentencePiece(architecture: String, hasMerges: Bool) throws {
+        var vocabulary = try sentencePieceVocabulary()
+        vocabulary.architecture = architecture
+        if hasMerges {
+            vocabulary.merges = try #require(
+                try JSONValue(parsing: TokenizerFixture.data("gguf-spm-merges.json")).arrayValue
+            ).compactMap(\.stringValue)
+        }
+        try TokenizerFixture.expectEqual(
+            Tokenizer(gguf: vocabulary),
+            rows: "gguf-spm-\(architecture)\(hasMerges ? "-merges" : "").tsv")
+    }
+
+    @Test func sentencePieceBeginsTextsUnlessTheFileSaysNo() throws {
+        var vocabulary = try sentencePieceVocabulary()
+        vocabulary.bosID = 1
+        let tokenizer = try Tokenizer(gguf: vocabulary)
+        let ids = try tokenizer.encode("th").ids
+        #expect(ids.first == 1)
+        #expect(try tokenizer.decode(ids, skipSpecialTokens: true) == "th")
+        vocabulary.addsBos = false
+        #expect(try Tokenizer(gguf: vocabulary).encode("th").ids == Array(ids.dropFirst()))
+    }
+
+    @Test func sentencePieceNeedsScoresOrMerges() throws {
+        var vocabulary = try sentencePieceVocabulary()
+        vocabulary.scores.removeLast()
+        let count = vocabulary.tokens.count
+        expect(
+            vocabulary,
+            "GGUF metadata: tokenizer.ggml.scores: expected \(count) numbers, or "
+                + "tokenizer.ggml.merges, found \(count - 1)")
+        vocabulary.scores.append(.nan)
+        expect(
+            vocabulary,
+            "GGUF metadata: tokenizer.ggml.scores: expected \(count) numbers, or "
+                + "tokenizer.ggml.merges, found NaN")
+    }
+
+    private func sentencePieceVocabulary() throws -> GGUFVocabulary {
+        let file = try JSONValue(parsing: TokenizerFixture.data("gguf-spm.json"))
+        return GGUFVocabulary(
+            model: "llama",
+            tokens: try #require(file["tokens"]?.arrayValue).compactMap(\.stringValue),
+            scores: try #require(file["scores"]?.arrayValue).compactMap(\.doubleValue),
+            tokenTypes: try #require(file["token_type"]?.arrayValue).compactMap(\.intValue))
     }
 
     private func expect(_ vocabulary: GGUFVocabulary, _ message: String) {

@@ -6,7 +6,8 @@ import Testing
 /// Ids, byte offsets and decoded texts equal those of Hugging Face `tokenizers` and `transformers`.
 struct TokenizerParityTests {
     @Test(arguments: [
-        "gpt2", "prefix", "llama3", "qwen2", "smollm", "nfd", "llama2", "suffix",
+        "gpt2", "prefix", "llama3", "qwen2", "smollm", "nfd", "llama2", "suffix", "metaspace",
+        "gemma", "t5", "albert", "bert", "cased", "words", "roberta", "spelled",
     ])
     func equalsTokenizersOnTheCorpus(name: String) throws {
         try TokenizerFixture.expectEqual(
@@ -19,7 +20,7 @@ struct TokenizerParityTests {
         try TokenizerFixture.expectEqual(tokenizer, rows: name + ".tsv")
     }
 
-    @Test(arguments: ["gpt2", "llama2", "nfd"])
+    @Test(arguments: ["gpt2", "llama2", "nfd", "metaspace", "gemma", "t5", "bert", "words"])
     func streamingGivesTheDecodedText(name: String) throws {
         let tokenizer = try TokenizerFixture.tokenizer(name)
         for text in try TokenizerFixture.corpus() {

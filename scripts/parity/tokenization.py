@@ -1,75 +1,21 @@
 """`peft tokenize` gives transformers' token ids for the demo model on more than 5 MB of mixed text, line for line.
 
 The text: sources of Python's standard library, random characters of all scripts by a fixed seed, and chats, white space and
-special tokens stirred together. Characters are those that both regular expression engines know: Debian's Oniguruma has the
-classes of Unicode 14, as Python 3.11's `unicodedata`, the wheel of `tokenizers` newer ones.
+special tokens stirred together (`harness/texts.py`).
 
 (This file must not be called tokenizers.py: it would hide the library of that name from every script beside it.)
 """
 
-import pathlib
 import random
-import sysconfig
-import unicodedata
 
 from transformers import AutoTokenizer
 
 from harness.command import Check
+from harness.texts import soup_lines, source_lines, stirred_lines
 
 NUM_SOURCE_BYTES = 3_500_000
 NUM_SOUP_BYTES = 1_300_000
 NUM_STIRRED_BYTES = 800_000
-
-WORDS = [
-    "user", "assistant", "Hello", "don't", "DON'T", "it's", "we'll", "naïve", "Straße", "东京", "こんにちは", "한국어", "привет", "مرحبا", "हिन्दी",
-    "12", "3.14", "0x1F", "2024-11-05", "1,000,000", "½", "²³", "Ⅷ", "٣٤", "👍🏽", "👨‍👩‍👧‍👦", "🇩🇪", "e\u0301", "é", "\u0301", "ﬁ", "x=1;", "{\"a\": [1, 2]}", "</p>",
-    "->", "!=", "...", "—", "«»", "''", "\\n", "$x^2$", "https://example.org/a?b=1#c", "snake_case_name", "CamelCaseName", "_", "'s", "'S", "’s",
-]
-SPACES = [" ", "  ", "   ", "\t", " \t ", "\r", "\u00a0", "\u3000", "\u2003 ", "\u200b", "\u2028", "\x0b", "\x0c", "\x85", "\x1c", "\x00", ""]
-
-
-def source_lines():
-    """Lines of the standard library's sources."""
-    size = 0
-    for path in sorted(pathlib.Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
-        if "site-packages" in path.parts or "dist-packages" in path.parts:
-            continue
-        for line in path.read_bytes().decode(errors="ignore").split("\n"):
-            size += len(line.encode()) + 1
-            if size > NUM_SOURCE_BYTES:
-                return
-            yield line
-
-
-def soup_lines(rng):
-    """Lines of random characters, in runs of one neighbourhood, since random neighbours hardly ever form words."""
-    known = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000 and unicodedata.category(chr(c)) != "Cn" and c != 0x0A]
-    size = 0
-    while size < NUM_SOUP_BYTES:
-        line = ""
-        for _ in range(rng.randint(1, 12)):
-            start = rng.choice([rng.randrange(len(known)), rng.randrange(4096), rng.randrange(128)])
-            line += "".join(chr(known[min(start + rng.randrange(24), len(known) - 1)]) for _ in range(rng.randint(1, 8)))
-            line += rng.choice(SPACES)
-        size += len(line.encode()) + 1
-        yield line
-
-
-def stirred_lines(rng, special):
-    """Lines of words, white space and special tokens, whole and broken."""
-    size = 0
-    while size < NUM_STIRRED_BYTES:
-        line = ""
-        for _ in range(rng.randint(1, 30)):
-            kind = rng.random()
-            if kind < 0.12:
-                token = rng.choice(special)
-                line += token if rng.random() < 0.7 else token[: rng.randrange(len(token))]
-            else:
-                line += rng.choice(WORDS)
-            line += rng.choice(SPACES) * rng.choice([1, 1, 1, 2, 5])
-        size += len(line.encode()) + 1
-        yield line
 
 
 def main():
@@ -77,9 +23,9 @@ def main():
     peer = AutoTokenizer.from_pretrained(check.model.parent, gguf_file=check.model.name)
     rng = random.Random(2026)
     parts = {
-        "Python sources": list(source_lines()),
-        "random characters": list(soup_lines(rng)),
-        "words, spaces, special tokens": list(stirred_lines(rng, peer.all_special_tokens + list(peer.added_tokens_encoder))),
+        "Python sources": list(source_lines(NUM_SOURCE_BYTES)),
+        "random characters": list(soup_lines(rng, NUM_SOUP_BYTES)),
+        "words, spaces, special tokens": list(stirred_lines(rng, peer.all_special_tokens + list(peer.added_tokens_encoder), NUM_STIRRED_BYTES)),
     }
     num_bytes = 0
     for index, (name, lines) in enumerate(parts.items()):

@@ -8,8 +8,15 @@ package struct BPEModel: TokenModel {
 
     private let merges: MergeTable
     private let options: Options
-    /// The ids of the single characters of the byte alphabet, or nil if one is missing or changed.
+    /// The ids of the single characters of the byte alphabet, or nil if symbols are marked.
     private let byteIDs: [Int32]?
+    /// The ids of the tokens `<0x00>` to `<0xFF>`, -1 where there is none.
+    private let fallbackIDs: [Int32]
+    /// The id of the unknown token.
+    private let unknownID: Int32?
+
+    /// Takes byte-level pieces as plain bytes.
+    package var readsPlainBytes: Bool { true }
 
     /// The settings beside vocabulary and merges.
     package struct Options: Sendable, Equatable {
@@ -62,8 +69,6 @@ package struct BPEModel: TokenModel {
     package init(
         vocabulary: Vocabulary, merges: [JSONValue], options: Options, reader: StageReader
     ) throws(TokenizerError) {
-        self.vocabulary = vocabulary
-        self.options = options
         if let unknown = options.unknownToken, vocabulary.id(of: unknown) == nil {
             throw .missingToken(file: reader.file, path: "unk_token", token: unknown)
         }
@@ -93,10 +98,21 @@ package struct BPEModel: TokenModel {
                 Int32(leftID), Int32(rightID),
                 .init(rank: UInt32(truncatingIfNeeded: rank), id: mergedID))
         }
-        self.merges = table
+        self.init(vocabulary: vocabulary, merges: table, options: options)
+    }
+
+    /// Makes a model of merges by id; an unknown token that the vocabulary lacks is none.
+    package init(vocabulary: Vocabulary, merges: MergeTable, options: Options) {
+        self.vocabulary = vocabulary
+        self.options = options
+        self.merges = merges
         let ids = ByteAlphabet.encoded.map { vocabulary.id(of: $0) }
-        let isPlain = prefixLength == 0 && options.endOfWordSuffix.isEmpty
+        let isPlain = options.continuingSubwordPrefix.isEmpty && options.endOfWordSuffix.isEmpty
         byteIDs = isPlain ? ids : nil
+        fallbackIDs = vocabulary.byteTokenIDs()
+        unknownID = options.unknownToken.flatMap { vocabulary.id(of: $0) }.map {
+            Int32(truncatingIfNeeded: $0)
+        }
     }
 
     private static func pair(_ merge: JSONValue) -> (String, String)? {
@@ -189,45 +205,53 @@ package struct BPEModel: TokenModel {
         _ piece: UnsafeBufferPointer<UInt8>, to symbols: inout [BPESymbol]
     ) {
         symbols.removeAll(keepingCapacity: true)
-        let unknownID = options.unknownToken.flatMap { vocabulary.id(of: $0) }
         var unknownLength = 0
         func flushUnknown() {
             guard let unknownID, unknownLength > 0 else { return }
-            symbols.append(BPESymbol(id: Int32(unknownID), length: unknownLength))
+            symbols.append(BPESymbol(id: unknownID, length: unknownLength))
             unknownLength = 0
         }
+        var marked: [UInt8] = []
         var position = 0
         while position < piece.count {
             let length = UTF8Scan.length(piece[position])
             let end = position + length
-            var text = position > 0 ? Array(options.continuingSubwordPrefix.utf8) : []
-            text.append(contentsOf: piece[position..<end])
-            if end == piece.count { text.append(contentsOf: options.endOfWordSuffix.utf8) }
+            let character = UnsafeBufferPointer(rebasing: piece[position..<end])
+            let id: Int32
+            if byteIDs != nil {
+                id = vocabulary.id(of: character)
+            } else {
+                marked.removeAll(keepingCapacity: true)
+                if position > 0 { marked.append(contentsOf: options.continuingSubwordPrefix.utf8) }
+                marked.append(contentsOf: character)
+                if end == piece.count { marked.append(contentsOf: options.endOfWordSuffix.utf8) }
+                id = vocabulary.id(of: marked)
+            }
             position = end
-            let id = vocabulary.id(of: text)
             if id >= 0 {
                 flushUnknown()
                 symbols.append(BPESymbol(id: id, length: length))
-            } else if options.fallsBackToBytes, let ids = fallbackIDs(text) {
-                for id in ids { symbols.append(BPESymbol(id: id, length: 1)) }
-            } else {
-                if !options.fusesUnknown { flushUnknown() }
-                unknownLength += length
+                continue
             }
+            let isFallback =
+                byteIDs != nil
+                ? appendFallback(character, to: &symbols) : appendFallback(marked, to: &symbols)
+            if isFallback { continue }
+            if !options.fusesUnknown { flushUnknown() }
+            unknownLength += length
         }
         flushUnknown()
     }
 
-    /// The ids of `<0x00>` to `<0xFF>` for these bytes, if all of them exist.
-    private func fallbackIDs(_ bytes: [UInt8]) -> [Int32]? {
-        var ids: [Int32] = []
-        for byte in bytes {
-            let hex = String(byte, radix: 16, uppercase: true)
-            let id = vocabulary.id(of: Array("<0x\(hex.count == 1 ? "0" : "")\(hex)>".utf8))
-            guard id >= 0 else { return nil }
-            ids.append(id)
+    /// Makes symbols of the tokens `<0x00>` to `<0xFF>` for these bytes, if all of them exist.
+    private func appendFallback(
+        _ bytes: some Sequence<UInt8>, to symbols: inout [BPESymbol]
+    ) -> Bool {
+        guard options.fallsBackToBytes, bytes.allSatisfy({ fallbackIDs[Int($0)] >= 0 }) else {
+            return false
         }
-        return ids
+        for byte in bytes { symbols.append(BPESymbol(id: fallbackIDs[Int(byte)], length: 1)) }
+        return true
     }
 
     /// Applies the merges to the workspace's symbols and appends what is left.

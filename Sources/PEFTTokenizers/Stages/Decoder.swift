@@ -17,6 +17,20 @@ package enum DecoderRegistry {
         "Replace": StageMaker { reader throws(TokenizerError) in
             try ReplaceStage(reader)
         },
+        "BPEDecoder": StageMaker { reader throws(TokenizerError) in
+            BPEDecoder(suffix: Array(try reader.required("suffix").string().utf8))
+        },
+        "WordPiece": StageMaker { reader throws(TokenizerError) in
+            WordPieceDecoder(
+                prefix: Array(try reader.required("prefix").string().utf8),
+                cleansUp: try reader.requiredFlag("cleanup"))
+        },
+        "Metaspace": StageMaker { reader throws(TokenizerError) in
+            try MetaspaceStage(reader)
+        },
+        "CTC": StageMaker { reader throws(TokenizerError) in
+            try CTCDecoder(reader)
+        },
         "Strip": StageMaker { reader throws(TokenizerError) in
             try StripDecoder(reader)
         },
@@ -26,6 +40,9 @@ package enum DecoderRegistry {
 /// Decoders that run one after the other.
 package struct DecoderSequence: Decoder {
     private let decoders: [any Decoder]
+
+    /// Runs the given ones in order.
+    package init(_ decoders: [any Decoder]) { self.decoders = decoders }
 
     /// Reads the decoders in the order of the file.
     package init(_ reader: StageReader) throws(TokenizerError) {
@@ -113,14 +130,16 @@ package struct StripDecoder: Decoder {
     private let start: Int
     private let stop: Int
 
+    /// Removes up to `start` copies of `content` at the start and `stop` at the end.
+    package init(content: Unicode.Scalar, start: Int, stop: Int) {
+        self.content = content
+        self.start = start
+        self.stop = stop
+    }
+
     /// Reads `content`, `start` and `stop`.
     package init(_ reader: StageReader) throws(TokenizerError) {
-        let content = try reader.required("content")
-        let scalars = try content.string().unicodeScalars
-        guard scalars.count == 1, let scalar = scalars.first else {
-            throw content.mismatch("one character")
-        }
-        self.content = scalar
+        content = try reader.required("content").character()
         start = try reader.required("start").count()
         stop = try reader.required("stop").count()
     }

@@ -16,6 +16,20 @@ package enum NormalizerRegistry {
         "NFKC": StageMaker { _ in UnicodeNormalizer(form: .nfkc) },
         "NFKD": StageMaker { _ in UnicodeNormalizer(form: .nfkd) },
         "Lowercase": StageMaker { _ in LowercaseNormalizer() },
+        "Strip": StageMaker { reader throws(TokenizerError) in
+            StripNormalizer(
+                stripsLeft: try reader.requiredFlag("strip_left"),
+                stripsRight: try reader.requiredFlag("strip_right"))
+        },
+        "StripAccents": StageMaker { _ in StripAccentsNormalizer() },
+        "Nmt": StageMaker { _ in NmtNormalizer() },
+        "BertNormalizer": StageMaker { reader throws(TokenizerError) in
+            try BertNormalizer(reader)
+        },
+        "ByteLevel": StageMaker { _ in ByteLevelNormalizer() },
+        "Precompiled": StageMaker { reader throws(TokenizerError) in
+            try PrecompiledNormalizer(reader)
+        },
         "Prepend": StageMaker { reader throws(TokenizerError) in
             PrependNormalizer(prefix: try reader.required("prepend").string())
         },
@@ -28,6 +42,9 @@ package enum NormalizerRegistry {
 /// Normalizers that run one after the other.
 package struct NormalizerSequence: Normalizer {
     private let normalizers: [any Normalizer]
+
+    /// Runs the given ones in order.
+    package init(_ normalizers: [any Normalizer]) { self.normalizers = normalizers }
 
     /// Reads the normalizers in the order of the file.
     package init(_ reader: StageReader) throws(TokenizerError) {
@@ -50,7 +67,7 @@ package struct LowercaseNormalizer: Normalizer {
     package func normalize(_ text: inout AlignedText) {
         var changes: [AlignedText.Change] = []
         var isChanged = false
-        for scalar in String(decoding: text.bytes, as: UTF8.self).unicodeScalars {
+        for scalar in text.scalars {
             let mapping = scalar.properties.lowercaseMapping.unicodeScalars
             for (index, lower) in mapping.enumerated() {
                 changes.append(.init(lower, index == 0 ? 0 : 1))
@@ -74,6 +91,12 @@ package struct PrependNormalizer: Normalizer {
 package struct ReplaceStage: Normalizer {
     private let regex: Regex
     private let content: [UInt8]
+
+    /// Replaces `literal` by `content`.
+    package init(literal: String, with content: String) throws(TokenizerError) {
+        regex = try Regex(literal: literal)
+        self.content = Array(content.utf8)
+    }
 
     /// Reads `pattern` and `content`.
     package init(_ reader: StageReader) throws(TokenizerError) {

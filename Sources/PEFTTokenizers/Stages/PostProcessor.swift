@@ -33,6 +33,17 @@ package enum PostProcessorRegistry {
                 trimsOffsets: try reader.flag("trim_offsets", default: true),
                 addsPrefixSpace: try reader.flag("add_prefix_space", default: true))
         },
+        "BertProcessing": StageMaker { reader throws(TokenizerError) in
+            try TemplatePostProcessor(bert: reader)
+        },
+        "RobertaProcessing": StageMaker { reader throws(TokenizerError) in
+            PostProcessorSequence([
+                ByteLevelPostProcessor(
+                    trimsOffsets: try reader.requiredFlag("trim_offsets"),
+                    addsPrefixSpace: try reader.requiredFlag("add_prefix_space")),
+                try TemplatePostProcessor(bert: reader),
+            ])
+        },
         "TemplateProcessing": StageMaker { reader throws(TokenizerError) in
             try TemplatePostProcessor(reader)
         },
@@ -42,6 +53,9 @@ package enum PostProcessorRegistry {
 /// Post-processors that run one after the other.
 package struct PostProcessorSequence: PostProcessor {
     private let processors: [any PostProcessor]
+
+    /// Runs the given ones in order.
+    package init(_ processors: [any PostProcessor]) { self.processors = processors }
 
     /// Reads the post-processors in the order of the file.
     package init(_ reader: StageReader) throws(TokenizerError) {
@@ -93,6 +107,19 @@ package struct TemplatePostProcessor: PostProcessor {
         }
         before = sides[0]
         after = sides[1]
+    }
+
+    /// Reads `cls` and `sep`, each a token and its id: the one goes before the text, the other after.
+    package init(bert reader: StageReader) throws(TokenizerError) {
+        func id(_ key: String) throws(TokenizerError) -> Int {
+            let member = try reader.required(key)
+            let parts = try member.elements()
+            guard parts.count == 2, parts[0].value.stringValue != nil else {
+                throw member.mismatch("[token, id]")
+            }
+            return try parts[1].count()
+        }
+        self.init(before: [try id("cls")], after: [try id("sep")])
     }
 
     /// Inserts the tokens, with empty offsets.

@@ -15,13 +15,39 @@ package enum PreTokenizerRegistry {
             try ByteLevelPreTokenizer(reader)
         },
         "Digits": StageMaker { reader throws(TokenizerError) in
-            DigitsPreTokenizer(
-                isolatesDigits: try reader.flag("individual_digits", default: false))
+            ScalarPreTokenizer(
+                behavior: try reader.flag("individual_digits", default: false)
+                    ? .isolated : .contiguous,
+                isDelimiter: ScalarClass.isNumeric)
         },
         "Split": StageMaker { reader throws(TokenizerError) in
             try SplitPreTokenizer(reader)
         },
         "Whitespace": StageMaker { _ in WhitespacePreTokenizer() },
+        "WhitespaceSplit": StageMaker { _ in
+            ScalarPreTokenizer(behavior: .removed, isDelimiter: ScalarClass.isWhitespace)
+        },
+        "CharDelimiterSplit": StageMaker { reader throws(TokenizerError) in
+            let delimiter = try reader.required("delimiter").character().value
+            return ScalarPreTokenizer(behavior: .removed) { $0 == delimiter }
+        },
+        "Punctuation": StageMaker { reader throws(TokenizerError) in
+            ScalarPreTokenizer(
+                behavior: try reader.splitBehavior(default: .isolated),
+                isDelimiter: ScalarClass.isPunctuation)
+        },
+        "BertPreTokenizer": StageMaker { _ in
+            PreTokenizerSequence([
+                ScalarPreTokenizer(behavior: .removed, isDelimiter: ScalarClass.isWhitespace),
+                ScalarPreTokenizer(behavior: .isolated, isDelimiter: ScalarClass.isPunctuation),
+            ])
+        },
+        "Metaspace": StageMaker { reader throws(TokenizerError) in
+            try MetaspaceStage(reader)
+        },
+        "FixedLength": StageMaker { reader throws(TokenizerError) in
+            try FixedLengthPreTokenizer(reader)
+        },
     ]
 }
 
@@ -100,15 +126,17 @@ package struct ByteLevelPreTokenizer: PreTokenizer {
     }
 }
 
-/// Cuts numbers off: each digit for itself or each run of digits.
-package struct DigitsPreTokenizer: PreTokenizer {
-    /// Whether each digit is a piece.
-    package let isolatesDigits: Bool
+/// Cuts at single characters of a class: digits, punctuation, white space, one delimiter.
+package struct ScalarPreTokenizer: PreTokenizer {
+    /// What becomes of the characters of the class.
+    package let behavior: SplitBehavior
+    /// Whether the character with this scalar value is of the class.
+    package let isDelimiter: @Sendable (UInt32) -> Bool
 
     /// Cuts.
     package func preTokenize(_ list: inout PieceList) throws(TokenizerError) {
-        try list.split(behavior: isolatesDigits ? .isolated : .contiguous) { bytes, spans in
-            ScalarSpans.append(in: bytes, to: &spans, matching: ScalarClass.isNumeric)
+        try list.split(behavior: behavior) { bytes, spans in
+            ScalarSpans.append(in: bytes, to: &spans, matching: isDelimiter)
         }
     }
 }
@@ -129,12 +157,7 @@ package struct SplitPreTokenizer: PreTokenizer {
     /// Reads `pattern`, `behavior` and `invert`.
     package init(_ reader: StageReader) throws(TokenizerError) {
         regex = try Regex(readPattern: reader.required("pattern"))
-        let behavior = try reader.required("behavior")
-        guard let known = SplitBehavior(rawValue: try behavior.string()) else {
-            let known = SplitBehavior.allCases.map(\.rawValue).joined(separator: ", ")
-            throw behavior.mismatch("one of " + known)
-        }
-        self.behavior = known
+        behavior = try reader.splitBehavior()
         isInverted = try reader.flag("invert", default: false)
     }
 
@@ -192,5 +215,20 @@ package enum ScalarSpans {
             position += length
         }
         if start < position { spans.append(Span(start, position, isMatch: false)) }
+    }
+}
+
+extension StageReader {
+    /// The member `behavior`; missing, it is `defaultValue` or an error.
+    fileprivate func splitBehavior(
+        default defaultValue: SplitBehavior? = nil
+    ) throws(TokenizerError) -> SplitBehavior {
+        if let defaultValue, member("behavior") == nil { return defaultValue }
+        let behavior = try required("behavior")
+        guard let known = SplitBehavior(rawValue: try behavior.string()) else {
+            let known = SplitBehavior.allCases.map(\.rawValue).joined(separator: ", ")
+            throw behavior.mismatch("one of " + known)
+        }
+        return known
     }
 }

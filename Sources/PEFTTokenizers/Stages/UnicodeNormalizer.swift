@@ -55,6 +55,21 @@ package struct UnicodeNormalizer: Normalizer {
         text.transform(composer.output)
     }
 
+    /// Whether a scalar combines with the one before it, by the categories M of Unicode 9.
+    package static func isCombiningMark(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        // Marks then, letters now.
+        case 0x1CF2, 0x1CF3: return true
+        // Punctuation then.
+        case 0x1_11C9: return false
+        default: break
+        }
+        switch scalar.properties.generalCategory {
+        case .nonspacingMark, .spacingMark, .enclosingMark: return UnicodeData.isKnown(scalar)
+        default: return false
+        }
+    }
+
     /// Whether a scalar stays as it is, whatever comes before it, unless a scalar that is not inert
     /// follows.
     private func isInert(_ scalar: Unicode.Scalar) -> Bool {
@@ -166,10 +181,7 @@ private enum UnicodeData {
             || backwardComposing.contains(scalar.value)
     }
 
-    static func isKnown(_ scalar: Unicode.Scalar) -> Bool {
-        guard let age = scalar.properties.age else { return false }
-        return age.major <= 9
-    }
+    static func isKnown(_ scalar: Unicode.Scalar) -> Bool { ScalarClass.isKnown(scalar, in: 9) }
 
     static func combiningClass(_ scalar: Unicode.Scalar) -> Int {
         if scalar.value < 0x300 || !isKnown(scalar) { return 0 }

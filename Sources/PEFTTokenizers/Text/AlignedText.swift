@@ -56,12 +56,20 @@ package struct AlignedText: Sendable {
     }
 
     /// Replaces the scalars of `range` by `changes`; scalars that these do not consume disappear.
-    package mutating func transform(_ range: Range<Int>, _ changes: [Change]) {
+    ///
+    /// - Parameters:
+    ///   - range: the bytes of whole scalars.
+    ///   - changes: the new scalars.
+    ///   - numRemoved: how many scalars at the start of `range` disappear before the first change.
+    package mutating func transform(
+        _ range: Range<Int>, _ changes: [Change], afterRemoving numRemoved: Int = 0
+    ) {
         var newBytes: [UInt8] = []
         var newAlignments: [Range<Int>] = []
         newBytes.reserveCapacity(range.count + 16)
         newAlignments.reserveCapacity(range.count + 16)
         var position = range.lowerBound
+        for _ in 0..<numRemoved { position += UTF8Scan.length(bytes[position]) }
         for change in changes {
             let alignment =
                 if change.count <= 0 {
@@ -89,6 +97,53 @@ package struct AlignedText: Sendable {
     /// Replaces all scalars by `changes`.
     package mutating func transform(_ changes: [Change]) {
         transform(bytes.indices, changes)
+    }
+
+    /// Keeps the scalars for which `isKept` holds.
+    package mutating func filter(_ isKept: (Unicode.Scalar) -> Bool) {
+        var changes: [Change] = []
+        var kept: Unicode.Scalar?
+        var numRemoved = 0
+        var numRemovedFirst = 0
+        var isChanged = false
+        for scalar in scalars {
+            guard isKept(scalar) else {
+                numRemoved += 1
+                isChanged = true
+                continue
+            }
+            if let kept {
+                changes.append(Change(kept, -numRemoved))
+            } else {
+                numRemovedFirst = numRemoved
+            }
+            kept = scalar
+            numRemoved = 0
+        }
+        guard isChanged else { return }
+        if let kept { changes.append(Change(kept, -numRemoved)) }
+        transform(bytes.indices, changes, afterRemoving: kept == nil ? 0 : numRemovedFirst)
+    }
+
+    /// Replaces each scalar by one other.
+    package mutating func map(_ mapping: (Unicode.Scalar) -> Unicode.Scalar) {
+        let old = scalars
+        let new = old.map(mapping)
+        if !old.elementsEqual(new) { transform(new.map { Change($0, 0) }) }
+    }
+
+    /// Spells each byte in the byte alphabet.
+    package mutating func spellBytes() {
+        transform(
+            bytes.map { byte in
+                Change(
+                    ByteAlphabet.scalars[Int(byte)], UTF8Scan.isContinuation(byte) ? 1 : 0)
+            })
+    }
+
+    /// The scalars as they are now.
+    package var scalars: String.UnicodeScalarView {
+        String(decoding: bytes, as: UTF8.self).unicodeScalars
     }
 
     /// Puts `prefix` before the first scalar, aligned with that scalar; an empty text stays empty.

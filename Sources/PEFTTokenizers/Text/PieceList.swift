@@ -88,13 +88,8 @@ package struct PieceList: Sendable {
         isByteLevel = false
         rewrite { _ in
             true
-        } _: { text in
-            var changes: [AlignedText.Change] = []
-            for byte in text.bytes {
-                let count = UTF8Scan.isContinuation(byte) ? 1 : 0
-                changes.append(.init(ByteAlphabet.scalars[Int(byte)], count))
-            }
-            text.transform(changes)
+        } _: {
+            $0.spellBytes()
         }
     }
 }

@@ -77,4 +77,50 @@ package enum ScalarClass {
             return properties.isAlphabetic || properties.isJoinControl
         }
     }
+
+    /// Whether the scalar is punctuation of ASCII or of the categories P of Unicode 8, the data that
+    /// the stages for BERT have in `tokenizers`.
+    package static func isPunctuation(_ value: UInt32) -> Bool {
+        if value < 0x80 {
+            switch value {
+            case 0x21...0x2F, 0x3A...0x40, 0x5B...0x60, 0x7B...0x7E: return true
+            default: return false
+            }
+        }
+        // Punctuation then: the one became a symbol, the other a mark.
+        if value == 0x166D || value == 0x1_11C9 { return true }
+        guard let scalar = Unicode.Scalar(value), isKnown(scalar, in: 8) else { return false }
+        switch scalar.properties.generalCategory {
+        case .connectorPunctuation, .dashPunctuation, .openPunctuation, .closePunctuation,
+            .initialPunctuation, .finalPunctuation, .otherPunctuation:
+            return true
+        default: return false
+        }
+    }
+
+    /// Whether the scalar is a control, a format or a private character of Unicode 8.
+    package static func isOther(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.properties.generalCategory {
+        case .control, .privateUse: true
+        case .format: isKnown(scalar, in: 8)
+        default: false
+        }
+    }
+
+    /// Whether the scalar is a mark without width of its own of Unicode 8.
+    package static func isNonspacingMark(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        // Of width now.
+        case 0x1734, 0x1_171E: true
+        // Of other categories then.
+        case 0x1885, 0x1886, 0xA9BD, 0x1_11C9: false
+        default:
+            scalar.properties.generalCategory == .nonspacingMark && isKnown(scalar, in: 8)
+        }
+    }
+
+    /// Whether the scalar is one of the given version of Unicode.
+    package static func isKnown(_ scalar: Unicode.Scalar, in version: Int) -> Bool {
+        scalar.properties.age.map { $0.major <= version } ?? false
+    }
 }

@@ -34,6 +34,9 @@ package struct Vocabulary: Sendable {
     /// The number of tokens.
     package var count: Int { table.count }
 
+    /// The number of bytes of the longest token.
+    package var longestToken: Int { (0..<table.count).lazy.map { table[$0].count }.max() ?? 0 }
+
     /// Adds a token; of several equal tokens the last one's id counts.
     package mutating func insert(_ token: String, id: Int) {
         var token = token
@@ -67,5 +70,13 @@ package struct Vocabulary: Sendable {
     package func bytes(of id: Int) -> ArraySlice<UInt8>? {
         guard numbers.indices.contains(id), numbers[id] >= 0 else { return nil }
         return table[Int(numbers[id])]
+    }
+
+    /// The ids of the tokens `<0x00>` to `<0xFF>`, -1 where there is none.
+    package func byteTokenIDs() -> [Int32] {
+        (0...255).map { (byte: UInt8) in
+            let hex = String(byte, radix: 16, uppercase: true)
+            return id(of: Array("<0x\(hex.count == 1 ? "0" : "")\(hex)>".utf8))
+        }
     }
 }
