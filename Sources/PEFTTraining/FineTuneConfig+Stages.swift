@@ -54,8 +54,8 @@ extension FineTuneConfig {
     /// On whose disk the files are that have no names, and so need no folder of their own.
     private var offloadFolder: String { RunResources.existingFolder(at: outputDir) }
 
-    /// Where the optimizer's moments are kept; nil for memory.
-    var momentFolder: String? { offload.hasOptimizer ? offloadFolder : nil }
+    /// Where the optimizer's state is kept; nil for memory.
+    var optimizerFolder: String? { offload.hasOptimizer ? offloadFolder : nil }
 
     /// How the model is divided over processes.
     var shards: ModelShards.Options {
@@ -67,20 +67,45 @@ extension FineTuneConfig {
     /// What the run computes with, in the terms of the rules.
     var precision: PrecisionRules.Combination { baseModel.precision(lossScaling) }
 
-    /// The constants of the optimizer.
-    var optimizer: AdamW.Configuration {
-        var optimizer = AdamW.Configuration()
-        optimizer.beta1 = adamBeta1
-        optimizer.beta2 = adamBeta2
-        optimizer.epsilon = adamEpsilon
-        optimizer.weightDecay = weightDecay
-        return optimizer
+    /// AdamW with the configuration's constants.
+    var adamW: AdamW {
+        var adamW = AdamW()
+        adamW.beta1 = adamBeta1
+        adamW.beta2 = adamBeta2
+        adamW.epsilon = adamEpsilon
+        return adamW
+    }
+
+    /// Lion with the betas that AdamW would have, as transformers gives it.
+    var lion: Lion {
+        var lion = Lion()
+        lion.beta1 = adamBeta1
+        lion.beta2 = adamBeta2
+        return lion
+    }
+
+    /// Learning rates and decay by tensor.
+    package var optimizerGroups: Optimizer.Groups {
+        Optimizer.Groups(
+            weightDecay: weightDecay,
+            loRAPlus: loraplusLrRatio.map {
+                LoRAPlus(ratio: $0, embeddingRatio: loraplusLrEmbedding / learningRate)
+            })
     }
 
     /// The step at which the run ends.
     func totalSteps(stepsPerEpoch: Int) -> Int {
         guard maxSteps <= 0 else { return maxSteps }
         return max(1, Int((numTrainEpochs * Double(stepsPerEpoch)).rounded(.up)))
+    }
+
+    /// The learning rate of every step.
+    package func schedule(totalSteps: Int) -> LearningRateSchedule {
+        LearningRateSchedule(
+            peak: learningRate, kind: lrSchedulerType,
+            warmupSteps: warmupRatio.map { Int((Double(totalSteps) * $0).rounded(.up)) }
+                ?? warmupSteps,
+            totalSteps: totalSteps, options: ScheduleOptions(lrSchedulerKwargs))
     }
 
     /// The event of the run's beginning.

@@ -14,6 +14,8 @@ public enum TrainingError: Error, Equatable, Sendable {
     case tokenOutOfRange(token: Int, row: Int, vocabularySize: Int)
     /// The prompt has no token to continue from.
     case emptyPrompt
+    /// An optimizer for LoRA's matrices was asked for, and the adapter has none.
+    case notLoRA(path: String)
     /// A line of input is not a row.
     case invalidRow(file: String, line: Int, reason: String)
     /// The metrics of a step cannot be written.
@@ -61,6 +63,8 @@ extension TrainingError: CustomStringConvertible {
             """
         case .emptyPrompt:
             "the prompt has no tokens; give a text"
+        case .notLoRA(let path):
+            "\(path): its adapter has no matrices A and B, which optim lorafa is for; choose another optim"
         case .invalidRow(let file, let line, let reason):
             "\(file):\(line): \(reason)"
         case .ranksDiffer(let topic, let differences):

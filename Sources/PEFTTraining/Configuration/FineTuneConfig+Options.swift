@@ -102,23 +102,38 @@ extension FineTuneConfig: ConfigurableOptions {
 
     private static let training: [ConfigOption<FineTuneConfig>] = [
         .init(
+            "optim", \.optim, section: "Training",
+            help: "how tensors are updated by their gradients"),
+        .init(
             "learning_rate", \.learningRate, section: "Training",
             help: "the learning rate after warm-up"),
+        .init(
+            "loraplus_lr_ratio", \.loraplusLrRatio, section: "Training",
+            help: "LoRA+: the learning rate of B as a multiple of A's"),
+        .init(
+            "loraplus_lr_embedding", \.loraplusLrEmbedding, section: "Training",
+            help: "LoRA+: the learning rate of embeddings' adapters"),
         .init(
             "lr_scheduler_type", \.lrSchedulerType, section: "Training",
             help: "how the learning rate goes after warm-up"),
         .init(
+            "lr_scheduler_kwargs", \.lrSchedulerKwargs, section: "Training",
+            help: "what the schedule depends on besides, such as num_cycles=2"),
+        .init(
             "warmup_steps", \.warmupSteps, section: "Training",
             help: "steps over which the learning rate rises from 0"),
         .init(
+            "warmup_ratio", \.warmupRatio, section: "Training",
+            help: "the same as a share of the run's steps"),
+        .init(
             "weight_decay", \.weightDecay, section: "Training",
-            help: "AdamW's weight decay"),
+            help: "the weight decay, decoupled but for sgd"),
         .init(
             "adam_beta1", \.adamBeta1, section: "Training",
-            help: "the decay of AdamW's first moment"),
+            help: "the decay of AdamW's first moment, of Lion's direction"),
         .init(
             "adam_beta2", \.adamBeta2, section: "Training",
-            help: "the decay of AdamW's second moment"),
+            help: "the decay of AdamW's second moment, of Lion's momentum"),
         .init(
             "adam_epsilon", \.adamEpsilon, section: "Training",
             help: "AdamW's epsilon"),
@@ -174,7 +189,7 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "offload", \.offload, section: "Processes",
             help:
-                "keep the base, the optimizer's moments or both in files in the output folder; on a GPU in the host's memory"
+                "keep the base, the optimizer's state or both in files in the output folder; on a GPU in the host's memory"
         ),
         .init(
             "ddp_timeout", \.ddpTimeout, section: "Processes", placeholder: "SECONDS",

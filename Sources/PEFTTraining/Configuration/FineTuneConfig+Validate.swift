@@ -82,7 +82,27 @@ extension FineTuneConfig {
         var checks = ConfigChecks()
         checks.expect("max_length", maxLength, "at least 2") { $0 >= 2 }
         checks.expect("learning_rate", learningRate, "a number above 0") { $0 > 0 && $0.isFinite }
+        if let loraplusLrRatio {
+            checks.expect("loraplus_lr_ratio", loraplusLrRatio, "a number above 0") {
+                $0 > 0 && $0.isFinite
+            }
+            checks.forbid(
+                "loraplus_lr_ratio", if: optim.freezesA,
+                "has no meaning with optim lorafa, which trains no A: set learning_rate alone")
+        }
+        checks.expect("loraplus_lr_embedding", loraplusLrEmbedding, "at least 0") {
+            $0 >= 0 && $0.isFinite
+        }
         checks.expect("warmup_steps", warmupSteps, "at least 0") { $0 >= 0 }
+        if let warmupRatio {
+            checks.expect("warmup_ratio", warmupRatio, "at least 0 and at most 1") {
+                (0...1).contains($0)
+            }
+            checks.forbid(
+                "warmup_ratio", if: warmupSteps > 0,
+                "says the same as warmup_steps: give one of them")
+        }
+        checkSchedule(&checks)
         checks.expect("weight_decay", weightDecay, "at least 0") { $0 >= 0 && $0.isFinite }
         checks.expect("adam_beta1", adamBeta1, "at least 0 and below 1") { (0..<1).contains($0) }
         checks.expect("adam_beta2", adamBeta2, "at least 0 and below 1") { (0..<1).contains($0) }
@@ -111,6 +131,37 @@ extension FineTuneConfig {
         checks.expect("seed", seed, "at least 0") { $0 >= 0 }
         checks.expect("ddp_timeout", ddpTimeout, "a number above 0") { $0 > 0 && $0.isFinite }
         return checks.problems
+    }
+
+    private func checkSchedule(_ checks: inout ConfigChecks) {
+        let key = "lr_scheduler_kwargs"
+        for (name, value) in lrSchedulerKwargs.sorted(by: { $0.key < $1.key }) {
+            guard lrSchedulerType.kwargs.contains(name) else {
+                let known = lrSchedulerType.kwargs.joined(separator: ", ")
+                checks.forbid(
+                    key, if: true,
+                    "\(lrSchedulerType.rawValue) has no \(name); it takes "
+                        + (known.isEmpty ? "none" : known))
+                continue
+            }
+            if let expected = ScheduleOptions.problem(name, value) {
+                checks.expect(key, value, "\(expected) for \(name)") { _ in false }
+            }
+        }
+        let names = Set(lrSchedulerKwargs.keys)
+        checks.forbid(
+            key,
+            if: lrSchedulerType == .cosineWithMinLr
+                && names.intersection(["min_lr", "min_lr_rate"]).count != 1,
+            "cosine_with_min_lr needs one of min_lr and min_lr_rate")
+        checks.forbid(
+            key,
+            if: lrSchedulerType == .warmupStableDecay && !names.contains("num_decay_steps"),
+            "warmup_stable_decay needs num_decay_steps")
+        let options = ScheduleOptions(lrSchedulerKwargs)
+        checks.forbid(
+            key, if: lrSchedulerType == .polynomial && options.lrEnd >= learningRate,
+            "polynomial's lr_end, \(options.lrEnd), must be below learning_rate")
     }
 
     private var reportProblems: [ConfigProblem] {

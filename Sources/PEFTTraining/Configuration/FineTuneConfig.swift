@@ -76,17 +76,27 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
 
     // MARK: Training
 
+    /// How the trainable tensors are updated.
+    public var optim = OptimizerChoice.adamwTorch
     /// The learning rate after warm-up.
     public var learningRate = 2e-4
+    /// LoRA+: the learning rate of B as a multiple of A's; nil for the same.
+    public var loraplusLrRatio: Double?
+    /// LoRA+: the learning rate of embeddings' adapters.
+    public var loraplusLrEmbedding = 1e-6
     /// How the learning rate goes after warm-up.
     public var lrSchedulerType = LearningRateScheduler.linear
+    /// What the schedule depends on besides, by transformers' names.
+    public var lrSchedulerKwargs: [String: ScalarOption] = [:]
     /// Steps over which the learning rate rises from 0.
     public var warmupSteps = 0
-    /// AdamW's decoupled weight decay.
+    /// The same as a share of the run's steps; nil for `warmupSteps`.
+    public var warmupRatio: Double?
+    /// The weight decay, decoupled but for SGD.
     public var weightDecay = 0.0
-    /// The decay of AdamW's first moment.
+    /// The decay of AdamW's first moment, and of Lion's direction.
     public var adamBeta1 = 0.9
-    /// The decay of AdamW's second moment.
+    /// The decay of AdamW's second moment, and of Lion's momentum.
     public var adamBeta2 = 0.999
     /// The term that keeps AdamW's denominator from 0.
     public var adamEpsilon = 1e-8

@@ -55,16 +55,23 @@ struct StepDryRun {
             let model = try DryRun.part(.base) {
                 try build(plan, options, shards: shards, in: registry)
             }
-            let own = try DryRun.part(.adapter) {
-                _ = try adapter.attach(to: registry, seed: 0)
+            let (own, rule) = try DryRun.part(.adapter) {
+                let attached = try adapter.attach(to: registry, seed: 0)
+                if config.optim.freezesA { try LoRAFA.freeze(attached.adapters) }
+                let rule = try config.optim.rule(config, adapters: attached.adapters)
                 try shards?.divideTrainable(
-                    units: model.units, all: registry.trainableParameters)
-                return shards.map { $0.ownParameters.map(\.parameter) }
-                    ?? registry.trainableParameters
+                    units: model.units, all: registry.trainableParameters,
+                    granule: rule.granule(of: registry.trainableParameters))
+                let own =
+                    shards?.ownParameters
+                    ?? registry.trainableParameters.map { OwnParameter(whole: $0) }
+                return (own, rule)
             }
             let optimizer = try DryRun.part(.optimizer) {
-                try AdamW(
-                    own, configuration: config.optimizer, offloadFolder: config.momentFolder)
+                try Optimizer(
+                    own, rule: rule, groups: config.optimizerGroups,
+                    wholes: registry.trainableParameters, ranks: ranks,
+                    offloadFolder: config.optimizerFolder)
             }
             let step = Step(config, model, shards, optimizer)
             for _ in 0..<2 {
@@ -104,12 +111,12 @@ private struct Step {
     private let config: FineTuneConfig
     private let model: any CausalLanguageModel
     private let shards: ModelShards?
-    private let optimizer: AdamW
+    private let optimizer: Optimizer
     private let execution: any BlockExecution
 
     init(
         _ config: FineTuneConfig, _ model: any CausalLanguageModel, _ shards: ModelShards?,
-        _ optimizer: AdamW
+        _ optimizer: Optimizer
     ) {
         self.config = config
         self.model = model
@@ -130,7 +137,7 @@ private struct Step {
             try shards?.endBackward()
         }
         try shards?.handOverGradients()
-        try DryRun.part(.optimizer) { () throws(TorchError) in
+        try DryRun.part(.optimizer) {
             try optimizer.update(learningRate: config.learningRate)
         }
         shards?.parametersChanged()

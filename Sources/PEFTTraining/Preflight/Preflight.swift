@@ -181,8 +181,11 @@ final class Preflight {
     }
 
     private func divide(_ adapted: AdaptedModel) throws -> Found<ShardedModel> {
+        if config.optim.freezesA { try LoRAFA.freeze(adapted.adapter.adapters) }
+        let rule = try config.optim.rule(config, adapters: adapted.adapter.adapters)
         let sharded = try ShardedModel(
-            adapted, recomputingEvery: config.recomputationInterval)
+            adapted, recomputingEvery: config.recomputationInterval,
+            granule: rule.granule(of: adapted.trainableParameters))
         let count = sharded.trainableParameters.count
         return Found(sharded, ["\(count) tensors, each in one place"])
     }
@@ -210,7 +213,8 @@ final class Preflight {
         let saved = config.saveSteps > 0 ? (steps + config.saveSteps - 1) / config.saveSteps : 1
         let needed = RunResources(
             plan: try planner.plan(config, numRanks: ranks.size),
-            trainableBytes: sharded.trainableParameters.reduce(0) { $0 + $1.value.sizeBytes },
+            adapterBytes: adapted.adapter.parameters.reduce(0) { $0 + $1.value.sizeBytes },
+            stateBytes: try stateBytes(of: sharded),
             numCheckpoints: min(max(1, saved), config.saveTotalLimit ?? .max))
         var findings: [String] = []
         if let free = RunResources.freeDiskBytes(at: config.outputDir) {
@@ -229,6 +233,15 @@ final class Preflight {
                     + "\(held.megabytes) held now, \(free.megabytes) more available")
         }
         return Found(needed, findings)
+    }
+
+    /// Bytes of the optimizer's state of all processes.
+    private func stateBytes(of sharded: ShardedModel) throws -> Int {
+        let rule = try config.optim.rule(config, adapters: sharded.adapted.adapter.adapters)
+        return sharded.trainableParameters.reduce(0) { sum, parameter in
+            let whole = UpdatedPiece(OwnParameter(whole: parameter))
+            return sum + rule.state(of: whole).reduce(0) { $0 + $1.sizeBytes }
+        }
     }
 
     private func prove(

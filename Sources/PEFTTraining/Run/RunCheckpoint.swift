@@ -52,7 +52,7 @@ struct RunCheckpoint {
     /// - Throws: `CheckpointError.cannotWrite`, or ``Diagnosis`` with ``DiagnosisCode/savedDiffers``; what was there before
     ///   stays. `RankFailure` if another process could not do its part.
     static func write(
-        _ state: State, ready: ReadyModel, optimizer: AdamW, in directory: URL, limit: Int?
+        _ state: State, ready: ReadyModel, optimizer: Optimizer, in directory: URL, limit: Int?
     ) throws -> URL {
         let ranks = ready.ranks
         let target = directory.appending(path: "checkpoint-\(state.step)")
@@ -87,7 +87,7 @@ struct RunCheckpoint {
 
     /// Writes this process's part into a folder that is not a checkpoint yet.
     private static func fill(
-        _ folder: URL, _ state: State, _ ready: ReadyModel, _ optimizer: AdamW
+        _ folder: URL, _ state: State, _ ready: ReadyModel, _ optimizer: Optimizer
     ) throws {
         try ready.ranks.together("optimizer state") {
             guard FileManager.default.fileExists(atPath: folder.path) else {
@@ -129,8 +129,11 @@ struct RunCheckpoint {
     ///
     /// - Throws: ``TrainingError/resumeMismatch(checkpoint:differences:)`` with every difference.
     func requireMatch(settings: [String: String], dataDigest: String) throws {
+        // An option that was not there yet did what its default does.
+        let defaults = FineTuneConfig().mathematicalSettings(numRanks: 1)
         var differences = settings.keys.sorted().compactMap { key in
-            let (now, then) = (settings[key] ?? "none", state.settings[key] ?? "none")
+            let now = settings[key] ?? "none"
+            let then = state.settings[key] ?? defaults[key] ?? "none"
             return now == then
                 ? nil : TrainingError.SettingDifference(key: key, expected: then, found: now)
         }
@@ -147,7 +150,7 @@ struct RunCheckpoint {
     /// Puts the optimizer back to where it was.
     ///
     /// - Throws: `CheckpointError` naming every tensor that does not fit.
-    func restore(_ optimizer: AdamW, of ready: ReadyModel) throws {
+    func restore(_ optimizer: Optimizer, of ready: ReadyModel) throws {
         try OptimizerFiles(folder: folder).restore(
             optimizer, of: ready, step: state.numUpdates)
     }

@@ -30,7 +30,7 @@ public struct TrainStep {
     /// The checked model.
     let ready: ReadyModel
     /// Updates its trainable tensors.
-    let optimizer: AdamW
+    let optimizer: Optimizer
     /// Gives the learning rate.
     let schedule: LearningRateSchedule
     /// The largest gradient norm that stays; 0 for no clipping.
@@ -47,7 +47,7 @@ public struct TrainStep {
     /// - Throws: ``Diagnosis`` of ``DiagnosisCode/optimizerHoldsOthers`` unless the optimizer was made from this very model, or of
     ///   a dtype that does not train so: see ``PrecisionRules``.
     public init(
-        _ ready: ReadyModel, optimizer: AdamW, schedule: LearningRateSchedule, maxGradNorm: Double,
+        _ ready: ReadyModel, optimizer: Optimizer, schedule: LearningRateSchedule, maxGradNorm: Double,
         seed: UInt64, lossScaling: LossScaling = .none, reducesEachMicroBatch: Bool = false
     ) throws(Diagnosis) {
         try PrecisionRules.validate(ready.adapted.base.options.precision(lossScaling))
@@ -112,7 +112,7 @@ public struct TrainStep {
             throw try failure.diagnosis(norm: norm.total, each: norm.each)
         }
         let learningRate = schedule.learningRate(updatesDone: step)
-        try Profile.range("optimizer") { () throws(TorchError) -> Void in
+        try Profile.range("optimizer") { () throws -> Void in
             try optimizer.update(learningRate: learningRate)
         }
         ready.shards?.parametersChanged()

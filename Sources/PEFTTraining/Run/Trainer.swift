@@ -17,7 +17,7 @@ public final class Trainer {
     private let heldOut: TokenDataset?
     private let plan: RunPlan
     private let totalSteps: Int
-    private let optimizer: AdamW
+    private let optimizer: Optimizer
     private let trainStep: TrainStep
     private let outputFolder: URL
     private let report: (TrainingEvent) -> Void
@@ -44,16 +44,15 @@ public final class Trainer {
         self.state = state
         outputFolder = URL(filePath: config.outputDir)
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
-        optimizer = try AdamW(
-            ready.trainableParameters, configuration: config.optimizer,
-            offloadFolder: config.momentFolder)
+        optimizer = try Optimizer(
+            ready.sharded.own, rule: config.optim.rule(config, adapters: ready.adapted.adapter.adapters),
+            groups: config.optimizerGroups, wholes: ready.sharded.trainableParameters,
+            ranks: ready.ranks, offloadFolder: config.optimizerFolder)
         try resumed?.restore(optimizer, of: ready)
         monitor = try TrainingMonitor(ready)
         trainStep = try TrainStep(
             ready, optimizer: optimizer,
-            schedule: LearningRateSchedule(
-                peak: config.learningRate, kind: config.lrSchedulerType,
-                warmupSteps: config.warmupSteps, totalSteps: totalSteps),
+            schedule: config.schedule(totalSteps: totalSteps),
             maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed),
             lossScaling: config.lossScaling,
             reducesEachMicroBatch: config.reduceEachMicroBatch)
