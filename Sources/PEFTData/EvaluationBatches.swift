@@ -3,7 +3,7 @@
 /// A batch takes rows until it has `maxRows`, or the next would bring it above `maxTokens`; a row that
 /// is above `maxTokens` alone is a batch of its own. Batches are made when asked for.
 public struct EvaluationBatches: Sendable, RandomAccessCollection {
-    private let sequences: [TokenSequence]
+    private let sequences: TokenSequences
     private let ranges: [Range<Int>]
 
     /// Plans the batches.
@@ -19,8 +19,8 @@ public struct EvaluationBatches: Sendable, RandomAccessCollection {
         var ranges: [Range<Int>] = []
         var start = 0
         var numTokens = 0
-        for (index, sequence) in dataset.sequences.enumerated() {
-            let length = sequence.tokens.count
+        for index in dataset.sequences.indices {
+            let length = dataset.sequences.length(at: index)
             let isFull = index - start == maxRows || numTokens + length > maxTokens ?? .max
             if isFull && index > start {
                 ranges.append(start..<index)

@@ -48,6 +48,7 @@ extension FineTuneConfig {
             gradientAccumulationSteps: gradientAccumulationSteps, shuffle: shuffle,
             seed: UInt64(seed), packing: packing, maxLength: maxLength)
         options.numRanks = numRanks
+        options.groupsByLength = groupByLength
         return options
     }
 
@@ -93,6 +94,11 @@ extension FineTuneConfig {
             })
     }
 
+    /// What a training pass does besides.
+    var regularization: Regularization {
+        Regularization(labelSmoothing: labelSmoothingFactor, embeddingNoise: neftuneNoiseAlpha)
+    }
+
     /// The step at which the run ends.
     func totalSteps(stepsPerEpoch: Int) -> Int {
         guard maxSteps <= 0 else { return maxSteps }
@@ -128,7 +134,8 @@ extension FineTuneConfig {
         "ignore_base_fingerprint", "resume", "device", "threads", "logging_steps", "eval_steps",
         "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
         "gradient_checkpointing", "gradient_checkpointing_interval", "per_device_eval_batch_size",
-        "on_non_finite", "sharding",
+        "on_non_finite", "sharding", "load_best_model_at_end", "metric_for_best_model",
+        "greater_is_better", "early_stopping_patience", "early_stopping_threshold",
         "reshard_after_forward", "reduce_each_micro_batch", "offload", "ddp_timeout", "profile",
     ]
 

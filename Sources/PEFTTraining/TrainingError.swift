@@ -18,6 +18,8 @@ public enum TrainingError: Error, Equatable, Sendable {
     case notLoRA(path: String)
     /// A line of input is not a row.
     case invalidRow(file: String, line: Int, reason: String)
+    /// The best model is to be found by a metric that evaluations do not have.
+    case noSuchMetric(name: String, known: [String])
     /// The metrics of a step cannot be written.
     case cannotWriteMetrics(path: String, reason: String)
     /// The processes of a run were told different things, or read different files.
@@ -78,6 +80,8 @@ extension TrainingError: CustomStringConvertible {
             sharding hybrid:\(ranksPerGroup): \(numRanks) processes do not divide into groups of \
             \(ranksPerGroup); give a divisor of \(numRanks)
             """
+        case .noSuchMetric(let name, let known):
+            "metric_for_best_model: no evaluation has \(name); expected one of \(known.joined(separator: ", "))"
         case .cannotWriteMetrics(let path, let reason):
             "\(path): cannot be written: \(reason)"
         }

@@ -98,6 +98,9 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "shuffle", \.shuffle, section: "Rows",
             help: "take the rows in a random order"),
+        .init(
+            "group_by_length", \.groupByLength, section: "Rows",
+            help: "take rows of about the same length together"),
     ]
 
     private static let training: [ConfigOption<FineTuneConfig>] = [
@@ -137,6 +140,12 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "adam_epsilon", \.adamEpsilon, section: "Training",
             help: "AdamW's epsilon"),
+        .init(
+            "label_smoothing_factor", \.labelSmoothingFactor, section: "Training",
+            placeholder: "P", help: "mix each target with all tokens alike, to this share"),
+        .init(
+            "neftune_noise_alpha", \.neftuneNoiseAlpha, section: "Training",
+            help: "NEFTune: noise on the embeddings, of this strength"),
         .init(
             "max_grad_norm", \.maxGradNorm, section: "Training",
             help: "clip gradients to this norm; 0: off"),
@@ -211,7 +220,22 @@ extension FineTuneConfig: ConfigurableOptions {
             help: "steps between two checkpoints; 0: at the end only"),
         .init(
             "save_total_limit", \.saveTotalLimit, section: "Reports",
-            help: "checkpoints to keep, the newest; by default all"),
+            help: "checkpoints to keep, the newest (and the best); by default all"),
+        .init(
+            "load_best_model_at_end", \.loadBestModelAtEnd, section: "Reports",
+            help: "write the adapter of the best evaluation at the end"),
+        .init(
+            "metric_for_best_model", \.metricForBestModel, section: "Reports",
+            placeholder: "NAME", help: "the metric that says which is the best; by default loss"),
+        .init(
+            "greater_is_better", \.greaterIsBetter, section: "Reports",
+            help: "more of it is better; by default not of losses"),
+        .init(
+            "early_stopping_patience", \.earlyStoppingPatience, section: "Reports",
+            help: "end after so many evaluations without improvement"),
+        .init(
+            "early_stopping_threshold", \.earlyStoppingThreshold, section: "Reports",
+            help: "what an improvement must exceed"),
         .init(
             "profile", \.profile, section: "Reports", placeholder: "OUT.json",
             help: "record two steps as a Chrome trace, operation by operation"),

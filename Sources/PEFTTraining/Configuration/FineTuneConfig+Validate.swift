@@ -107,6 +107,20 @@ extension FineTuneConfig {
         checks.expect("adam_beta1", adamBeta1, "at least 0 and below 1") { (0..<1).contains($0) }
         checks.expect("adam_beta2", adamBeta2, "at least 0 and below 1") { (0..<1).contains($0) }
         checks.expect("adam_epsilon", adamEpsilon, "a number above 0") { $0 > 0 && $0.isFinite }
+        checks.expect(
+            "label_smoothing_factor", labelSmoothingFactor, "at least 0 and below 1"
+        ) { (0..<1).contains($0) }
+        if let neftuneNoiseAlpha {
+            checks.expect("neftune_noise_alpha", neftuneNoiseAlpha, "a number above 0") {
+                $0 > 0 && $0.isFinite
+            }
+        }
+        checks.forbid(
+            "group_by_length", if: groupByLength && packing,
+            "has no meaning with packing, which fills rows to one length")
+        checks.forbid(
+            "group_by_length", if: groupByLength && !shuffle,
+            "contradicts no shuffle: rows are grouped within a random order")
         checks.expect("max_grad_norm", maxGradNorm, "at least 0 (0: off)") {
             $0 >= 0 && $0.isFinite
         }
@@ -169,6 +183,21 @@ extension FineTuneConfig {
         checks.expect("logging_steps", loggingSteps, "at least 1") { $0 >= 1 }
         checks.expect("eval_steps", evalSteps, "at least 0 (0: at the end only)") { $0 >= 0 }
         checks.expect("save_steps", saveSteps, "at least 0 (0: at the end only)") { $0 >= 0 }
+        let keys = ["early_stopping_patience", "load_best_model_at_end"]
+        let isAsked = [earlyStoppingPatience != nil, loadBestModelAtEnd]
+        for (key, isAsked) in zip(keys, isAsked) {
+            checks.forbid(
+                key, if: isAsked && evalSteps == 0,
+                "needs evaluations in between: give eval_steps too")
+        }
+        if let earlyStoppingPatience {
+            checks.expect("early_stopping_patience", earlyStoppingPatience, "at least 1") {
+                $0 >= 1
+            }
+        }
+        checks.expect("early_stopping_threshold", earlyStoppingThreshold, "at least 0") {
+            $0 >= 0 && $0.isFinite
+        }
         if let saveTotalLimit {
             checks.expect("save_total_limit", saveTotalLimit, "at least 1") { $0 >= 1 }
         }

@@ -73,6 +73,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var assistantOnlyLoss = false
     /// Whether rows are taken in a random order, a new one each epoch.
     public var shuffle = true
+    /// Whether rows of about the same length share a step.
+    public var groupByLength = false
 
     // MARK: Training
 
@@ -100,6 +102,10 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var adamBeta2 = 0.999
     /// The term that keeps AdamW's denominator from 0.
     public var adamEpsilon = 1e-8
+    /// The share of the uniform distribution in each target.
+    public var labelSmoothingFactor = 0.0
+    /// NEFTune: the strength of noise on the embeddings; nil for none.
+    public var neftuneNoiseAlpha: Double?
     /// The gradient norm above which gradients are scaled down; 0 turns clipping off.
     public var maxGradNorm = 1.0
     /// Optimizer steps to take; -1 goes by `numTrainEpochs`.
@@ -148,8 +154,18 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var evalOnStart = false
     /// Steps between two checkpoints; 0 writes none but the one at the end.
     public var saveSteps = 500
-    /// Checkpoints to keep, the newest; nil keeps all.
+    /// Checkpoints to keep, the newest, and the best besides if it is asked for; nil keeps all.
     public var saveTotalLimit: Int?
+    /// Whether the adapter that is written at the end is that of the best evaluation.
+    public var loadBestModelAtEnd = false
+    /// The metric that says which evaluation is the best; nil for the loss.
+    public var metricForBestModel: String?
+    /// Whether more of it is better; nil: no for losses and perplexities.
+    public var greaterIsBetter: Bool?
+    /// Evaluations in a row without improvement that end the run; nil for any number.
+    public var earlyStoppingPatience: Int?
+    /// What an improvement must exceed for early stopping.
+    public var earlyStoppingThreshold = 0.0
     /// Where a Chrome trace of two steps is written; nil for none.
     public var profile: String?
 

@@ -147,7 +147,8 @@ private struct Step {
     func losses(of batch: TokenBatch) throws(TorchError) -> TokenLosses {
         let context = ForwardContext(
             layout: SequenceLayout(segmentLengths: batch.segmentLengths),
-            dropout: DropoutKey(seed: 0, step: 0, microBatch: 0))
+            dropout: DropoutKey(seed: 0, step: 0, microBatch: 0),
+            regularization: config.regularization)
         return try model.losses(
             tokens: batch.tokens, targets: batch.targets, context: context, execution: execution)
     }

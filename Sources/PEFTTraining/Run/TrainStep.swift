@@ -1,5 +1,5 @@
 public import PEFTData
-import PEFTLayers
+public import PEFTLayers
 import PEFTModels
 import PEFTSharding
 import Torch
@@ -41,6 +41,8 @@ public struct TrainStep {
     let scaler: LossScaler?
     /// Whether gradients are summed over the processes after each micro-batch.
     let reducesEachMicroBatch: Bool
+    /// What a pass does besides.
+    let regularization: Regularization
 
     /// Makes the step of a run; the optimizer's state decides what comes next.
     ///
@@ -48,7 +50,8 @@ public struct TrainStep {
     ///   a dtype that does not train so: see ``PrecisionRules``.
     public init(
         _ ready: ReadyModel, optimizer: Optimizer, schedule: LearningRateSchedule, maxGradNorm: Double,
-        seed: UInt64, lossScaling: LossScaling = .none, reducesEachMicroBatch: Bool = false
+        seed: UInt64, lossScaling: LossScaling = .none, reducesEachMicroBatch: Bool = false,
+        regularization: Regularization = Regularization()
     ) throws(Diagnosis) {
         try PrecisionRules.validate(ready.adapted.base.options.precision(lossScaling))
         try optimizer.requireHolds(exactly: ready.trainableParameters)
@@ -59,6 +62,7 @@ public struct TrainStep {
         self.seed = seed
         scaler = LossScaler(lossScaling)
         self.reducesEachMicroBatch = reducesEachMicroBatch
+        self.regularization = regularization
     }
 
     /// Trains on the micro-batches of a step.
@@ -180,7 +184,8 @@ public struct TrainStep {
     ) throws(TorchError) -> TokenLosses {
         let context = ForwardContext(
             layout: SequenceLayout(segmentLengths: batch.segmentLengths),
-            dropout: DropoutKey(seed: seed, step: step, microBatch: index))
+            dropout: DropoutKey(seed: seed, step: step, microBatch: index),
+            regularization: regularization)
         return try ready.adapted.base.model.losses(
             tokens: batch.tokens, targets: batch.targets, context: context,
             execution: ready.execution)

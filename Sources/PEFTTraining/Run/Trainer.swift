@@ -24,6 +24,7 @@ public final class Trainer {
     private var state: RunCheckpoint.State
     private var monitor: TrainingMonitor
     private var profile: StepProfile?
+    private let selection: ModelSelection?
     private var traffic = (sentBytes: 0, numSteps: 0)
 
     /// Steps in a row that may be left out for infinities or NaNs before the run ends.
@@ -42,6 +43,7 @@ public final class Trainer {
         self.plan = plan
         self.report = report
         self.state = state
+        selection = config.modelSelection
         outputFolder = URL(filePath: config.outputDir)
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
         optimizer = try Optimizer(
@@ -55,7 +57,8 @@ public final class Trainer {
             schedule: config.schedule(totalSteps: totalSteps),
             maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed),
             lossScaling: config.lossScaling,
-            reducesEachMicroBatch: config.reduceEachMicroBatch)
+            reducesEachMicroBatch: config.reduceEachMicroBatch,
+            regularization: config.regularization)
         if let path = config.profile {
             let numSteps = totalSteps - state.step
             try ready.ranks.together("profile") {
@@ -80,7 +83,7 @@ public final class Trainer {
         let start = clock.now
         var meter = ThroughputMeter(clock: clock)
         var numTokens = 0
-        while state.step < totalSteps {
+        while state.step < totalSteps, selection?.isOver(state.best) != true {
             if let result = try step(log) {
                 numTokens += result.numTokens
                 meter.add(tokens: result.numTokens)
@@ -187,6 +190,7 @@ public final class Trainer {
         try writeProfile(isLast: true)
         if state.lastEvaluation?.step != state.step { _ = try evaluate(log) }
         try writeCheckpoint()
+        try loadBest()
         try ready.onMain("adapter") {
             try AdapterWriter(adapted: ready.adapted).write(to: outputFolder)
         }
@@ -216,7 +220,40 @@ public final class Trainer {
         try log?.append(metrics.json)
         report(.evaluation(metrics))
         state.lastEvaluation = metrics
+        try select(metrics)
         return score.loss
+    }
+
+    /// Notes whether an evaluation is the best so far; such a one is saved, so that it can be gone back to.
+    private func select(_ metrics: EvaluationMetrics) throws {
+        guard let selection else { return }
+        let values = ["eval_loss": metrics.evalLoss, "eval_perplexity": metrics.evalPerplexity]
+        state.best = try selection.adding(values, step: state.step, to: state.best)
+        if config.loadBestModelAtEnd, state.best?.step == state.step, state.step > 0 {
+            try writeCheckpoint()
+        }
+        if selection.isOver(state.best), let best = state.best {
+            report(
+                .notice(
+                    "stopping at step \(state.step): \(selection.metric) was best at step "
+                        + "\(best.step), \(best.value)"))
+        }
+    }
+
+    /// Goes back to the adapter of the best evaluation.
+    private func loadBest() throws {
+        guard config.loadBestModelAtEnd, let selection, let best = state.best,
+            best.step != state.step
+        else { return }
+        guard best.step > 0 else {
+            return report(
+                .notice("\(selection.metric) was best before the first step; the last is kept"))
+        }
+        try RunCheckpoint.loadAdapter(ofStep: best.step, in: outputFolder, ready: ready)
+        report(
+            .notice(
+                "the adapter is that of step \(best.step), where \(selection.metric) was best: "
+                    + "\(best.value)"))
     }
 
     /// The signal that asks the run to end, if any process was sent one.
@@ -250,7 +287,8 @@ public final class Trainer {
         state.lossScale = trainStep.scaler?.state
         let url = try RunCheckpoint.write(
             state, ready: ready, optimizer: optimizer, in: outputFolder,
-            limit: config.saveTotalLimit)
+            limit: config.saveTotalLimit,
+            keeping: config.loadBestModelAtEnd ? state.best?.step : nil)
         report(.checkpointSaved(path: url.path, step: state.step))
     }
 
