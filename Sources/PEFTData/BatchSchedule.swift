@@ -111,11 +111,15 @@ public struct BatchSchedule: Sendable {
         public let numTargetTokens: Int
         /// Tokens of the step in all processes.
         public let numTokens: Int
+        /// Tokens of each row of the step in all processes; of pairs, the better one's first.
+        public let rowLengths: [Int]
 
         /// Makes a share of its parts.
         public init(
-            microBatches: [TokenBatch], firstIndex: Int, numTargetTokens: Int, numTokens: Int
+            microBatches: [TokenBatch], firstIndex: Int, numTargetTokens: Int, numTokens: Int,
+            rowLengths: [Int] = []
         ) {
+            self.rowLengths = rowLengths
             self.microBatches = microBatches
             self.firstIndex = firstIndex
             self.numTargetTokens = numTargetTokens
@@ -138,7 +142,8 @@ public struct BatchSchedule: Sendable {
         return Share(
             microBatches: own, firstIndex: rank * perRank,
             numTargetTokens: rows.reduce(0) { $0 + sequences.numTargetTokens(at: $1) },
-            numTokens: rows.reduce(0) { $0 + sequences.length(at: $1) })
+            numTokens: rows.reduce(0) { $0 + sequences.length(at: $1) },
+            rowLengths: rows.map { sequences.length(at: $0) })
     }
 
     /// The micro-batches of a step in the first process: one or more, none empty.

@@ -6,6 +6,8 @@ public struct TokenLosses {
     public let sum: Tensor
     /// `-log p(target)` of each target, in token order: float32 `[numTargets]`, not differentiable.
     public let perTarget: Tensor
+    /// The same, differentiable where the head is not trained.
+    package let each: Tensor
 }
 
 /// Output head and cross entropy in one node.
@@ -60,7 +62,6 @@ public enum CrossEntropy {
                 hiddenStates: hiddenStates, weight: $0, instructionSet: instructionSet)
         }
 
-        var perTarget: Tensor?
         let outputs = try Autograd.node("cross entropy", inputs: inputs) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let parts: Tensor
@@ -86,13 +87,12 @@ public enum CrossEntropy {
                 parts = try slices.concatenatedLosses()
                 gradients = slices.gradients
             }
-            perTarget = parts
             let pullback = gradients.pullback(
                 rows: rows, shape: hiddenStates.shape, dtype: hiddenStates.dtype)
-            return ([try parts.sum()], pullback)
+            return ([try parts.sum(), parts], pullback)
         }
-        guard let perTarget else { preconditionFailure("the node's body always runs") }
-        return TokenLosses(sum: outputs[0], perTarget: perTarget)
+        return TokenLosses(
+            sum: outputs[0], perTarget: try outputs[1].detach(), each: outputs[1])
     }
 }
 
@@ -116,11 +116,27 @@ private struct Gradients {
 
     init(numParameters: Int) { parameters = Array(repeating: nil, count: numParameters) }
 
+    /// The gradient of the sum, or a column of the gradients of each loss.
+    private static func scale(
+        _ gradients: [Tensor?], isHeadTrained: Bool
+    ) throws(TorchError) -> Tensor? {
+        guard let each = gradients[1] else { return gradients[0] }
+        guard !isHeadTrained else {
+            throw TorchError(
+                operation: "cross entropy",
+                message: "losses of single targets cannot be differentiated by a trained head")
+        }
+        let column = try each.to(.float32).unsqueezed(1)
+        return try gradients[0].map { sum throws(TorchError) in try column + sum } ?? column
+    }
+
     /// Scales the gradients by the gradient of the sum, in float32: rounded to bfloat16, the scale alone would change all gradients by
     /// up to 0.4 %, and differently for another number of targets.
     func pullback(rows: Tensor, shape: [Int], dtype: DType) -> Pullback {
         { [hidden, parameters] gradients throws(TorchError) in
-            guard let scale = gradients[0] else { return parameters.map { _ in nil } + [nil] }
+            guard let scale = try Self.scale(gradients, isHeadTrained: !parameters.isEmpty) else {
+                return parameters.map { _ in nil } + [nil]
+            }
             let zeros = try Tensor.zeros(shape, dtype: dtype, on: rows.device)
             var result: [Tensor?] = [zeros]
             if !hidden.isEmpty {

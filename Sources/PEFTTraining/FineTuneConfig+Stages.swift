@@ -36,9 +36,12 @@ extension FineTuneConfig {
 
     /// How rows become tokens.
     var encoding: EncodingOptions {
-        EncodingOptions(
+        var encoding = EncodingOptions(
             maxLength: maxLength, truncationMode: truncationMode,
             completionOnlyLoss: completionOnlyLoss, assistantOnlyLoss: assistantOnlyLoss)
+        encoding.streamingFolder = datasetStreaming ? offloadFolder : nil
+        encoding.use = lossType.rowUse
+        return encoding
     }
 
     /// How rows become steps of so many processes.
@@ -99,6 +102,19 @@ extension FineTuneConfig {
         Regularization(labelSmoothing: labelSmoothingFactor, embeddingNoise: neftuneNoiseAlpha)
     }
 
+    /// What a step minimizes.
+    package var objective: any Objective {
+        guard lossType != .nll else { return NextTokenLoss() }
+        var loss = PreferenceLoss(lossType)
+        loss.beta = beta
+        loss.desirableWeight = desirableWeight
+        loss.undesirableWeight = undesirableWeight
+        return PreferenceObjective(loss: loss)
+    }
+
+    /// Whether held-out rows are scored.
+    var evaluates: Bool { evalData != nil || !evalDataset.isEmpty }
+
     /// The step at which the run ends.
     func totalSteps(stepsPerEpoch: Int) -> Int {
         guard maxSteps <= 0 else { return maxSteps }
@@ -130,13 +146,14 @@ extension FineTuneConfig {
 
     /// Settings that a resumed run may change: where files are, how often something is reported or saved, how far it goes.
     private static let changeableKeys: Set<String> = [
-        "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter",
+        "model", "data", "dataset", "eval_data", "eval_dataset", "dataset_streaming", "output_dir", "overwrite_output_dir", "adapter",
         "ignore_base_fingerprint", "resume", "device", "threads", "logging_steps", "eval_steps",
         "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
         "gradient_checkpointing", "gradient_checkpointing_interval", "per_device_eval_batch_size",
         "on_non_finite", "sharding", "load_best_model_at_end", "metric_for_best_model",
         "greater_is_better", "early_stopping_patience", "early_stopping_threshold",
         "reshard_after_forward", "reduce_each_micro_batch", "offload", "ddp_timeout", "profile",
+        "report_to",
     ]
 
     /// Settings whose product with the number of processes counts, so that a run can go on with another number.
@@ -151,6 +168,9 @@ extension FineTuneConfig {
         for option in Self.options
         where !Self.changeableKeys.contains(option.key) && !Self.batchKeys.contains(option.key) {
             settings[option.key] = YAMLWriter.text(of: option.get(self))
+        }
+        if let weights = dataset.weights {
+            settings["dataset weights"] = "\(weights)"
         }
         settings[
             "rows of a step (\(Self.batchKeys.sorted().joined(separator: " x ")) x processes)"] =

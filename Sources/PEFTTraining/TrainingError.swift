@@ -14,6 +14,8 @@ public enum TrainingError: Error, Equatable, Sendable {
     case tokenOutOfRange(token: Int, row: Int, vocabularySize: Int)
     /// The prompt has no token to continue from.
     case emptyPrompt
+    /// A loss of preferences was asked for, and the output head is trained.
+    case headIsTrained(path: String, lossType: String)
     /// An optimizer for LoRA's matrices was asked for, and the adapter has none.
     case notLoRA(path: String)
     /// A line of input is not a row.
@@ -65,6 +67,8 @@ extension TrainingError: CustomStringConvertible {
             """
         case .emptyPrompt:
             "the prompt has no tokens; give a text"
+        case .headIsTrained(let path, let lossType):
+            "\(path): loss_type \(lossType) cannot train the output head; leave it out of target_modules"
         case .notLoRA(let path):
             "\(path): its adapter has no matrices A and B, which optim lorafa is for; choose another optim"
         case .invalidRow(let file, let line, let reason):

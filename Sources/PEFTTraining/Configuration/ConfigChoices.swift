@@ -60,6 +60,14 @@ public enum LearningRateScheduler: String, Codable, CaseIterable, Hashable, Send
 
 extension TruncationMode: ConfigChoice {}
 
+/// A form in which a run's metrics are written beside `metrics.jsonl`.
+public enum ReportTarget: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
+    /// An event file in `runs`, which TensorBoard shows.
+    case tensorboard
+    /// A page, `report.html`, when the run ends.
+    case html
+}
+
 /// What happens to a step whose loss or gradients are infinite or NaN.
 public enum NonFinitePolicy: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
     /// The run ends with an error that names step, row and layer; nothing was updated.

@@ -9,10 +9,16 @@ extension FineTuneConfig: ConfigurableOptions {
             help: "the base model: a Hugging Face folder or a GGUF file"),
         .init(
             "data", \.data, section: "Files", placeholder: "FILE",
-            help: "the training rows, JSON lines"),
+            help: "the training rows, JSON lines or .csv"),
+        .init(
+            "dataset", \.dataset, section: "Files",
+            help: "instead: several files, rows drawn by weight; may be given again"),
         .init(
             "eval_data", \.evalData, section: "Files", placeholder: "FILE",
-            help: "the held-out rows, JSON lines"),
+            help: "the held-out rows, JSON lines or .csv"),
+        .init(
+            "eval_dataset", \.evalDataset, section: "Files", placeholder: "NAME=FILE,...",
+            help: "instead: several files, each scored as eval_NAME_loss"),
         .init(
             "output_dir", \.outputDir, section: "Files", placeholder: "FOLDER",
             help: "where the adapter, the metrics and the checkpoints go"),
@@ -84,6 +90,9 @@ extension FineTuneConfig: ConfigurableOptions {
             "max_length", \.maxLength, section: "Rows",
             help: "the most tokens a row may have"),
         .init(
+            "dataset_streaming", \.datasetStreaming, section: "Rows",
+            help: "keep encoded rows in a file, not in memory"),
+        .init(
             "truncation_mode", \.truncationMode, section: "Rows",
             help: "what happens to longer rows"),
         .init(
@@ -104,6 +113,18 @@ extension FineTuneConfig: ConfigurableOptions {
     ]
 
     private static let training: [ConfigOption<FineTuneConfig>] = [
+        .init(
+            "loss_type", \.lossType, section: "Training",
+            help: "what is minimized: nll of rows; DPO, IPO, ORPO of pairs; KTO of feedback"),
+        .init(
+            "beta", \.beta, section: "Training",
+            help: "how far preference training may go from the base: less is farther"),
+        .init(
+            "desirable_weight", \.desirableWeight, section: "Training",
+            help: "the weight of good completions in KTO"),
+        .init(
+            "undesirable_weight", \.undesirableWeight, section: "Training",
+            help: "the weight of bad completions in KTO"),
         .init(
             "optim", \.optim, section: "Training",
             help: "how tensors are updated by their gradients"),
@@ -236,6 +257,9 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "early_stopping_threshold", \.earlyStoppingThreshold, section: "Reports",
             help: "what an improvement must exceed"),
+        .init(
+            "report_to", \.reportTo, section: "Reports",
+            help: "write the metrics for TensorBoard, or as a page, too"),
         .init(
             "profile", \.profile, section: "Reports", placeholder: "OUT.json",
             help: "record two steps as a Chrome trace, operation by operation"),

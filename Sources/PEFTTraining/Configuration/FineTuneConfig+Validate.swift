@@ -8,17 +8,42 @@ extension FineTuneConfig {
     private var fileProblems: [ConfigProblem] {
         var checks = ConfigChecks()
         checks.require("model", model, "the base model")
-        checks.require("data", data, "the training rows")
+        if dataset.sources.isEmpty { checks.require("data", data, "the training rows") }
+        checkDatasets(&checks)
         checks.require("output_dir", outputDir, "where the adapter goes")
         checks.forbid(
             "overwrite_output_dir", if: overwriteOutputDir && resume,
             "contradicts resume, which continues the run that is there: give one of them")
-        if evalData == nil {
+        if evalData == nil, evalDataset.isEmpty {
             let explanation = "needs held-out rows: give eval_data too"
             checks.forbid("eval_steps", if: evalSteps > 0, explanation)
             checks.forbid("eval_on_start", if: evalOnStart, explanation)
         }
         return checks.problems
+    }
+
+    private func checkDatasets(_ checks: inout ConfigChecks) {
+        checks.forbid(
+            "dataset", if: !dataset.sources.isEmpty && !data.isEmpty,
+            "says the same as data: give one of them")
+        let weights = dataset.sources.compactMap(\.weight)
+        checks.forbid(
+            "dataset", if: !weights.isEmpty && weights.count < dataset.sources.count,
+            "has a weight for some files only: give all of them one, or none")
+        for weight in weights {
+            checks.expect("dataset", weight, "weights above 0") { $0 > 0 && $0.isFinite }
+        }
+        checks.forbid(
+            "eval_dataset", if: !evalDataset.isEmpty && evalData != nil,
+            "says the same as eval_data: give one of them")
+        for name in evalDataset.keys.sorted() {
+            let isGood = !name.isEmpty && name.allSatisfy {
+                $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_" || $0 == "-")
+            }
+            checks.expect(
+                "eval_dataset", name, "names of letters, digits, - and _"
+            ) { _ in isGood }
+        }
     }
 
     private var precisionProblems: [ConfigProblem] {
@@ -81,6 +106,7 @@ extension FineTuneConfig {
     private var trainingProblems: [ConfigProblem] {
         var checks = ConfigChecks()
         checks.expect("max_length", maxLength, "at least 2") { $0 >= 2 }
+        checkObjective(&checks)
         checks.expect("learning_rate", learningRate, "a number above 0") { $0 > 0 && $0.isFinite }
         if let loraplusLrRatio {
             checks.expect("loraplus_lr_ratio", loraplusLrRatio, "a number above 0") {
@@ -145,6 +171,34 @@ extension FineTuneConfig {
         checks.expect("seed", seed, "at least 0") { $0 >= 0 }
         checks.expect("ddp_timeout", ddpTimeout, "a number above 0") { $0 > 0 && $0.isFinite }
         return checks.problems
+    }
+
+    private func checkObjective(_ checks: inout ConfigChecks) {
+        checks.expect("beta", beta, "a number above 0") { $0 > 0 && $0.isFinite }
+        checks.expect("desirable_weight", desirableWeight, "at least 0") {
+            $0 >= 0 && $0.isFinite
+        }
+        checks.expect("undesirable_weight", undesirableWeight, "at least 0") {
+            $0 >= 0 && $0.isFinite
+        }
+        guard lossType != .nll else { return }
+        let name = lossType.rawValue
+        checks.forbid(
+            "packing", if: packing, "loss_type \(name) compares whole rows: turn packing off")
+        checks.forbid(
+            "completion_only_loss", if: completionOnlyLoss == false,
+            "loss_type \(name) learns completions: leave it out")
+        checks.forbid(
+            "label_smoothing_factor", if: labelSmoothingFactor > 0,
+            "loss_type \(name) has none: it is for nll")
+        checks.forbid(
+            "adapter", if: adapter != nil && lossType.hasReference,
+            "loss_type \(name) compares with the base without adapter, which is not where this "
+                + "adapter began: merge it into the base first")
+        checks.forbid(
+            "per_device_train_batch_size",
+            if: lossType == .kto && perDeviceTrainBatchSize < 2,
+            "kto compares with completions of other rows: give at least 2")
     }
 
     private func checkSchedule(_ checks: inout ConfigChecks) {

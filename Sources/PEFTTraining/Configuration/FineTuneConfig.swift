@@ -10,10 +10,14 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
 
     /// The base model: a Hugging Face folder or a GGUF file.
     public var model = ""
-    /// The training rows: a JSON lines file.
+    /// The training rows: a file of JSON lines, or of comma-separated values.
     public var data = ""
-    /// The held-out rows: a JSON lines file.
+    /// Several files of training rows, instead of `data`.
+    public var dataset = DatasetSources()
+    /// The held-out rows: a file as `data`.
     public var evalData: String?
+    /// Several files of held-out rows by name, instead of `evalData`.
+    public var evalDataset: [String: String] = [:]
     /// The folder for the adapter, the metrics and the checkpoints.
     public var outputDir = ""
     /// The adapter folder to start from; nil starts a new adapter.
@@ -63,6 +67,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
 
     /// The most tokens a row may have.
     public var maxLength = 1024
+    /// Whether encoded rows are kept in a file in the output folder rather than in memory.
+    public var datasetStreaming = false
     /// What happens to longer rows.
     public var truncationMode = TruncationMode.error
     /// Whether short rows are packed together to `maxLength`, without seeing one another.
@@ -78,6 +84,14 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
 
     // MARK: Training
 
+    /// What is minimized.
+    public var lossType = LossType.nll
+    /// How far preference training may go from the base: less is farther.
+    public var beta = 0.1
+    /// The weight of good completions in KTO.
+    public var desirableWeight = 1.0
+    /// The weight of bad completions in KTO.
+    public var undesirableWeight = 1.0
     /// How the trainable tensors are updated.
     public var optim = OptimizerChoice.adamwTorch
     /// The learning rate after warm-up.
@@ -166,6 +180,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var earlyStoppingPatience: Int?
     /// What an improvement must exceed for early stopping.
     public var earlyStoppingThreshold = 0.0
+    /// In what other forms the metrics are written.
+    public var reportTo: [ReportTarget] = []
     /// Where a Chrome trace of two steps is written; nil for none.
     public var profile: String?
 

@@ -1,6 +1,6 @@
 import Foundation
 import PEFTLayers
-public import Torch
+package import Torch
 
 /// Adam with decoupled weight decay; state and update in float32.
 ///

@@ -1,6 +1,6 @@
 public import PEFTLayers
 import PEFTQuantization
-public import Torch
+package import Torch
 
 /// AdamW whose moments are 8-bit codes: blocks of 256 with a largest value each, in bitsandbytes' dynamic types.
 ///

@@ -1,4 +1,4 @@
-public import Torch
+package import Torch
 
 /// Lion: the sign of an interpolated momentum, of which one is kept.
 ///

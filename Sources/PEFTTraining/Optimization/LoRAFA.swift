@@ -1,7 +1,7 @@
 import Foundation
 import PEFTAdapters
 public import PEFTLayers
-public import Torch
+package import Torch
 
 /// LoRA-FA: every A is frozen, and B follows the gradient whose update of the weight is nearest to that of full fine-tuning.
 ///

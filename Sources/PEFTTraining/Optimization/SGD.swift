@@ -1,4 +1,4 @@
-public import Torch
+package import Torch
 
 /// Stochastic gradient descent without momentum; keeps nothing.
 ///

@@ -73,7 +73,7 @@ struct StepDryRun {
                     wholes: registry.trainableParameters, ranks: ranks,
                     offloadFolder: config.optimizerFolder)
             }
-            let step = Step(config, model, shards, optimizer)
+            let step = Step(config, model, shards, optimizer, ranks)
             for _ in 0..<2 {
                 let before = traffic?.sentBytes ?? 0
                 try step(
@@ -113,11 +113,13 @@ private struct Step {
     private let shards: ModelShards?
     private let optimizer: Optimizer
     private let execution: any BlockExecution
+    private let ranks: RankGroup
 
     init(
         _ config: FineTuneConfig, _ model: any CausalLanguageModel, _ shards: ModelShards?,
-        _ optimizer: Optimizer
+        _ optimizer: Optimizer, _ ranks: RankGroup
     ) {
+        self.ranks = ranks
         self.config = config
         self.model = model
         self.shards = shards
@@ -130,10 +132,17 @@ private struct Step {
     }
 
     func callAsFunction(_ microBatch: TokenBatch, count: Int) throws {
+        let share = BatchSchedule.Share(
+            microBatches: [microBatch], firstIndex: 0,
+            numTargetTokens: microBatch.numTargetTokens, numTokens: microBatch.tokens.count,
+            rowLengths: microBatch.segmentLengths)
+        let forward = ForwardPass(losses: { batch, usesAdapters throws(TorchError) in
+            try losses(of: batch, usesAdapters: usesAdapters)
+        }, ranks: ranks)
         for index in 0..<count {
-            let losses = try losses(of: microBatch)
+            let value = try config.objective(microBatch, of: share, forward)
             shards?.beginBackward(reduces: index == count - 1 || config.reduceEachMicroBatch)
-            try losses.sum.backward(gradient: Tensor.full([], 1))
+            try value.output.backward(gradient: value.gradient ?? Tensor.full([], 1))
             try shards?.endBackward()
         }
         try shards?.handOverGradients()
@@ -144,10 +153,12 @@ private struct Step {
         try optimizer.clearGradients()
     }
 
-    func losses(of batch: TokenBatch) throws(TorchError) -> TokenLosses {
+    func losses(
+        of batch: TokenBatch, usesAdapters: Bool = true
+    ) throws(TorchError) -> TokenLosses {
         let context = ForwardContext(
             layout: SequenceLayout(segmentLengths: batch.segmentLengths),
-            dropout: DropoutKey(seed: 0, step: 0, microBatch: 0),
+            dropout: DropoutKey(seed: 0, step: 0, microBatch: 0), usesAdapters: usesAdapters,
             regularization: config.regularization)
         return try model.losses(
             tokens: batch.tokens, targets: batch.targets, context: context, execution: execution)

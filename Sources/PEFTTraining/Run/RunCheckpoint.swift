@@ -1,5 +1,6 @@
 import Foundation
 import PEFTCheckpoints
+import PEFTLayers
 import PEFTSharding
 import Torch
 

@@ -14,7 +14,7 @@ public final class Trainer {
     private let ready: ReadyModel
     private let config: FineTuneConfig
     private let batches: BatchSchedule
-    private let heldOut: TokenDataset?
+    private let heldOut: [HeldOutRows]
     private let plan: RunPlan
     private let totalSteps: Int
     private let optimizer: Optimizer
@@ -25,6 +25,8 @@ public final class Trainer {
     private var monitor: TrainingMonitor
     private var profile: StepProfile?
     private let selection: ModelSelection?
+    /// The step of the checkpoint that this process has written last.
+    private var savedStep: Int?
     private var traffic = (sentBytes: 0, numSteps: 0)
 
     /// Steps in a row that may be left out for infinities or NaNs before the run ends.
@@ -33,7 +35,7 @@ public final class Trainer {
     /// Prepares a run, from a checkpoint or from the start.
     init(
         _ ready: ReadyModel, config: FineTuneConfig, batches: BatchSchedule,
-        heldOut: TokenDataset?, plan: RunPlan, state: RunCheckpoint.State, resumed: RunCheckpoint?,
+        heldOut: [HeldOutRows], plan: RunPlan, state: RunCheckpoint.State, resumed: RunCheckpoint?,
         report: @escaping (TrainingEvent) -> Void
     ) throws {
         self.ready = ready
@@ -58,7 +60,7 @@ public final class Trainer {
             maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed),
             lossScaling: config.lossScaling,
             reducesEachMicroBatch: config.reduceEachMicroBatch,
-            regularization: config.regularization)
+            regularization: config.regularization, objective: config.objective)
         if let path = config.profile {
             let numSteps = totalSteps - state.step
             try ready.ranks.together("profile") {
@@ -75,7 +77,10 @@ public final class Trainer {
     /// - Returns: what was done, or nil if it was stopped.
     /// - Throws: ``TrainingError``, `CheckpointError` or `TorchError`; checkpoints written before stay.
     func run(stop: StopRequest) throws -> RunSummary? {
-        let log = try ready.ranks.isMain ? MetricsLog(in: outputFolder, startStep: state.step) : nil
+        let log =
+            try ready.ranks.isMain
+            ? MetricsLog(
+                in: outputFolder, startStep: state.step, alsoTo: config.reportTo) : nil
         if state.step == 0, config.evalOnStart {
             state.firstEvalLoss = try evaluate(log)
         }
@@ -164,7 +169,8 @@ public final class Trainer {
             step: step, loss: result.loss, gradNorm: result.gradNorm,
             lossScale: result.lossScale, learningRate: result.learningRate,
             numTargetTokens: result.numTargetTokens, tokensPerSecond: meter.tokensPerSecond,
-            peakMemoryBytes: MemoryStatistics.current().peakResidentBytes)
+            peakMemoryBytes: MemoryStatistics.current().peakResidentBytes,
+            rewards: result.rewards)
         if isLogged {
             try log?.append(metrics.json)
             meter.restart()
@@ -209,25 +215,35 @@ public final class Trainer {
     }
 
     /// Scores the held-out rows with the model as it is.
+    ///
+    /// - Returns: the loss, of several files the mean over all of their targets.
     private func evaluate(_ log: MetricsLog?) throws -> Double? {
-        guard let heldOut else { return nil }
-        let score = try Evaluation.score(
-            heldOut, with: ready.adapted.base.model, maxRows: config.perDeviceEvalBatchSize,
-            execution: ready.execution, ranks: ready.ranks)
-        let metrics = EvaluationMetrics(
-            step: state.step, evalLoss: score.loss, evalPerplexity: score.perplexity,
-            evalNumTargetTokens: score.numTargetTokens)
-        try log?.append(metrics.json)
-        report(.evaluation(metrics))
-        state.lastEvaluation = metrics
-        try select(metrics)
-        return score.loss
+        let all = try heldOut.map { heldOut in
+            let metrics = try Evaluation.metrics(
+                of: heldOut, config.objective, ready, maxRows: config.perDeviceEvalBatchSize,
+                step: state.step)
+            try log?.append(metrics.json)
+            report(.evaluation(metrics))
+            return metrics
+        }
+        guard let first = all.first else { return nil }
+        var mean = first
+        let count = all.reduce(0) { $0 + $1.evalNumTargetTokens }
+        if all.count > 1 {
+            let sum = all.reduce(0) { $0 + $1.evalLoss * Double($1.evalNumTargetTokens) }
+            mean = EvaluationMetrics(
+                step: state.step, evalLoss: sum / Double(count),
+                evalPerplexity: exp(sum / Double(count)), evalNumTargetTokens: count)
+        }
+        state.lastEvaluation = mean
+        try select(
+            Dictionary(all.flatMap(\.values)) { first, _ in first })
+        return mean.evalLoss
     }
 
     /// Notes whether an evaluation is the best so far; such a one is saved, so that it can be gone back to.
-    private func select(_ metrics: EvaluationMetrics) throws {
+    private func select(_ values: [String: Double]) throws {
         guard let selection else { return }
-        let values = ["eval_loss": metrics.evalLoss, "eval_perplexity": metrics.evalPerplexity]
         state.best = try selection.adding(values, step: state.step, to: state.best)
         if config.loadBestModelAtEnd, state.best?.step == state.step, state.step > 0 {
             try writeCheckpoint()
@@ -278,6 +294,7 @@ public final class Trainer {
     }
 
     private func writeCheckpoint() throws {
+        guard savedStep != state.step else { return }
         for warning in try monitor.look() { report(.warning(warning)) }
         try saveState()
     }
@@ -289,6 +306,7 @@ public final class Trainer {
             state, ready: ready, optimizer: optimizer, in: outputFolder,
             limit: config.saveTotalLimit,
             keeping: config.loadBestModelAtEnd ? state.best?.step : nil)
+        savedStep = state.step
         report(.checkpointSaved(path: url.path, step: state.step))
     }
 
