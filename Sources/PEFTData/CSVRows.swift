@@ -119,7 +119,8 @@ package struct CSVRows: RowFile {
     private static func fields(
         of place: RowPlace, in data: Data
     ) throws(DatasetProblem) -> [String] {
-        let record = data[data.startIndex + place.range.lowerBound..<data.startIndex + place.range.upperBound]
+        let record = data[
+            data.startIndex + place.range.lowerBound..<data.startIndex + place.range.upperBound]
         var fields: [String] = []
         var rest = record[...]
         while true {

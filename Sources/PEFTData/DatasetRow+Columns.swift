@@ -40,7 +40,9 @@ extension DatasetRow {
     ) throws(DatasetProblem) -> RowKind {
         let missing = names.filter { columns[$0] == nil }
         guard let first = missing.first else { return kind }
-        if let names = suggestion(among: missing, for: columns.keys) { throw .misspeltColumn(names) }
+        if let names = suggestion(among: missing, for: columns.keys) {
+            throw .misspeltColumn(names)
+        }
         throw .columnNeeded(first, kind: kind.name)
     }
 
@@ -85,7 +87,9 @@ extension DatasetRow {
     private static func check(
         extraColumn column: String, of kind: RowKind, in columns: JSONObject
     ) throws(DatasetProblem) {
-        if RowKind.unsupportedColumns.contains(column), kind != .pair { throw .unsupportedColumn(column) }
+        if RowKind.unsupportedColumns.contains(column), kind != .pair {
+            throw .unsupportedColumn(column)
+        }
         if RowKind.chatColumns.contains(column) {
             throw .unusedColumn(column, kind: kind.name)
         }

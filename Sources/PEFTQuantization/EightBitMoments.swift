@@ -36,7 +36,9 @@ package struct EightBitMoments {
     ) throws(TorchError) {
         let count = parameter.numElements
         let numBlocks = (count + Self.blockSize - 1) / Self.blockSize
-        guard [parameter, gradient, codes.first, codes.second].allSatisfy({ $0.numElements == count }),
+        guard
+            [parameter, gradient, codes.first, codes.second].allSatisfy({ $0.numElements == count }
+            ),
             [absmax.first, absmax.second].allSatisfy({ $0.numElements == numBlocks })
         else {
             throw TorchError(

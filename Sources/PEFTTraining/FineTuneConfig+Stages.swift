@@ -146,7 +146,8 @@ extension FineTuneConfig {
 
     /// Settings that a resumed run may change: where files are, how often something is reported or saved, how far it goes.
     private static let changeableKeys: Set<String> = [
-        "model", "data", "dataset", "eval_data", "eval_dataset", "dataset_streaming", "output_dir", "overwrite_output_dir", "adapter",
+        "model", "data", "dataset", "eval_data", "eval_dataset", "dataset_streaming", "output_dir",
+        "overwrite_output_dir", "adapter",
         "ignore_base_fingerprint", "resume", "device", "threads", "logging_steps", "eval_steps",
         "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
         "gradient_checkpointing", "gradient_checkpointing_interval", "per_device_eval_batch_size",

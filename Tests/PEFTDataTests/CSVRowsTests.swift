@@ -33,16 +33,25 @@ import Testing
         ("text\nhello\n", [#"{"text":"hello"}"#]),
         ("\u{FEFF}text\r\nhello\r\n\r\nyou\r\n", [#"{"text":"hello"}"#, #"{"text":"you"}"#]),
         ("prompt,completion\na,b", [#"{"prompt":"a","completion":"b"}"#]),
-        ("prompt,completion\n\"a, \"\"b\"\"\",\"two\r\nlines\"\n", [
-            #"{"prompt":"a, \"b\"","completion":"two\r\nlines"}"#
-        ]),
+        (
+            "prompt,completion\n\"a, \"\"b\"\"\",\"two\r\nlines\"\n",
+            [
+                #"{"prompt":"a, \"b\"","completion":"two\r\nlines"}"#
+            ]
+        ),
         ("prompt,completion\n,12\n", [#"{"prompt":"","completion":"12"}"#]),
-        ("tokens,id\n\"[1, 2]\",x\n[3],\n", [
-            #"{"tokens":[1,2],"id":"x"}"#, #"{"tokens":[3],"id":null}"#,
-        ]),
-        ("prompt,label\na,True\nb,false\n", [
-            #"{"prompt":"a","label":true}"#, #"{"prompt":"b","label":false}"#,
-        ]),
+        (
+            "tokens,id\n\"[1, 2]\",x\n[3],\n",
+            [
+                #"{"tokens":[1,2],"id":"x"}"#, #"{"tokens":[3],"id":null}"#,
+            ]
+        ),
+        (
+            "prompt,label\na,True\nb,false\n",
+            [
+                #"{"prompt":"a","label":true}"#, #"{"prompt":"b","label":false}"#,
+            ]
+        ),
     ])
     func recordsAreRows(text: String, expected: [String]) throws {
         #expect(try rows(text) == expected.map { try JSONValue(parsing: $0) })

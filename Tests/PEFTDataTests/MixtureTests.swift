@@ -28,8 +28,8 @@ import Testing
 
     /// What each step of some epochs takes: dataset and row.
     private func draws(_ schedule: BatchSchedule, epochs: Range<Int>) -> [[Int32]] {
-        let steps = epochs.lowerBound * schedule.stepsPerEpoch
-            ..< epochs.upperBound * schedule.stepsPerEpoch
+        let steps =
+            epochs.lowerBound * schedule.stepsPerEpoch..<epochs.upperBound * schedule.stepsPerEpoch
         return steps.flatMap { step in
             schedule.microBatches(step: step).flatMap { batch in
                 stride(from: 0, to: batch.tokens.count, by: 3).map {
@@ -98,7 +98,8 @@ import Testing
     }
 
     @Test func countsAreThoseOfAll() {
-        let joined = TokenDataset.joined([dataset(0, count: 3), dataset(1, count: 2)], weights: nil)
+        let joined = TokenDataset.joined(
+            [dataset(0, count: 3), dataset(1, count: 2)], weights: nil)
         #expect(joined.audit.numRows == 5)
         #expect(joined.audit.numTokens == 15)
         #expect(joined.audit.numTargetTokens == 10)

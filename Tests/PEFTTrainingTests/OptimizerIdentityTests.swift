@@ -29,7 +29,9 @@ import TrainingTestSupport
         "base_model.model.model.layers.\(layer).self_attn.\(name).weight"
     }
 
-    private func makeStep(_ ready: ReadyModel, _ optimizer: Optimizer) throws(Diagnosis) -> TrainStep {
+    private func makeStep(_ ready: ReadyModel, _ optimizer: Optimizer) throws(Diagnosis)
+        -> TrainStep
+    {
         try TrainStep(
             ready, optimizer: optimizer,
             schedule: LearningRateSchedule(

@@ -71,7 +71,8 @@ import TrainingTestSupport
             self.golden = golden
             file = try SafetensorsFile(Checkout.fixture("optimizer/\(golden.name).safetensors"))
             let tensors = try golden.shapes.reduce(into: [String: Tensor]()) { tensors, item in
-                tensors[item.key] = try Run.stored("initial.\(item.key)", in: file)
+                tensors[item.key] =
+                    try Run.stored("initial.\(item.key)", in: file)
                     ?? Run.pattern(item.value, salt: 0)
             }
             var adapters: [(path: String, adapter: any LinearAdapter)] = []
@@ -173,7 +174,8 @@ import TrainingTestSupport
                 let numOthers = zip(found, wanted).count { $0 != $1 }
                 #expect(numOthers == 0, "\(entry.name): \(numOthers) other codes")
             } else {
-                #expect(Tolerance.relativeError(found, wanted) <= Tolerance.float32, "\(entry.name)")
+                #expect(
+                    Tolerance.relativeError(found, wanted) <= Tolerance.float32, "\(entry.name)")
             }
         }
     }
@@ -214,7 +216,8 @@ import TrainingTestSupport
         let cases: [(path: String, shape: [Int], ratio: Double, decay: Double)] = [
             ("a.q_proj.lora_A.weight", [2, 3], 1, 0.1), ("a.q_proj.lora_B.weight", [3, 2], 4, 0.1),
             ("a.q_proj.lora_magnitude_vector", [3], 4, 0.1),
-            ("a.q_proj.base_layer.bias", [3], 4, 0), ("a.embed.lora_embedding_A", [2, 9], 0.5, 0.1),
+            ("a.q_proj.base_layer.bias", [3], 4, 0),
+            ("a.embed.lora_embedding_A", [2, 9], 0.5, 0.1),
             ("a.input_layernorm.weight", [3], 4, 0), ("a.q_norm.weight", [3], 4, 0),
             ("model.norm.weight", [3], 4, 0), ("a.normal.weight", [3, 3], 1, 0.1),
         ]

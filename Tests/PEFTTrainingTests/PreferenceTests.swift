@@ -104,7 +104,8 @@ import TrainingTestSupport
         #expect(Tolerance.relativeError(found, expected) <= Tolerance.gradient)
         #expect(expected.contains { $0 != 0 })
         let means = try #require(value.rewards).means
-        for (found, expected) in zip([means.chosen, means.rejected, means.accuracy], golden.rewards)
+        for (found, expected) in zip(
+            [means.chosen, means.rejected, means.accuracy], golden.rewards)
         {
             #expect((found == nil) == (expected == nil))
             #expect(abs((found ?? 0) - (expected ?? 0)) <= 1e-5)
@@ -115,7 +116,9 @@ import TrainingTestSupport
     @Test(arguments: Golden.all.filter { $0.lossType != .kto })
     func microBatchesAddUp(golden: Golden) throws {
         func value(_ rows: Range<Int>) throws -> Double {
-            let starts = golden.batch.segmentLengths.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1) }
+            let starts = golden.batch.segmentLengths.reduce(into: [0]) {
+                $0.append($0[$0.count - 1] + $1)
+            }
             let tokens = starts[rows.lowerBound]..<starts[rows.upperBound]
             let batch = TokenBatch(
                 rows.map { index in
@@ -156,9 +159,11 @@ import TrainingTestSupport
             let (good, bad) = (words[row % 3], words[3 + row % 3])
             if lossType == .kto {
                 let isGood = row.isMultiple(of: 2)
-                return #"{"prompt": "colour \#(row % 4):", "completion": " \#(isGood ? good : bad)", "label": \#(isGood)}"#
+                return
+                    #"{"prompt": "colour \#(row % 4):", "completion": " \#(isGood ? good : bad)", "label": \#(isGood)}"#
             }
-            return #"{"prompt": "colour \#(row % 4):", "chosen": " \#(good)", "rejected": " \#(bad)"}"#
+            return
+                #"{"prompt": "colour \#(row % 4):", "chosen": " \#(good)", "rejected": " \#(bad)"}"#
         }
         run.config.data = try run.workspace.write(rows.joined(separator: "\n"), as: "pairs.jsonl")
         run.config.evalData = run.config.data

@@ -82,7 +82,8 @@ import TrainingTestSupport
             "an optimizer of units", "Optimizer(ready,", "Optimizer(sharded,",
             Mistake.conversion(from: "ShardedModel", to: "ReadyModel")),
         Mistake(
-            "an optimizer of some tensors", "Optimizer(ready,", "Optimizer(ready.trainableParameters,",
+            "an optimizer of some tensors", "Optimizer(ready,",
+            "Optimizer(ready.trainableParameters,",
             Mistake.conversion(from: "[Parameter]", to: "ReadyModel")),
         Mistake(
             "a step without adapter", "ready, optimizer: optimizer", "base, optimizer: optimizer",

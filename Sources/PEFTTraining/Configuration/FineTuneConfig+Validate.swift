@@ -37,9 +37,11 @@ extension FineTuneConfig {
             "eval_dataset", if: !evalDataset.isEmpty && evalData != nil,
             "says the same as eval_data: give one of them")
         for name in evalDataset.keys.sorted() {
-            let isGood = !name.isEmpty && name.allSatisfy {
-                $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_" || $0 == "-")
-            }
+            let isGood =
+                !name.isEmpty
+                && name.allSatisfy {
+                    $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_" || $0 == "-")
+                }
             checks.expect(
                 "eval_dataset", name, "names of letters, digits, - and _"
             ) { _ in isGood }

@@ -28,13 +28,15 @@ package protocol Objective {
 /// Runs the model of a step.
 package struct ForwardPass {
     /// Runs a batch, with the adapter or without.
-    package let losses: (_ batch: TokenBatch, _ usesAdapters: Bool) throws(TorchError) -> TokenLosses
+    package let losses:
+        (_ batch: TokenBatch, _ usesAdapters: Bool) throws(TorchError) -> TokenLosses
     /// The processes, which all make the same calls.
     package let ranks: RankGroup
 
     /// Takes what runs the model.
     package init(
-        losses: @escaping (_ batch: TokenBatch, _ usesAdapters: Bool) throws(TorchError) ->
+        losses:
+            @escaping (_ batch: TokenBatch, _ usesAdapters: Bool) throws(TorchError) ->
             TokenLosses, ranks: RankGroup
     ) {
         self.losses = losses

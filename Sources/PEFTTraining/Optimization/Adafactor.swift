@@ -97,7 +97,8 @@ extension Adafactor: UpdateRule {
     private func apply(
         _ tensor: TensorUpdate, squaredNorm: Tensor
     ) throws(TorchError) {
-        let rootMeanSquare = try squaredNorm.sqrt()
+        let rootMeanSquare =
+            try squaredNorm.sqrt()
             * (1 / (Double(tensor.piece.wholeCount).squareRoot() * Self.clipThreshold))
         // max(1, x) = 1 + (x - 1 + |x - 1|) / 2
         let excess = try rootMeanSquare + -1

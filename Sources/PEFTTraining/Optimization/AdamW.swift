@@ -1,6 +1,6 @@
 import Foundation
 import PEFTLayers
-package import Torch
+public import Torch
 
 /// Adam with decoupled weight decay; state and update in float32.
 ///
@@ -38,7 +38,8 @@ extension AdamW: LocalUpdateRule {
         [StateTensor("exp_avg", like: piece), StateTensor("exp_avg_sq", like: piece)]
     }
 
-    package func update(
+    /// Updates one tensor.
+    public func update(
         _ update: TensorUpdate, state: [Tensor], step: Int
     ) throws(TorchError) {
         try ElementwiseKernels().updateByAdamW(

@@ -1,6 +1,6 @@
 public import PEFTLayers
 import PEFTQuantization
-package import Torch
+public import Torch
 
 /// AdamW whose moments are 8-bit codes: blocks of 256 with a largest value each, in bitsandbytes' dynamic types.
 ///
@@ -44,7 +44,8 @@ extension AdamW8bit: LocalUpdateRule {
         parameters.contains { isEncoded($0.value.numElements) } ? EightBitMoments.blockSize : 1
     }
 
-    package func update(
+    /// Updates one tensor.
+    public func update(
         _ update: TensorUpdate, state: [Tensor], step: Int
     ) throws(TorchError) {
         guard isEncoded(update.piece.wholeCount) else {

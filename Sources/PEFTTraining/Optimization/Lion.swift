@@ -1,4 +1,4 @@
-package import Torch
+public import Torch
 
 /// Lion: the sign of an interpolated momentum, of which one is kept.
 ///
@@ -22,7 +22,8 @@ extension Lion: LocalUpdateRule {
         [StateTensor("exp_avg", like: piece)]
     }
 
-    package func update(
+    /// Updates one tensor.
+    public func update(
         _ update: TensorUpdate, state: [Tensor], step: Int
     ) throws(TorchError) {
         let momentum = state[0]

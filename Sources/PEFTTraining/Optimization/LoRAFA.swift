@@ -1,7 +1,7 @@
 import Foundation
 import PEFTAdapters
 public import PEFTLayers
-package import Torch
+public import Torch
 
 /// LoRA-FA: every A is frozen, and B follows the gradient whose update of the weight is nearest to that of full fine-tuning.
 ///
@@ -85,7 +85,8 @@ extension LoRAFA: LocalUpdateRule {
         second == 0 ? first : greatestCommonDivisor(second, first % second)
     }
 
-    package func update(
+    /// Updates one tensor.
+    public func update(
         _ update: TensorUpdate, state: [Tensor], step: Int
     ) throws(TorchError) {
         let gradient = try projected(update)
@@ -94,7 +95,8 @@ extension LoRAFA: LocalUpdateRule {
         try first.addInPlace(gradient, scaledBy: 1 - beta1)
         try second.multiplyInPlace(beta2)
         try second.addProductInPlace(gradient, gradient, scaledBy: 1 - beta2)
-        let correction = (1 - pow(beta2, Double(step))).squareRoot() / (1 - pow(beta1, Double(step)))
+        let correction =
+            (1 - pow(beta2, Double(step))).squareRoot() / (1 - pow(beta1, Double(step)))
         try update.value.addQuotientInPlace(
             first, second.sqrt() + epsilon, scaledBy: -update.learningRate * correction)
         if update.weightDecay != 0 {

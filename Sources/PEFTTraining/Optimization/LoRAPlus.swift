@@ -1,4 +1,5 @@
 package import PEFTLayers
+import Torch
 
 /// LoRA+: B learns faster than A, adapters of embeddings at a rate of their own.
 ///

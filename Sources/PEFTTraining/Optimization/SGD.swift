@@ -1,4 +1,4 @@
-package import Torch
+public import Torch
 
 /// Stochastic gradient descent without momentum; keeps nothing.
 ///
@@ -14,7 +14,8 @@ extension SGD: LocalUpdateRule {
     /// Nothing.
     public func state(of piece: UpdatedPiece) -> [StateTensor] { [] }
 
-    package func update(
+    /// Updates one tensor.
+    public func update(
         _ update: TensorUpdate, state: [Tensor], step: Int
     ) throws(TorchError) {
         if update.weightDecay != 0 {

@@ -37,7 +37,7 @@ extension UpdateRule {
 }
 
 /// A rule that updates each element by its own gradient and state, or by those of its block.
-package protocol LocalUpdateRule: UpdateRule {
+public protocol LocalUpdateRule: UpdateRule {
     /// Updates one tensor.
     ///
     /// - Parameters:
@@ -50,7 +50,7 @@ package protocol LocalUpdateRule: UpdateRule {
 
 extension LocalUpdateRule {
     /// Updates one tensor after the other.
-    package func update(
+    public func update(
         _ tensors: [TensorUpdate], step: Int, wholes: [Parameter], ranks: UpdatingRanks
     ) throws {
         for tensor in tensors {

@@ -136,9 +136,10 @@ private struct Step {
             microBatches: [microBatch], firstIndex: 0,
             numTargetTokens: microBatch.numTargetTokens, numTokens: microBatch.tokens.count,
             rowLengths: microBatch.segmentLengths)
-        let forward = ForwardPass(losses: { batch, usesAdapters throws(TorchError) in
-            try losses(of: batch, usesAdapters: usesAdapters)
-        }, ranks: ranks)
+        let forward = ForwardPass(
+            losses: { batch, usesAdapters throws(TorchError) in
+                try losses(of: batch, usesAdapters: usesAdapters)
+            }, ranks: ranks)
         for index in 0..<count {
             let value = try config.objective(microBatch, of: share, forward)
             shards?.beginBackward(reduces: index == count - 1 || config.reduceEachMicroBatch)

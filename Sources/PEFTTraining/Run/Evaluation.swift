@@ -95,14 +95,15 @@ public enum Evaluation {
     ) throws -> (loss: Double, rewards: RewardMetrics) {
         let ranks = ready.ranks
         let batches = EvaluationBatches(rows, maxRows: maxRows, maxTokens: maxTokens)
-        let forward = ForwardPass(losses: { batch, usesAdapters throws(TorchError) in
-            try ready.adapted.base.model.losses(
-                tokens: batch.tokens, targets: batch.targets,
-                context: ForwardContext(
-                    layout: SequenceLayout(segmentLengths: batch.segmentLengths),
-                    usesAdapters: usesAdapters),
-                execution: ready.execution)
-        }, ranks: ranks)
+        let forward = ForwardPass(
+            losses: { batch, usesAdapters throws(TorchError) in
+                try ready.adapted.base.model.losses(
+                    tokens: batch.tokens, targets: batch.targets,
+                    context: ForwardContext(
+                        layout: SequenceLayout(segmentLengths: batch.segmentLengths),
+                        usesAdapters: usesAdapters),
+                    execution: ready.execution)
+            }, ranks: ranks)
         var sum = 0.0
         var rewards = RewardSums()
         for first in stride(from: 0, to: batches.count, by: ranks.size) {

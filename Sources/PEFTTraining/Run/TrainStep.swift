@@ -53,7 +53,8 @@ public struct TrainStep {
     /// - Throws: ``Diagnosis`` of ``DiagnosisCode/optimizerHoldsOthers`` unless the optimizer was made from this very model, or of
     ///   a dtype that does not train so: see ``PrecisionRules``.
     public init(
-        _ ready: ReadyModel, optimizer: Optimizer, schedule: LearningRateSchedule, maxGradNorm: Double,
+        _ ready: ReadyModel, optimizer: Optimizer, schedule: LearningRateSchedule,
+        maxGradNorm: Double,
         seed: UInt64, lossScaling: LossScaling = .none, reducesEachMicroBatch: Bool = false,
         regularization: Regularization = Regularization()
     ) throws(Diagnosis) {
@@ -160,17 +161,19 @@ public struct TrainStep {
         var rewards: RewardSums?
         for (index, batch) in share.microBatches.enumerated() {
             let value = try Profile.range("forward") {
-                let forward = ForwardPass(losses: { batch, usesAdapters throws(TorchError) in
-                    try losses(
-                        of: batch, step: step, index: share.firstIndex + index,
-                        usesAdapters: usesAdapters)
-                }, ranks: ready.ranks)
+                let forward = ForwardPass(
+                    losses: { batch, usesAdapters throws(TorchError) in
+                        try losses(
+                            of: batch, step: step, index: share.firstIndex + index,
+                            usesAdapters: usesAdapters)
+                    }, ranks: ready.ranks)
                 return try objective(batch, of: share, forward)
             }
             let isLast = index == share.microBatches.count - 1
             ready.shards?.beginBackward(reduces: isLast || reducesEachMicroBatch)
             try Profile.range("backward") { () throws -> Void in
-                try value.output.backward(gradient: value.gradient.map { try $0 * weight } ?? weight)
+                try value.output.backward(
+                    gradient: value.gradient.map { try $0 * weight } ?? weight)
                 try ready.shards?.endBackward()
             }
             sums.append(try value.loss ?? value.output.detach().item())

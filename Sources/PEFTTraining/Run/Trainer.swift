@@ -49,7 +49,8 @@ public final class Trainer {
         outputFolder = URL(filePath: config.outputDir)
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
         optimizer = try Optimizer(
-            ready.sharded.own, rule: config.optim.rule(config, adapters: ready.adapted.adapter.adapters),
+            ready.sharded.own,
+            rule: config.optim.rule(config, adapters: ready.adapted.adapter.adapters),
             groups: config.optimizerGroups, wholes: ready.sharded.trainableParameters,
             ranks: ready.ranks, offloadFolder: config.optimizerFolder)
         try resumed?.restore(optimizer, of: ready)
