@@ -35,7 +35,7 @@ func rootInTraining(_ model: URL) throws {
     let ready = try ReadyModel(checking: ShardedModel(adapted), sample: makeRows())
     let step = try TrainStep(
         ready,
-        optimizer: AdamW(ready, configuration: AdamW.Configuration()),
+        optimizer: Optimizer(ready, rule: AdamW()),
         schedule: LearningRateSchedule(
             peak: 1e-3, kind: .constant, warmupSteps: 0, totalSteps: 1),
         maxGradNorm: 1, seed: 1)

@@ -5,7 +5,7 @@ import PEFT
 func staleOptimizer(_ model: URL) throws {
     let first = try ReadyModel(
         checking: ShardedModel(attachLoRA(to: readBase(model))), sample: makeRows())
-    let optimizer = try AdamW(first, configuration: AdamW.Configuration())
+    let optimizer = try Optimizer(first, rule: AdamW())
     let second = try ReadyModel(
         checking: ShardedModel(attachLoRA(to: readBase(model))), sample: makeRows())
     _ = try TrainStep(

@@ -32,6 +32,7 @@
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/sigmoid.h>
+#include <ATen/ops/sign.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/sin.h>
 #include <ATen/ops/softmax.h>
@@ -92,6 +93,7 @@ int32_t ctorch_elementwise_pow_scalar(CTorchTensor value, double exponent, CTorc
 }
 CTORCH_UNARY(elementwise, neg)
 CTORCH_UNARY(elementwise, abs)
+CTORCH_UNARY(elementwise, sign)
 CTORCH_UNARY(elementwise, exp)
 CTORCH_UNARY(elementwise, log)
 CTORCH_UNARY(elementwise, sqrt)

@@ -12,11 +12,7 @@ package enum EventText {
         case .preflight(let report): PreflightText.summary(of: report)
         case .step: []
         case .evaluation(let metrics):
-            [
-                "evaluation after step \(metrics.step): loss \(NumberFormat.loss(metrics.evalLoss)), "
-                    + "perplexity \(NumberFormat.fixed(metrics.evalPerplexity, digits: 2)), "
-                    + "\(NumberFormat.count(metrics.evalNumTargetTokens)) target tokens"
-            ]
+            [line(of: metrics)]
         case .checkpointSaved(let path, let step): ["checkpoint of step \(step): \(path)"]
         case .interrupted(let signal, let step):
             [warning("stopped by \(signal) after step \(step); --resume continues", usesColor)]
@@ -24,6 +20,22 @@ package enum EventText {
         case .warning(let diagnosis): [warning(diagnosis.description, usesColor)]
         case .notice(let text): [warning(text, usesColor)]
         }
+    }
+
+    private static func line(of metrics: EvaluationMetrics) -> String {
+        let name = metrics.name.map { " of \($0)" } ?? ""
+        let quality: String
+        if let rewards = metrics.rewards {
+            quality =
+                rewards.accuracy.map {
+                    "reward accuracy \(NumberFormat.fixed(100 * $0, digits: 1)) %, "
+                } ?? ""
+        } else {
+            quality = "perplexity \(NumberFormat.fixed(metrics.evalPerplexity, digits: 2)), "
+        }
+        return "evaluation\(name) after step \(metrics.step): loss "
+            + "\(NumberFormat.loss(metrics.evalLoss)), \(quality)"
+            + "\(NumberFormat.count(metrics.evalNumTargetTokens)) target tokens"
     }
 
     private static func lines(of run: RunDescription) -> [String] {

@@ -90,6 +90,7 @@ package enum HelpText {
         case .null, .boolean(false), .string(""): ""
         case .boolean(true): " (default: on)"
         case .map(let entries) where entries.isEmpty: ""
+        case .list(let items) where items.isEmpty: ""
         default: " (default: \(YAMLWriter.text(of: value)))"
         }
     }

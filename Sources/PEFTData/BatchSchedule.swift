@@ -2,7 +2,7 @@
 ///
 /// Nothing moves forward in it, so a resumed run needs only the step to go on with the same batches.
 /// An *element* is a row, or with packing a bin of whole rows. Each epoch takes each element once, in
-/// the file's order or in a permutation of (seed, epoch); a step takes
+/// the file's order or in a permutation of (seed, epoch), or draws them from several datasets (``MixtureOrder``); a step takes
 /// `perDeviceTrainBatchSize * gradientAccumulationSteps` of them, the last step of an epoch what is
 /// left (as `dataloader_drop_last=False` in transformers).
 public struct BatchSchedule: Sendable {
@@ -22,6 +22,8 @@ public struct BatchSchedule: Sendable {
         public var maxLength: Int?
         /// Processes that share a step, each with micro-batches of its own.
         public var numRanks = 1
+        /// Whether rows of about the same length share a step; needs `shuffle`, and has no meaning with packing.
+        public var groupsByLength = false
 
         /// Makes options; the defaults are those of TRL's `SFTConfig`, `maxLength` aside.
         public init(
@@ -43,9 +45,12 @@ public struct BatchSchedule: Sendable {
 
     /// The options that the schedule was made with.
     public let options: Options
-    private let sequences: [TokenSequence]
-    /// The sequences in each bin; nil without packing, where element i is sequence i.
+    private let sequences: TokenSequences
+    /// The sequences in each bin; nil without packing, where element i is row i of the file.
     private let bins: [[Int]]?
+    private let rowsPerElement: Int
+    /// Draws from several datasets; nil where each element is taken once an epoch.
+    private let mixture: MixtureOrder?
 
     /// Plans the steps over a dataset; with packing this fills the bins, once for all epochs.
     ///
@@ -55,16 +60,35 @@ public struct BatchSchedule: Sendable {
         try Self.check(dataset, options)
         self.options = options
         sequences = dataset.sequences
+        let rowsPerElement = dataset.rowsPerElement
+        self.rowsPerElement = rowsPerElement
+        let parts = dataset.mixture?.map(\.range) ?? [0..<dataset.sequences.count]
+        var elements: [[Int]] = []
         if options.packing, let capacity = options.maxLength {
-            bins = packBestFitDecreasing(
-                lengths: dataset.sequences.map(\.tokens.count), capacity: capacity)
+            let lengths = dataset.sequences.lengths
+            var bins: [[Int]] = []
+            for part in parts {
+                let packed = packBestFitDecreasing(
+                    lengths: Array(lengths[part]), capacity: capacity)
+                elements.append(Array(bins.count..<bins.count + packed.count))
+                bins += packed.map { bin in bin.map { $0 + part.lowerBound } }
+            }
+            self.bins = bins
         } else {
             bins = nil
+            elements = parts.map { part in
+                Array(part.lowerBound / rowsPerElement..<part.upperBound / rowsPerElement)
+            }
+        }
+        mixture = dataset.mixture.map { weighted in
+            MixtureOrder(
+                parts: elements, weights: weighted.map(\.weight), shuffle: options.shuffle,
+                seed: options.seed)
         }
     }
 
     /// The number of rows, or of bins with packing.
-    public var numElements: Int { bins?.count ?? sequences.count }
+    public var numElements: Int { bins?.count ?? sequences.count / rowsPerElement }
 
     /// The number of steps that take each element once.
     public var stepsPerEpoch: Int { (numElements + elementsPerStep - 1) / elementsPerStep }
@@ -87,11 +111,15 @@ public struct BatchSchedule: Sendable {
         public let numTargetTokens: Int
         /// Tokens of the step in all processes.
         public let numTokens: Int
+        /// Tokens of each row of the step in all processes; of pairs, the better one's first.
+        public let rowLengths: [Int]
 
         /// Makes a share of its parts.
         public init(
-            microBatches: [TokenBatch], firstIndex: Int, numTargetTokens: Int, numTokens: Int
+            microBatches: [TokenBatch], firstIndex: Int, numTargetTokens: Int, numTokens: Int,
+            rowLengths: [Int] = []
         ) {
+            self.rowLengths = rowLengths
             self.microBatches = microBatches
             self.firstIndex = firstIndex
             self.numTargetTokens = numTargetTokens
@@ -113,8 +141,9 @@ public struct BatchSchedule: Sendable {
         let rows = all.joined().joined().flatMap(rows)
         return Share(
             microBatches: own, firstIndex: rank * perRank,
-            numTargetTokens: rows.reduce(0) { $0 + sequences[$1].numTargetTokens },
-            numTokens: rows.reduce(0) { $0 + sequences[$1].tokens.count })
+            numTargetTokens: rows.reduce(0) { $0 + sequences.numTargetTokens(at: $1) },
+            numTokens: rows.reduce(0) { $0 + sequences.length(at: $1) },
+            rowLengths: rows.map { sequences.length(at: $0) })
     }
 
     /// The micro-batches of a step in the first process: one or more, none empty.
@@ -129,7 +158,9 @@ public struct BatchSchedule: Sendable {
         TokenBatch(elements.flatMap(rows).map { sequences[$0] })
     }
 
-    private func rows(of element: Int) -> [Int] { bins?[element] ?? [element] }
+    private func rows(of element: Int) -> [Int] {
+        bins?[element] ?? Array(element * rowsPerElement..<(element + 1) * rowsPerElement)
+    }
 
     /// The elements of each micro-batch of a step, by rank.
     package func microBatchElements(step: Int) -> [[[Int]]] {
@@ -148,7 +179,7 @@ public struct BatchSchedule: Sendable {
             let order = order(ofEpoch: epoch(ofStep: first))
             for step in first..<min(first + stepsPerEpoch, max(1, numSteps)) {
                 for elements in microBatchElements(step: step, order: order).joined() {
-                    let count = elements.flatMap(rows).reduce(0) { $0 + sequences[$1].tokens.count }
+                    let count = elements.flatMap(rows).reduce(0) { $0 + sequences.length(at: $1) }
                     guard count > most else { continue }
                     (most, largest) = (count, elements)
                 }
@@ -159,9 +190,19 @@ public struct BatchSchedule: Sendable {
 
     /// The elements in the order in which an epoch takes them.
     private func order(ofEpoch epoch: Int) -> [Int] {
-        options.shuffle
-            ? seededPermutation(count: numElements, seed: options.seed, epoch: epoch)
-            : Array(0..<numElements)
+        if let mixture { return grouped(mixture(epoch: epoch)) }
+        guard options.shuffle else { return Array(0..<numElements) }
+        return grouped(
+            seededPermutation(count: numElements, seed: options.seed, epoch: epoch))
+    }
+
+    /// The same elements by their length, if that is asked for.
+    private func grouped(_ order: [Int]) -> [Int] {
+        guard options.groupsByLength, bins == nil else { return order }
+        let lengths = (0..<numElements).map { element in
+            rows(of: element).reduce(0) { $0 + sequences.length(at: $1) }
+        }
+        return groupedByLength(order, lengths: lengths, batchSize: elementsPerStep)
     }
 
     private func microBatchElements(step: Int, order: [Int]) -> [[[Int]]] {
@@ -196,9 +237,10 @@ public struct BatchSchedule: Sendable {
         }
         guard options.packing else { return }
         guard let capacity = options.maxLength else { throw .packingWithoutMaxLength }
-        for sequence in dataset.sequences where sequence.tokens.count > capacity {
+        for row in dataset.sequences.indices where dataset.sequences.length(at: row) > capacity {
             throw .rowTooLong(
-                row: sequence.row, length: sequence.tokens.count, maxLength: capacity)
+                row: dataset.sequences[row].row, length: dataset.sequences.length(at: row),
+                maxLength: capacity)
         }
     }
 }

@@ -10,6 +10,10 @@ extension DatasetProblem: CustomStringConvertible {
             invalid JSON at column \(column): expected \(expected), found \(found); each line must be \
             one whole JSON object
             """
+        case .invalidCSV(let reason):
+            "not comma-separated values: \(reason)"
+        case .unwritable(let folder, let reason):
+            "encoded rows cannot be kept in a file in \(folder): \(reason); turn dataset_streaming off, or use a disk with room"
         case .notAnObject(let found):
             "expected a JSON object, found \(found); write one object a line (JSON lines)"
         case .unknownKind(let columns, let names): unknownKind(columns, names)
@@ -20,6 +24,8 @@ extension DatasetProblem: CustomStringConvertible {
             """
         case .missingColumn(let missing, let present):
             "'\(present)' needs '\(missing)' beside it, which is missing"
+        case .columnNeeded(let column, let kind):
+            "the column \"\(column)\" is missing; this loss_type learns from rows of \(kind)"
         case .unsupportedColumn(let column): unsupportedColumn(column)
         case .unusedColumn(let column, let kind): unusedColumn(column, kind)
         case .misspeltColumn(let names): misspeltColumn(names)

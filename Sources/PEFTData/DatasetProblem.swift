@@ -8,6 +8,10 @@ public enum DatasetProblem: Error, Hashable, Sendable {
     case noRows
     /// The line is not JSON; the column counts characters from 1.
     case invalidJSON(column: Int, expected: String, found: String)
+    /// A record of comma-separated values is malformed.
+    case invalidCSV(reason: String)
+    /// What is kept out of memory cannot be written.
+    case unwritable(folder: String, reason: String)
     /// The row is some other JSON value.
     case notAnObject(found: String)
     /// No kind of row has these columns; maybe one is misspelt.
@@ -16,6 +20,8 @@ public enum DatasetProblem: Error, Hashable, Sendable {
     case ambiguousKind(columns: [String])
     /// A prompt without completion, or the reverse.
     case missingColumn(String, present: String)
+    /// A column that rows for this loss must have.
+    case columnNeeded(String, kind: String)
     /// A column that other trainers use to change what is learned.
     case unsupportedColumn(String)
     /// A column that rows of this kind do not use.

@@ -5,22 +5,45 @@ extension DatasetRow {
     ///
     /// - Parameters:
     ///   - value: the line's value.
+    ///   - use: what the rows are for.
     ///   - ignoresExtraColumns: see `EncodingOptions`.
     /// - Returns: the row, and the names of the columns that it does not use.
     /// - Throws: the first problem with the columns or their values.
     package static func parse(
-        _ value: JSONValue, ignoresExtraColumns: Bool
+        _ value: JSONValue, for use: RowUse = .examples, ignoresExtraColumns: Bool
     ) throws(DatasetProblem) -> (row: DatasetRow, ignored: [String]) {
         guard case .object(let object) = value else {
             throw .notAnObject(found: value.kindDescription)
         }
         let columns = JSONObject(object.lazy.filter { !$0.value.isNull }.map { ($0.key, $0.value) })
-        let kind = try kind(of: columns)
+        let kind = try kind(of: columns, for: use)
         let ignored = columns.keys.filter { !kind.uses(column: $0) }
         if !ignoresExtraColumns {
             for column in ignored { try check(extraColumn: column, of: kind, in: columns) }
         }
         return (try read(kind, from: columns), ignored)
+    }
+
+    private static func kind(
+        of columns: JSONObject, for use: RowUse
+    ) throws(DatasetProblem) -> RowKind {
+        switch use {
+        case .examples: return try kind(of: columns)
+        case .pairs: return try require(["prompt", "chosen", "rejected"], .pair, in: columns)
+        case .feedback:
+            return try require(["prompt", "completion", "label"], .feedback, in: columns)
+        }
+    }
+
+    private static func require(
+        _ names: [String], _ kind: RowKind, in columns: JSONObject
+    ) throws(DatasetProblem) -> RowKind {
+        let missing = names.filter { columns[$0] == nil }
+        guard let first = missing.first else { return kind }
+        if let names = suggestion(among: missing, for: columns.keys) {
+            throw .misspeltColumn(names)
+        }
+        throw .columnNeeded(first, kind: kind.name)
     }
 
     private static func kind(of columns: JSONObject) throws(DatasetProblem) -> RowKind {
@@ -64,7 +87,9 @@ extension DatasetRow {
     private static func check(
         extraColumn column: String, of kind: RowKind, in columns: JSONObject
     ) throws(DatasetProblem) {
-        if RowKind.unsupportedColumns.contains(column) { throw .unsupportedColumn(column) }
+        if RowKind.unsupportedColumns.contains(column), kind != .pair {
+            throw .unsupportedColumn(column)
+        }
         if RowKind.chatColumns.contains(column) {
             throw .unusedColumn(column, kind: kind.name)
         }
@@ -86,6 +111,10 @@ extension RowKind {
         case .chatCompletion:
             column == "prompt" || column == "completion" || Self.chatColumns.contains(column)
         case .messages: column == "messages" || Self.chatColumns.contains(column)
+        case .pair:
+            ["prompt", "chosen", "rejected"].contains(column) || Self.chatColumns.contains(column)
+        case .feedback:
+            ["prompt", "completion", "label"].contains(column) || Self.chatColumns.contains(column)
         }
     }
 }

@@ -21,7 +21,31 @@ extension DatasetRow {
             return .messages(try messages("messages", columns), context: try context(columns))
         case .tokens:
             return .tokens(try tokens(columns))
+        case .pair:
+            return .pair(
+                chosen: try completion("chosen", columns),
+                rejected: try completion("rejected", columns))
+        case .feedback:
+            let label = columns["label"] ?? .null
+            guard case .bool(let isDesirable) = label else {
+                throw .wrongType(
+                    path: "label", expected: "true or false", found: label.kindDescription)
+            }
+            return .feedback(try completion("completion", columns), isDesirable: isDesirable)
         }
+    }
+
+    /// A completion of the prompt, both strings or both lists of messages.
+    private static func completion(
+        _ column: String, _ columns: JSONObject
+    ) throws(DatasetProblem) -> DatasetRow {
+        guard columns["prompt"]?.arrayValue != nil else {
+            return .promptCompletion(
+                prompt: try string("prompt", columns), completion: try string(column, columns))
+        }
+        return .chatCompletion(
+            prompt: try messages("prompt", columns), completion: try messages(column, columns),
+            context: try context(columns))
     }
 
     private static func string(

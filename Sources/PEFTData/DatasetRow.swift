@@ -12,6 +12,10 @@ package enum DatasetRow: Hashable, Sendable {
     case messages([JSONValue], context: ChatContext)
     /// Token ids.
     case tokens([Int32])
+    /// Two completions of a prompt, each a row of prompt and completion.
+    indirect case pair(chosen: DatasetRow, rejected: DatasetRow)
+    /// A row of prompt and completion, and whether the completion is good.
+    indirect case feedback(DatasetRow, isDesirable: Bool)
 
     /// The row's kind.
     package var kind: RowKind {
@@ -21,6 +25,8 @@ package enum DatasetRow: Hashable, Sendable {
         case .chatCompletion: .chatCompletion
         case .messages: .messages
         case .tokens: .tokens
+        case .pair: .pair
+        case .feedback: .feedback
         }
     }
 }

@@ -8,6 +8,16 @@ public enum TruncationMode: String, Sendable, Hashable, CaseIterable, Codable {
     case keepEnd = "keep_end"
 }
 
+/// What rows are for.
+public enum RowUse: Sendable, Hashable {
+    /// Texts to learn.
+    case examples
+    /// A better and a worse completion of a prompt.
+    case pairs
+    /// A completion of a prompt, and whether it is good.
+    case feedback
+}
+
 /// How rows become tokens, and which tokens are learned.
 ///
 /// Names and meanings are those of TRL's `SFTConfig`, but for the defaults of `maxLength` (no limit)
@@ -39,6 +49,10 @@ public struct EncodingOptions: Sendable, Hashable {
     /// `images`, `tools` beside `text`) or is one letter away from a name that the row lacks
     /// (`tool`) is an error, unless this is set.
     public var ignoresExtraColumns: Bool
+    /// What rows are for; those of pairs and feedback learn completions only.
+    public var use = RowUse.examples
+    /// On whose disk encoded rows are kept, so that they take no memory until they are used; nil for memory.
+    public var streamingFolder: String?
 
     /// Makes options.
     public init(

@@ -1,9 +1,9 @@
 /// A dataset's rows in the order of its file, in batches for scoring and evaluation.
 ///
 /// A batch takes rows until it has `maxRows`, or the next would bring it above `maxTokens`; a row that
-/// is above `maxTokens` alone is a batch of its own. Batches are made when asked for.
+/// is above `maxTokens` alone is a batch of its own. Pairs stay together and count as one row. Batches are made when asked for.
 public struct EvaluationBatches: Sendable, RandomAccessCollection {
-    private let sequences: [TokenSequence]
+    private let sequences: TokenSequences
     private let ranges: [Range<Int>]
 
     /// Plans the batches.
@@ -16,12 +16,14 @@ public struct EvaluationBatches: Sendable, RandomAccessCollection {
     public init(_ dataset: TokenDataset, maxRows: Int, maxTokens: Int? = nil) {
         precondition(maxRows >= 1, "a batch of \(maxRows) rows evaluates nothing")
         sequences = dataset.sequences
+        let size = dataset.rowsPerElement
         var ranges: [Range<Int>] = []
         var start = 0
         var numTokens = 0
-        for (index, sequence) in dataset.sequences.enumerated() {
-            let length = sequence.tokens.count
-            let isFull = index - start == maxRows || numTokens + length > maxTokens ?? .max
+        for index in stride(from: 0, to: dataset.sequences.count, by: size) {
+            let length = (index..<index + size).reduce(0) { $0 + dataset.sequences.length(at: $1) }
+            let isFull =
+                index - start == maxRows * size || numTokens + length > maxTokens ?? .max
             if isFull && index > start {
                 ranges.append(start..<index)
                 start = index

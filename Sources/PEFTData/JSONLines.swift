@@ -5,19 +5,11 @@ package import PEFTTokenizers
 ///
 /// Lines end in LF or CRLF; blank lines are skipped, and so is a UTF-8 byte order mark at the start. The
 /// file is mapped into memory, not copied, where the system can map it.
-package struct JSONLines: Sendable {
-    /// A line that holds a row.
-    package struct Line: Sendable, Hashable {
-        /// The line's number in the file, from 1, blank ones counted.
-        package let number: Int
-        /// Where its bytes are, the line end excluded.
-        package let range: Range<Int>
-    }
-
+package struct JSONLines: RowFile {
     /// The file's path, as it was given.
     package let file: String
     /// The lines that are not blank.
-    package let lines: [Line]
+    package let lines: [RowPlace]
     private let data: Data
 
     /// Maps a file and finds its lines.
@@ -25,22 +17,13 @@ package struct JSONLines: Sendable {
     /// - Throws: a `DatasetError`, if the file cannot be read, is in UTF-16, or has no rows.
     package init(contentsOf url: URL) throws(DatasetError) {
         file = url.relativePath
-        do {
-            data = try Data(contentsOf: url, options: .mappedIfSafe)
-        } catch {
-            throw DatasetError(
-                file: url.relativePath, line: nil,
-                problem: .unreadable(reason: Self.reason(for: error, at: url)))
-        }
-        if data.starts(with: [0xFF, 0xFE]) || data.starts(with: [0xFE, 0xFF]) {
-            throw DatasetError(file: file, line: nil, problem: .notUTF8)
-        }
+        data = try RowFiles.contents(of: url)
         lines = data.withUnsafeBytes(Self.rowLines)
         if lines.isEmpty { throw DatasetError(file: file, line: nil, problem: .noRows) }
     }
 
     /// Parses one line.
-    package func value(of line: Line) throws(DatasetProblem) -> JSONValue {
+    package func value(of line: RowPlace) throws(DatasetProblem) -> JSONValue {
         let result = data.withUnsafeBytes { bytes in
             Result { () throws(JSONError) in
                 try JSONValue(parsing: UnsafeRawBufferPointer(rebasing: bytes[line.range]))
@@ -53,8 +36,8 @@ package struct JSONLines: Sendable {
         }
     }
 
-    private static func rowLines(of bytes: UnsafeRawBufferPointer) -> [Line] {
-        var lines: [Line] = []
+    private static func rowLines(of bytes: UnsafeRawBufferPointer) -> [RowPlace] {
+        var lines: [RowPlace] = []
         var start = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
         var number = 1
         while start < bytes.count, let base = bytes.baseAddress {
@@ -65,19 +48,11 @@ package struct JSONLines: Sendable {
             if !isBlank {
                 let hasCarriageReturn = bytes[end - 1] == 0x0D
                 lines.append(
-                    Line(number: number, range: start..<(hasCarriageReturn ? end - 1 : end)))
+                    RowPlace(number: number, range: start..<(hasCarriageReturn ? end - 1 : end)))
             }
             start = end + 1
             number += 1
         }
         return lines
-    }
-
-    private static func reason(for error: any Error, at url: URL) -> String {
-        var isFolder: ObjCBool = false
-        let exists = FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder)
-        if !exists { return "there is no such file" }
-        if isFolder.boolValue { return "it is a folder; name the file" }
-        return error.localizedDescription
     }
 }

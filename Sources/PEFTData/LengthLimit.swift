@@ -9,7 +9,7 @@ struct LengthLimit {
     func exceeded(by length: Int) -> Bool { maxLength.map { length > $0 } ?? false }
 
     /// Refuses a file with rows that are too long, unless they shall be cut.
-    func check(_ lengths: [Int], of file: JSONLines) throws(DatasetError) {
+    func check(_ lengths: [Int], of file: any RowFile) throws(DatasetError) {
         if let maxLength, maxLength < 1 {
             throw DatasetError(
                 file: file.file, line: nil, problem: .maxLengthBelowOne(maxLength))

@@ -21,6 +21,8 @@ package struct RowEncoder: Sendable {
         ///
         /// Then the model is trained on another end of the prompt than it sees when it is used.
         package var promptEndsInsideToken = false
+        /// Whether the completion is good; nil where the row does not say.
+        package var isDesirable: Bool?
     }
 
     /// The token that ends a text, if the tokenizer names one.
@@ -49,7 +51,19 @@ package struct RowEncoder: Sendable {
         }
     }
 
-    /// Encodes a row.
+    /// Encodes a row: as one sequence, or a pair as two.
+    package func encodeAll(_ row: DatasetRow) throws(DatasetProblem) -> [EncodedRow] {
+        switch row {
+        case .pair(let chosen, let rejected): return [try encode(chosen), try encode(rejected)]
+        case .feedback(let completion, let isDesirable):
+            var encoded = try encode(completion)
+            encoded.isDesirable = isDesirable
+            return [encoded]
+        default: return [try encode(row)]
+        }
+    }
+
+    /// Encodes a row that is one sequence.
     package func encode(_ row: DatasetRow) throws(DatasetProblem) -> EncodedRow {
         try checkLossOptions(for: row.kind)
         var encoded = try encodeUnchecked(row)
@@ -74,6 +88,8 @@ package struct RowEncoder: Sendable {
             let whole = try chat.encode(
                 prompt + completion, context, assistantOnly: options.assistantOnlyLoss)
             return continued(promptTokens, by: whole)
+        case .pair, .feedback:
+            preconditionFailure("a row of completions is encoded one by one")
         case .messages(let messages, let context):
             return try chatEncoder(row.kind).encode(
                 messages, context, assistantOnly: options.assistantOnlyLoss)

@@ -10,6 +10,10 @@ package enum RowKind: String, CaseIterable, Sendable {
     case messages
     /// Token ids.
     case tokens
+    /// A prompt with a better and a worse completion: strings, or lists of messages.
+    case pair
+    /// A prompt, a completion and whether it is good: strings, or lists of messages.
+    case feedback
 
     /// The kinds' columns, for messages.
     package static let listing = #"{"text"}, {"prompt", "completion"}, {"messages"} or {"tokens"}"#
@@ -37,6 +41,8 @@ package enum RowKind: String, CaseIterable, Sendable {
         case .chatCompletion: "prompt and completion messages"
         case .messages: "messages"
         case .tokens: "tokens"
+        case .pair: "prompt, chosen and rejected"
+        case .feedback: "prompt, completion and label"
         }
     }
 }

@@ -17,10 +17,12 @@ public struct TokenBatch: Sendable, Equatable {
     public let segmentLengths: [Int]
     /// The file's row that each segment is, in the order of `tokens`.
     public let rows: [Int]
+    /// Whether each segment is a good completion; nil where rows do not say.
+    public let isDesirable: [Bool?]
 
     /// One token and no target: what a process runs that has no rows left while others have some.
     public static let placeholder = TokenBatch(
-        tokens: [0], targets: [ignoredTarget], segmentLengths: [1], rows: [])
+        tokens: [0], targets: [ignoredTarget], segmentLengths: [1], rows: [], isDesirable: [])
 
     /// Flattens the sequences and shifts their targets inside each.
     ///
@@ -43,6 +45,15 @@ public struct TokenBatch: Sendable, Equatable {
         self.targets = targets
         self.segmentLengths = sequences.map(\.tokens.count)
         self.rows = sequences.map(\.row)
+        self.isDesirable = sequences.map(\.isDesirable)
+    }
+
+    /// The same tokens with other targets.
+    package func with(targets: [Int32]) -> TokenBatch {
+        precondition(targets.count == tokens.count, "one target for each token")
+        return TokenBatch(
+            tokens: tokens, targets: targets, segmentLengths: segmentLengths, rows: rows,
+            isDesirable: isDesirable)
     }
 
     /// One of the segments as a batch of its own.
@@ -53,14 +64,18 @@ public struct TokenBatch: Sendable, Equatable {
         let range = start..<(start + segmentLengths[index])
         return TokenBatch(
             tokens: Array(tokens[range]), targets: Array(targets[range]),
-            segmentLengths: [segmentLengths[index]], rows: [rows[index]])
+            segmentLengths: [segmentLengths[index]], rows: [rows[index]],
+            isDesirable: [isDesirable[index]])
     }
 
-    private init(tokens: [Int32], targets: [Int32], segmentLengths: [Int], rows: [Int]) {
+    private init(
+        tokens: [Int32], targets: [Int32], segmentLengths: [Int], rows: [Int], isDesirable: [Bool?]
+    ) {
         self.tokens = tokens
         self.targets = targets
         self.segmentLengths = segmentLengths
         self.rows = rows
+        self.isDesirable = isDesirable
     }
 
     /// The number of positions whose prediction counts: the batch's share of the loss' normalizer.

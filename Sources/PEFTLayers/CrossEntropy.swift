@@ -6,6 +6,8 @@ public struct TokenLosses {
     public let sum: Tensor
     /// `-log p(target)` of each target, in token order: float32 `[numTargets]`, not differentiable.
     public let perTarget: Tensor
+    /// The same, differentiable where the head is not trained.
+    package let each: Tensor
 }
 
 /// Output head and cross entropy in one node.
@@ -25,6 +27,7 @@ public enum CrossEntropy {
     ///   - parameters: every tensor requiring grad that `head` captures.
     ///   - weight: `[vocabulary, hidden]` if `head(h)` is `h W^T` and nothing else, and W gets no gradient; `head` may then not be
     ///     called. Nil for every other head.
+    ///   - labelSmoothing: the share of the uniform distribution in the target, at least 0 and below 1.
     ///   - head: hidden states in their `productDType` to logits, `[n, hidden] -> [n, vocabulary]`.
     /// - Returns: sum and parts; both empty sums if there is no target.
     /// - Throws: `TorchError` of the head, or if a target is not in the vocabulary.
@@ -32,11 +35,11 @@ public enum CrossEntropy {
     ///   until backward.
     public static func losses(
         hiddenStates: Tensor, targets: [Int32], parameters: [Tensor] = [], weight: Tensor? = nil,
-        head: (Tensor) throws(TorchError) -> Tensor
+        labelSmoothing: Double = 0, head: (Tensor) throws(TorchError) -> Tensor
     ) throws(TorchError) -> TokenLosses {
         try losses(
             hiddenStates: hiddenStates, targets: targets, parameters: parameters, weight: weight,
-            instructionSet: .best, head: head)
+            labelSmoothing: labelSmoothing, instructionSet: .best, head: head)
     }
 
     /// The same with the kernels of an instruction set.
@@ -44,7 +47,8 @@ public enum CrossEntropy {
     /// - Throws: `TorchError` of the head, or if a target is not in the vocabulary.
     package static func losses(
         hiddenStates: Tensor, targets: [Int32], parameters: [Tensor] = [], weight: Tensor?,
-        instructionSet: InstructionSet, head: (Tensor) throws(TorchError) -> Tensor
+        labelSmoothing: Double = 0, instructionSet: InstructionSet,
+        head: (Tensor) throws(TorchError) -> Tensor
     ) throws(TorchError) -> TokenLosses {
         precondition(targets.count == hiddenStates.shape[0], "one target for each token")
         let selection = Selection(targets)
@@ -52,12 +56,12 @@ public enum CrossEntropy {
             .to(hiddenStates.device)
         let inputs = [hiddenStates] + parameters
         let isDifferentiated = Autograd.isEnabled && inputs.contains { $0.requiresGrad }
+        let smoothing = LabelSmoothing(labelSmoothing)
         let kernel = weight.flatMap {
             LinearCrossEntropy(
                 hiddenStates: hiddenStates, weight: $0, instructionSet: instructionSet)
         }
 
-        var perTarget: Tensor?
         let outputs = try Autograd.node("cross entropy", inputs: inputs) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let parts: Tensor
@@ -66,24 +70,29 @@ public enum CrossEntropy {
                 let result = try kernel(
                     positions: selection.positions, labels: selection.labels,
                     withGradient: isDifferentiated && hiddenStates.requiresGrad)
+                if let weight {
+                    try smoothing?.smooth(
+                        result.losses, gradient: result.gradient,
+                        hidden: hiddenStates.detach().indexSelected(0, rows), weight: weight,
+                        labels: selection.labels)
+                }
                 parts = result.losses
                 gradients.hidden = result.gradient.map { [$0] } ?? []
             } else {
                 var slices = Slices(
                     parameters: parameters, isDifferentiated: isDifferentiated,
-                    device: hiddenStates.device)
+                    smoothing: smoothing, device: hiddenStates.device)
                 let selected = try hiddenStates.detach().indexSelected(0, rows)
                 try slices.add(selected, labels: selection.labels, head: head)
                 parts = try slices.concatenatedLosses()
                 gradients = slices.gradients
             }
-            perTarget = parts
             let pullback = gradients.pullback(
                 rows: rows, shape: hiddenStates.shape, dtype: hiddenStates.dtype)
-            return ([try parts.sum()], pullback)
+            return ([try parts.sum(), parts], pullback)
         }
-        guard let perTarget else { preconditionFailure("the node's body always runs") }
-        return TokenLosses(sum: outputs[0], perTarget: perTarget)
+        return TokenLosses(
+            sum: outputs[0], perTarget: try outputs[1].detach(), each: outputs[1])
     }
 }
 
@@ -107,11 +116,27 @@ private struct Gradients {
 
     init(numParameters: Int) { parameters = Array(repeating: nil, count: numParameters) }
 
+    /// The gradient of the sum, or a column of the gradients of each loss.
+    private static func scale(
+        _ gradients: [Tensor?], isHeadTrained: Bool
+    ) throws(TorchError) -> Tensor? {
+        guard let each = gradients[1] else { return gradients[0] }
+        guard !isHeadTrained else {
+            throw TorchError(
+                operation: "cross entropy",
+                message: "losses of single targets cannot be differentiated by a trained head")
+        }
+        let column = try each.to(.float32).unsqueezed(1)
+        return try gradients[0].map { sum throws(TorchError) in try column + sum } ?? column
+    }
+
     /// Scales the gradients by the gradient of the sum, in float32: rounded to bfloat16, the scale alone would change all gradients by
     /// up to 0.4 %, and differently for another number of targets.
     func pullback(rows: Tensor, shape: [Int], dtype: DType) -> Pullback {
         { [hidden, parameters] gradients throws(TorchError) in
-            guard let scale = gradients[0] else { return parameters.map { _ in nil } + [nil] }
+            guard let scale = try Self.scale(gradients, isHeadTrained: !parameters.isEmpty) else {
+                return parameters.map { _ in nil } + [nil]
+            }
             let zeros = try Tensor.zeros(shape, dtype: dtype, on: rows.device)
             var result: [Tensor?] = [zeros]
             if !hidden.isEmpty {
@@ -137,13 +162,17 @@ private struct Gradients {
 private struct Slices {
     private let parameters: [Tensor]
     private let isDifferentiated: Bool
+    private let smoothing: LabelSmoothing?
     private let device: Device
     private var losses: [Tensor] = []
     private(set) var gradients: Gradients
 
-    init(parameters: [Tensor], isDifferentiated: Bool, device: Device) {
+    init(
+        parameters: [Tensor], isDifferentiated: Bool, smoothing: LabelSmoothing?, device: Device
+    ) {
         self.parameters = parameters
         self.isDifferentiated = isDifferentiated
+        self.smoothing = smoothing
         self.device = device
         gradients = Gradients(numParameters: parameters.count)
     }
@@ -151,13 +180,12 @@ private struct Slices {
     mutating func add(
         _ selected: Tensor, labels: [Int64], head: (Tensor) throws(TorchError) -> Tensor
     ) throws(TorchError) {
-        let labels = try Tensor(labels, shape: [labels.count]).to(selected.device)
         var start = 0
-        while start < labels.shape[0] {
-            let length = min(CrossEntropy.sliceLength, labels.shape[0] - start)
+        while start < labels.count {
+            let length = min(CrossEntropy.sliceLength, labels.count - start)
             try addSlice(
                 hidden: selected.narrow(0, start, length),
-                labels: labels.narrow(0, start, length), head: head)
+                labels: Array(labels[start..<start + length]), head: head)
             start += length
         }
     }
@@ -167,19 +195,26 @@ private struct Slices {
         losses.isEmpty ? try Tensor.zeros([0], on: device) : try Tensor.concatenated(losses)
     }
 
+    private func crossEntropy(_ logits: Tensor, _ labels: [Int64]) throws(TorchError) -> Tensor {
+        let logits = try logits.to(.float32)
+        let losses = try logits.crossEntropy(
+            Tensor(labels, shape: [labels.count]).to(logits.device))
+        return try smoothing?.smoothed(losses, logits: logits, labels: labels) ?? losses
+    }
+
     private mutating func addSlice(
-        hidden: Tensor, labels: Tensor, head: (Tensor) throws(TorchError) -> Tensor
+        hidden: Tensor, labels: [Int64], head: (Tensor) throws(TorchError) -> Tensor
     ) throws(TorchError) {
         guard isDifferentiated else {
             let wide = try hidden.to(hidden.productDType)
-            losses.append(try head(wide).to(.float32).crossEntropy(labels))
+            losses.append(try crossEntropy(head(wide), labels))
             return
         }
         let leaf = try Self.leaf(of: hidden)
         let (loss, found) = try withGradEnabled(true) { () throws(TorchError) in
             try leaf.setRequiresGrad(true)
             let wide = try leaf.to(leaf.productDType)
-            let loss = try head(wide).to(.float32).crossEntropy(labels)
+            let loss = try crossEntropy(head(wide), labels)
             let found = try Autograd.gradientsInsideNode(
                 of: loss.sum(), withRespectTo: [leaf] + parameters)
             return (loss, found)

@@ -73,6 +73,20 @@ public struct DropoutKey: Sendable, Hashable {
     public func seed(for path: String) -> UInt64 { StableHash.of(seed, path, step, microBatch) }
 }
 
+/// What a training pass does besides, so that the model does not learn its rows by heart.
+public struct Regularization: Sendable, Hashable {
+    /// The share of the uniform distribution in the target; 0 for none.
+    public var labelSmoothing = 0.0
+    /// The strength of noise on the embeddings; nil for none.
+    public var embeddingNoise: Double?
+
+    /// Describes it; by default there is none.
+    public init(labelSmoothing: Double = 0, embeddingNoise: Double? = nil) {
+        self.labelSmoothing = labelSmoothing
+        self.embeddingNoise = embeddingNoise
+    }
+}
+
 /// What a forward pass depends on besides its input.
 public struct ForwardContext {
     /// Which tokens see each other.
@@ -85,16 +99,20 @@ public struct ForwardContext {
     public let usesAdapters: Bool
     /// Where layers add gradients in backward; nil leaves all of them to autograd.
     public let gradientSums: GradientSums?
+    /// What a training pass does besides.
+    public let regularization: Regularization
 
     /// Describes a forward pass.
     public init(
         layout: SequenceLayout, dropout: DropoutKey? = nil, cache: KeyValueCache? = nil,
-        usesAdapters: Bool = true, gradientSums: GradientSums? = nil
+        usesAdapters: Bool = true, regularization: Regularization = Regularization(),
+        gradientSums: GradientSums? = nil
     ) {
         self.gradientSums = gradientSums
         self.layout = layout
         self.dropout = dropout
         self.cache = cache
         self.usesAdapters = usesAdapters
+        self.regularization = regularization
     }
 }

@@ -7,7 +7,7 @@ public final class Parameter {
     /// The tensor; a leaf that requires grad exactly if the parameter is trainable.
     public let value: Tensor
     /// Whether the optimizer updates it.
-    public let isTrainable: Bool
+    public private(set) var isTrainable: Bool
 
     /// Names a tensor and sets whether autograd records for it.
     ///
@@ -19,6 +19,15 @@ public final class Parameter {
         self.path = path
         self.value = value
         self.isTrainable = isTrainable
+    }
+
+    /// Makes a trainable tensor a frozen one, before anything holds it for trainable.
+    ///
+    /// - Throws: `TorchError` if libtorch refuses.
+    package func freeze() throws(TorchError) {
+        guard isTrainable else { return }
+        try value.setRequiresGrad(false)
+        isTrainable = false
     }
 
     /// The same parameter with its tensor on a device; self if it is there.

@@ -95,7 +95,8 @@ extension CausalLanguageModel {
                     hiddenStates: hidden, targets: targets,
                     parameters: head.trainableParameters.map(\.value),
                     weight: logitTransform == nil
-                        ? head.frozenProductWeight(in: context) : nil
+                        ? head.frozenProductWeight(in: context) : nil,
+                    labelSmoothing: context.regularization.labelSmoothing
                 ) { slice throws(TorchError) in
                     if preparedHead == nil { preparedHead = try head.prepared(for: hidden.dtype) }
                     return try logits(slice, context: context, preparedHead: preparedHead)

@@ -149,23 +149,29 @@ package final class ModelShards {
     /// - Parameters:
     ///   - units: the decoder blocks.
     ///   - all: every trainable tensor of the model.
+    ///   - granule: pieces of a tensor begin at multiples of so many elements.
     /// - Throws: `TorchError` if memory does not suffice.
-    package func divideTrainable(units: [ModuleUnit], all: [Parameter]) throws {
+    package func divideTrainable(
+        units: [ModuleUnit], all: [Parameter], granule: Int = 1
+    ) throws {
         var rest = Dictionary(uniqueKeysWithValues: all.map { (ObjectIdentifier($0), $0) })
         for unit in units {
             let parameters = unit.trainableParameters
             for parameter in parameters { rest[ObjectIdentifier(parameter)] = nil }
             guard let position = blocks[unit.path] else { continue }
-            try divide(parameters, of: unit.path, at: position)
+            try divide(parameters, of: unit.path, at: position, granule)
         }
-        try divide(all.filter { rest[ObjectIdentifier($0)] != nil }, of: "the head", at: output)
+        try divide(
+            all.filter { rest[ObjectIdentifier($0)] != nil }, of: "the head", at: output, granule)
     }
 
-    private func divide(_ parameters: [Parameter], of path: String, at position: Int) throws {
+    private func divide(
+        _ parameters: [Parameter], of path: String, at position: Int, _ granule: Int
+    ) throws {
         guard !parameters.isEmpty else { return }
         let unit = try TrainableUnit(
             name: "\(path), trainable", parameters: parameters, ranks: ranks,
-            pool: position == output ? nil : trainablePool)
+            pool: position == output ? nil : trainablePool, granule: granule)
         trainable[position] = unit
         if let buffer = unit.buffer { positions[position].append(buffer) }
     }

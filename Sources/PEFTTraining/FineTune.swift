@@ -83,7 +83,14 @@ private struct Run {
         }
         try Agreement.require(prepared, checkpoint, ranks: ranks)
         report(.preflight(preflight.result))
-        return try train(prepared, checkpoint, output)
+        let summary = try train(prepared, checkpoint, output)
+        try ranks.together("report") {
+            if ranks.isMain, config.reportTo.contains(.html) {
+                try HTMLReport(config: config, preflight: preflight.result).write()
+            }
+            return ""
+        }
+        return summary
     }
 
     private func train(

@@ -36,9 +36,12 @@ extension FineTuneConfig {
 
     /// How rows become tokens.
     var encoding: EncodingOptions {
-        EncodingOptions(
+        var encoding = EncodingOptions(
             maxLength: maxLength, truncationMode: truncationMode,
             completionOnlyLoss: completionOnlyLoss, assistantOnlyLoss: assistantOnlyLoss)
+        encoding.streamingFolder = datasetStreaming ? offloadFolder : nil
+        encoding.use = lossType.rowUse
+        return encoding
     }
 
     /// How rows become steps of so many processes.
@@ -48,14 +51,15 @@ extension FineTuneConfig {
             gradientAccumulationSteps: gradientAccumulationSteps, shuffle: shuffle,
             seed: UInt64(seed), packing: packing, maxLength: maxLength)
         options.numRanks = numRanks
+        options.groupsByLength = groupByLength
         return options
     }
 
     /// On whose disk the files are that have no names, and so need no folder of their own.
     private var offloadFolder: String { RunResources.existingFolder(at: outputDir) }
 
-    /// Where the optimizer's moments are kept; nil for memory.
-    var momentFolder: String? { offload.hasOptimizer ? offloadFolder : nil }
+    /// Where the optimizer's state is kept; nil for memory.
+    var optimizerFolder: String? { offload.hasOptimizer ? offloadFolder : nil }
 
     /// How the model is divided over processes.
     var shards: ModelShards.Options {
@@ -67,20 +71,63 @@ extension FineTuneConfig {
     /// What the run computes with, in the terms of the rules.
     var precision: PrecisionRules.Combination { baseModel.precision(lossScaling) }
 
-    /// The constants of the optimizer.
-    var optimizer: AdamW.Configuration {
-        var optimizer = AdamW.Configuration()
-        optimizer.beta1 = adamBeta1
-        optimizer.beta2 = adamBeta2
-        optimizer.epsilon = adamEpsilon
-        optimizer.weightDecay = weightDecay
-        return optimizer
+    /// AdamW with the configuration's constants.
+    var adamW: AdamW {
+        var adamW = AdamW()
+        adamW.beta1 = adamBeta1
+        adamW.beta2 = adamBeta2
+        adamW.epsilon = adamEpsilon
+        return adamW
     }
+
+    /// Lion with the betas that AdamW would have, as transformers gives it.
+    var lion: Lion {
+        var lion = Lion()
+        lion.beta1 = adamBeta1
+        lion.beta2 = adamBeta2
+        return lion
+    }
+
+    /// Learning rates and decay by tensor.
+    package var optimizerGroups: Optimizer.Groups {
+        Optimizer.Groups(
+            weightDecay: weightDecay,
+            loRAPlus: loraplusLrRatio.map {
+                LoRAPlus(ratio: $0, embeddingRatio: loraplusLrEmbedding / learningRate)
+            })
+    }
+
+    /// What a training pass does besides.
+    var regularization: Regularization {
+        Regularization(labelSmoothing: labelSmoothingFactor, embeddingNoise: neftuneNoiseAlpha)
+    }
+
+    /// What a step minimizes.
+    package var objective: any Objective {
+        guard lossType != .nll else { return NextTokenLoss() }
+        var loss = PreferenceLoss(lossType)
+        loss.beta = beta
+        loss.desirableWeight = desirableWeight
+        loss.undesirableWeight = undesirableWeight
+        return PreferenceObjective(loss: loss)
+    }
+
+    /// Whether held-out rows are scored.
+    var evaluates: Bool { evalData != nil || !evalDataset.isEmpty }
 
     /// The step at which the run ends.
     func totalSteps(stepsPerEpoch: Int) -> Int {
         guard maxSteps <= 0 else { return maxSteps }
         return max(1, Int((numTrainEpochs * Double(stepsPerEpoch)).rounded(.up)))
+    }
+
+    /// The learning rate of every step.
+    package func schedule(totalSteps: Int) -> LearningRateSchedule {
+        LearningRateSchedule(
+            peak: learningRate, kind: lrSchedulerType,
+            warmupSteps: warmupRatio.map { Int((Double(totalSteps) * $0).rounded(.up)) }
+                ?? warmupSteps,
+            totalSteps: totalSteps, options: ScheduleOptions(lrSchedulerKwargs))
     }
 
     /// The event of the run's beginning.
@@ -99,12 +146,15 @@ extension FineTuneConfig {
 
     /// Settings that a resumed run may change: where files are, how often something is reported or saved, how far it goes.
     private static let changeableKeys: Set<String> = [
-        "model", "data", "eval_data", "output_dir", "overwrite_output_dir", "adapter",
+        "model", "data", "dataset", "eval_data", "eval_dataset", "dataset_streaming", "output_dir",
+        "overwrite_output_dir", "adapter",
         "ignore_base_fingerprint", "resume", "device", "threads", "logging_steps", "eval_steps",
         "eval_on_start", "save_steps", "save_total_limit", "max_steps", "num_train_epochs",
         "gradient_checkpointing", "gradient_checkpointing_interval", "per_device_eval_batch_size",
-        "on_non_finite", "sharding",
+        "on_non_finite", "sharding", "load_best_model_at_end", "metric_for_best_model",
+        "greater_is_better", "early_stopping_patience", "early_stopping_threshold",
         "reshard_after_forward", "reduce_each_micro_batch", "offload", "ddp_timeout", "profile",
+        "report_to",
     ]
 
     /// Settings whose product with the number of processes counts, so that a run can go on with another number.
@@ -119,6 +169,9 @@ extension FineTuneConfig {
         for option in Self.options
         where !Self.changeableKeys.contains(option.key) && !Self.batchKeys.contains(option.key) {
             settings[option.key] = YAMLWriter.text(of: option.get(self))
+        }
+        if let weights = dataset.weights {
+            settings["dataset weights"] = "\(weights)"
         }
         settings[
             "rows of a step (\(Self.batchKeys.sorted().joined(separator: " x ")) x processes)"] =

@@ -14,8 +14,14 @@ public enum TrainingError: Error, Equatable, Sendable {
     case tokenOutOfRange(token: Int, row: Int, vocabularySize: Int)
     /// The prompt has no token to continue from.
     case emptyPrompt
+    /// A loss of preferences was asked for, and the output head is trained.
+    case headIsTrained(path: String, lossType: String)
+    /// An optimizer for LoRA's matrices was asked for, and the adapter has none.
+    case notLoRA(path: String)
     /// A line of input is not a row.
     case invalidRow(file: String, line: Int, reason: String)
+    /// The best model is to be found by a metric that evaluations do not have.
+    case noSuchMetric(name: String, known: [String])
     /// The metrics of a step cannot be written.
     case cannotWriteMetrics(path: String, reason: String)
     /// The processes of a run were told different things, or read different files.
@@ -61,6 +67,10 @@ extension TrainingError: CustomStringConvertible {
             """
         case .emptyPrompt:
             "the prompt has no tokens; give a text"
+        case .headIsTrained(let path, let lossType):
+            "\(path): loss_type \(lossType) cannot train the output head; leave it out of target_modules"
+        case .notLoRA(let path):
+            "\(path): its adapter has no matrices A and B, which optim lorafa is for; choose another optim"
         case .invalidRow(let file, let line, let reason):
             "\(file):\(line): \(reason)"
         case .ranksDiffer(let topic, let differences):
@@ -74,6 +84,8 @@ extension TrainingError: CustomStringConvertible {
             sharding hybrid:\(ranksPerGroup): \(numRanks) processes do not divide into groups of \
             \(ranksPerGroup); give a divisor of \(numRanks)
             """
+        case .noSuchMetric(let name, let known):
+            "metric_for_best_model: no evaluation has \(name); expected one of \(known.joined(separator: ", "))"
         case .cannotWriteMetrics(let path, let reason):
             "\(path): cannot be written: \(reason)"
         }

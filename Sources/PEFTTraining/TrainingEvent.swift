@@ -208,12 +208,16 @@ public struct StepMetrics: Codable, Equatable, Sendable {
     public var tokensPerSecond: Double
     /// The most memory that the process has held.
     public var peakMemoryBytes: Int
+    /// What the model prefers; nil unless it learns preferences.
+    public var rewards: RewardMetrics?
 
     /// Makes the metrics of a step.
     public init(
         step: Int, loss: Double, gradNorm: Double, lossScale: Double? = nil, learningRate: Double,
-        numTargetTokens: Int, tokensPerSecond: Double, peakMemoryBytes: Int
+        numTargetTokens: Int, tokensPerSecond: Double, peakMemoryBytes: Int,
+        rewards: RewardMetrics? = nil
     ) {
+        self.rewards = rewards
         self.step = step
         self.loss = loss
         self.gradNorm = gradNorm
@@ -233,6 +237,7 @@ public struct StepMetrics: Codable, Equatable, Sendable {
         case numTargetTokens = "num_target_tokens"
         case tokensPerSecond = "tokens_per_second"
         case peakMemoryBytes = "peak_memory_bytes"
+        case rewards
     }
 
     /// The values as JSON, with these names in snake_case.
@@ -247,7 +252,37 @@ public struct StepMetrics: Codable, Equatable, Sendable {
                 ("num_target_tokens", .int(numTargetTokens)),
                 ("tokens_per_second", .double(tokensPerSecond)),
                 ("peak_memory_bytes", .int(peakMemoryBytes)),
-            ])
+            ] + (rewards?.entries(prefix: "") ?? []))
+    }
+}
+
+/// How much better than its base a model likes good completions, and how much less bad ones, as TRL reports it.
+public struct RewardMetrics: Codable, Equatable, Sendable {
+    /// The mean reward of good completions; nil where there was none.
+    public var chosen: Double?
+    /// The mean reward of bad completions; nil where there was none.
+    public var rejected: Double?
+    /// The share of pairs in which the good completion has the greater reward; nil where rows are no pairs.
+    public var accuracy: Double?
+
+    /// Makes metrics.
+    public init(chosen: Double?, rejected: Double?, accuracy: Double?) {
+        (self.chosen, self.rejected, self.accuracy) = (chosen, rejected, accuracy)
+    }
+
+    /// By TRL's names.
+    func values(prefix: String) -> [(String, Double)] {
+        let margin = chosen.flatMap { chosen in rejected.map { chosen - $0 } }
+        let named = [
+            ("chosen", chosen), ("rejected", rejected), ("accuracies", accuracy),
+            ("margins", margin),
+        ]
+        return named.compactMap { name, value in value.map { (prefix + "rewards/" + name, $0) } }
+    }
+
+    /// As JSON, by TRL's names.
+    func entries(prefix: String) -> [(String, JSONValue)] {
+        values(prefix: prefix).map { ($0.0, .double($0.1)) }
     }
 }
 
@@ -261,9 +296,18 @@ public struct EvaluationMetrics: Codable, Equatable, Sendable {
     public var evalPerplexity: Double
     /// Target tokens of the held-out rows.
     public var evalNumTargetTokens: Int
+    /// What tells these held-out rows from others; nil where there is one file.
+    public var name: String?
+    /// What the model prefers; nil unless it learns preferences.
+    public var rewards: RewardMetrics?
 
     /// Makes the metrics of an evaluation.
-    public init(step: Int, evalLoss: Double, evalPerplexity: Double, evalNumTargetTokens: Int) {
+    public init(
+        step: Int, evalLoss: Double, evalPerplexity: Double, evalNumTargetTokens: Int,
+        name: String? = nil, rewards: RewardMetrics? = nil
+    ) {
+        self.name = name
+        self.rewards = rewards
         self.step = step
         self.evalLoss = evalLoss
         self.evalPerplexity = evalPerplexity
@@ -275,16 +319,25 @@ public struct EvaluationMetrics: Codable, Equatable, Sendable {
         case evalLoss = "eval_loss"
         case evalPerplexity = "eval_perplexity"
         case evalNumTargetTokens = "eval_num_target_tokens"
+        case name
+        case rewards
+    }
+
+    private var prefix: String { name.map { "eval_\($0)_" } ?? "eval_" }
+
+    /// The numbers by their names: `eval_loss`, or `eval_<name>_loss`.
+    package var values: [(String, Double)] {
+        [(prefix + "loss", evalLoss)]
+            + (rewards == nil ? [(prefix + "perplexity", evalPerplexity)] : [])
+            + (rewards?.values(prefix: prefix) ?? [])
     }
 
     /// The values as JSON, with these names in snake_case.
     public var json: JSONObject {
-        JSONObject([
-            ("step", .int(step)),
-            ("eval_loss", .double(evalLoss)),
-            ("eval_perplexity", .double(evalPerplexity)),
-            ("eval_num_target_tokens", .int(evalNumTargetTokens)),
-        ])
+        JSONObject(
+            [("step", .int(step))] + values.map { ($0.0, .double($0.1)) } + [
+                (prefix + "num_target_tokens", .int(evalNumTargetTokens))
+            ])
     }
 }
 

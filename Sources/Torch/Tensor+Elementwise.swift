@@ -62,6 +62,11 @@ extension Tensor {
         try .make("abs", [self]) { ctorch_elementwise_abs(handle, $0) }
     }
 
+    /// -1, 0 or 1.
+    public func sign() throws(TorchError) -> Tensor {
+        try .make("sign", [self]) { ctorch_elementwise_sign(handle, $0) }
+    }
+
     /// `e ^ self`.
     public func exp() throws(TorchError) -> Tensor {
         try .make("exp", [self]) { ctorch_elementwise_exp(handle, $0) }

@@ -163,6 +163,44 @@ import TrainingTestSupport
         }
     }
 
+    /// Every rule computes the same in any division, and goes on from any division's state. With rank 128 some tensors are large enough
+    /// for 8-bit state, and are cut between processes.
+    @Test(arguments: ["adamw_8bit", "adafactor", "lion", "sgd", "lorafa"])
+    mutating func everyOptimizerIsDivided(optim: String) throws {
+        if let rank = flags.firstIndex(of: "--lora-r") {
+            flags[rank + 1] = optim == "adamw_8bit" ? "128" : "5"
+        }
+        flags += ["--optim", optim, "--weight-decay", "0.01", "--loss-type", "nll"]
+        try expectDone(start("one", ranks: 1, rows: 8, "--max-steps", "6"))
+        try expectDone(start("two", ranks: 2, rows: 4, "--max-steps", "6"))
+        try expectSame("one", "two")
+        try expectDone(
+            start("resumed", ranks: 4, rows: 2, "--max-steps", "3", "--offload", "optimizer"))
+        try expectDone(start("resumed", ranks: 1, rows: 8, "--max-steps", "6", "--resume"))
+        try expectSame("one", "resumed")
+        let files = try RunFiles.names(in: workspace.path("two/checkpoint-6"))
+            .filter { $0.hasPrefix("optimizer") }
+        #expect(
+            files == [
+                "optimizer-00001-of-00002.safetensors", "optimizer-00002-of-00002.safetensors",
+            ])
+    }
+
+    /// The best adapter of a divided run, loaded by each process in its pieces.
+    @Test func theBestAdapterIsLoadedInSeveralProcesses() throws {
+        for (output, ranks, rows) in [("one", 1, 8), ("two", 2, 4)] {
+            try expectDone(
+                start(
+                    output, ranks: ranks, rows: rows, "--max-steps", "5", "--eval-steps", "1",
+                    "--load-best-model-at-end", "--metric-for-best-model", "eval_loss",
+                    "--greater-is-better", "--save-total-limit", "2"))
+        }
+        // The first of the evaluations has the greatest loss.
+        let best = try RunFiles.adapter(in: workspace.path("two/checkpoint-1"))
+        #expect(try RunFiles.adapter(in: workspace.path("two")) == best)
+        try expectSameAdapter("one", "two")
+    }
+
     @Test func packsAndDropoutRunInSeveralProcesses() throws {
         let more = ["--max-steps", "6", "--packing", "--max-length", "24"]
         for (output, ranks, rows) in [("one", 1, 4), ("two", 2, 2)] {

@@ -32,18 +32,41 @@ import TrainingTestSupport
         let warmupSteps: Int
         let totalSteps: Int
         let learningRate: Double
+        let kwargs: [String: ScalarOption]
         let learningRates: [Double]
 
-        var testDescription: String { "\(kind) \(warmupSteps)/\(totalSteps)" }
+        var testDescription: String {
+            "\(kind) \(warmupSteps)/\(totalSteps) \(kwargs.keys.sorted())"
+        }
 
         static let all = load([Rates].self, "schedules.json")
+    }
+
+    /// A key in camel case.
+    private struct Key: CodingKey {
+        let stringValue: String
+        var intValue: Int? { nil }
+
+        init(_ text: String) {
+            let words = text.split(separator: "_")
+            stringValue = words.dropFirst().reduce(String(words.first ?? "")) {
+                $0 + $1.prefix(1).uppercased() + $1.dropFirst()
+            }
+        }
+
+        init?(stringValue: String) { self.stringValue = stringValue }
+        init?(intValue: Int) { nil }
     }
 
     private static func load<Value: Decodable>(_ type: Value.Type, _ name: String) -> Value {
         do {
             let data = try Data(contentsOf: Checkout.fixture("optimizer/\(name)"))
             let decoder = JSONDecoder()
-            decoder.keyDecodingStrategy = .convertFromSnakeCase
+            // The keys of maps are data and stay as they are.
+            decoder.keyDecodingStrategy = .custom { path in
+                let key = path[path.count - 1]
+                return path.contains { $0.stringValue == "kwargs" } ? key : Key(key.stringValue)
+            }
             return try decoder.decode(type, from: data)
         } catch {
             preconditionFailure("the fixture optimizer/\(name) does not read: \(error)")
@@ -59,12 +82,12 @@ import TrainingTestSupport
         let parameters = try (0..<3).map {
             try Parameter(path: "p\($0)", value: tensor("initial.\($0)"), isTrainable: true)
         }
-        var configuration = AdamW.Configuration()
-        configuration.beta1 = golden.adamBeta1
-        configuration.beta2 = golden.adamBeta2
-        configuration.epsilon = golden.adamEpsilon
-        configuration.weightDecay = golden.weightDecay
-        let optimizer = try AdamW(parameters, configuration: configuration)
+        var rule = AdamW()
+        rule.beta1 = golden.adamBeta1
+        rule.beta2 = golden.adamBeta2
+        rule.epsilon = golden.adamEpsilon
+        let optimizer = try Optimizer(
+            parameters, rule: rule, groups: Optimizer.Groups(weightDecay: golden.weightDecay))
         let kind = try #require(LearningRateScheduler(rawValue: golden.lrSchedulerType))
         let schedule = LearningRateSchedule(
             peak: golden.learningRate, kind: kind, warmupSteps: golden.warmupSteps,
@@ -97,12 +120,24 @@ import TrainingTestSupport
     @Test(arguments: Rates.all)
     func learningRatesEqualTransformers(rates: Rates) throws {
         let kind = try #require(LearningRateScheduler(rawValue: rates.kind))
-        let schedule = LearningRateSchedule(
-            peak: rates.learningRate, kind: kind, warmupSteps: rates.warmupSteps,
-            totalSteps: rates.totalSteps)
+        var config = FineTuneConfig(model: "m", data: "d", outputDir: "o")
+        config.learningRate = rates.learningRate
+        config.lrSchedulerType = kind
+        config.lrSchedulerKwargs = rates.kwargs
+        config.warmupSteps = rates.warmupSteps
+        try config.validate()
+        let schedule = config.schedule(totalSteps: rates.totalSteps)
         for (step, expected) in rates.learningRates.enumerated() {
             #expect(abs(schedule.learningRate(updatesDone: step) - expected) <= 1e-15)
         }
+    }
+
+    @Test func warmUpMayBeAShareOfTheSteps() {
+        var config = FineTuneConfig(model: "m", data: "d", outputDir: "o")
+        config.learningRate = 1
+        config.warmupRatio = 0.3
+        let schedule = config.schedule(totalSteps: 11)  // 3.3 steps, rounded up as in transformers
+        #expect((0..<5).map { schedule.learningRate(updatesDone: $0) } == [0, 0.25, 0.5, 0.75, 1])
     }
 
     /// `constant` has its warm-up too; transformers ignores `warmup_steps` there without a word.
@@ -114,12 +149,12 @@ import TrainingTestSupport
     }
 
     @Test func restoredStateGoesOnBitExactly() throws {
-        func make() throws -> (Parameter, AdamW) {
+        func make() throws -> (Parameter, Optimizer) {
             let parameter = try Parameter(
                 path: "p", value: Tensor([1, -2, 3] as [Float], shape: [3]), isTrainable: true)
-            return (parameter, try AdamW([parameter], configuration: AdamW.Configuration()))
+            return (parameter, try Optimizer([parameter], rule: AdamW()))
         }
-        func update(_ parameter: Parameter, _ optimizer: AdamW, _ step: Int) throws {
+        func update(_ parameter: Parameter, _ optimizer: Optimizer, _ step: Int) throws {
             let values = [0.5, -0.1, 0.7].map { Float($0) * Float(step + 1) }
             try parameter.value.setGrad(try Tensor(values, shape: [3]))
             try optimizer.update(learningRate: 0.1)
@@ -142,21 +177,20 @@ import TrainingTestSupport
     /// Moments in a file are the same numbers, and no memory between updates.
     @Test func offloadedMomentsAreTheSameAndLeaveMemory() throws {
         let count = 4_000_000
-        func make(_ folder: String?) throws -> (Parameter, AdamW) {
+        func make(_ folder: String?) throws -> (Parameter, Optimizer) {
             let parameter = try Parameter(
                 path: "p", value: Tensor.ones([count]), isTrainable: true)
             let small = try Parameter(path: "q", value: Tensor.ones([3]), isTrainable: true)
             return (
                 parameter,
-                try AdamW(
-                    [small, parameter], configuration: AdamW.Configuration(), offloadFolder: folder)
+                try Optimizer([small, parameter], rule: AdamW(), offloadFolder: folder)
             )
         }
         let workspace = try Workspace()
         let (resident, plain) = try make(nil)
         let (offloaded, paged) = try make(workspace.url.path)
         #expect(try FileManager.default.contentsOfDirectory(atPath: workspace.url.path) == [])
-        func update(_ parameter: Parameter, _ optimizer: AdamW, _ step: Int) throws {
+        func update(_ parameter: Parameter, _ optimizer: Optimizer, _ step: Int) throws {
             let gradient = try Tensor.arange(count).to(.float32)
             try gradient.multiplyInPlace(1e-6 * Double(step + 1))
             try parameter.value.setGrad(gradient)
@@ -188,8 +222,7 @@ import TrainingTestSupport
     @Test func offloadFolderThatIsNoFolderIsAnError() throws {
         let parameter = try Parameter(path: "p", value: Tensor.ones([2]), isTrainable: true)
         let error = #expect(throws: OffloadFile.Failure.self) {
-            _ = try AdamW(
-                [parameter], configuration: AdamW.Configuration(), offloadFolder: "/proc/none")
+            _ = try Optimizer([parameter], rule: AdamW(), offloadFolder: "/proc/none")
         }
         #expect(
             error?.description
@@ -200,9 +233,8 @@ import TrainingTestSupport
     @Test func parameterWithoutGradientStays() throws {
         let parameter = try Parameter(
             path: "p", value: Tensor.ones([2]), isTrainable: true)
-        var configuration = AdamW.Configuration()
-        configuration.weightDecay = 0.5
-        let optimizer = try AdamW([parameter], configuration: configuration)
+        let optimizer = try Optimizer(
+            [parameter], rule: AdamW(), groups: Optimizer.Groups(weightDecay: 0.5))
         try optimizer.update(learningRate: 0.1)
         #expect(try parameter.value.detach().floats() == [1, 1])
     }

@@ -128,6 +128,162 @@ import Testing
         ),
         ({ $0.saveSteps = -1 }, "save_steps: expected at least 0 (0: at the end only), found -1"),
         ({ $0.saveTotalLimit = 0 }, "save_total_limit: expected at least 1, found 0"),
+        (
+            { $0.dataset = DatasetSources([.init(path: "a")]) },
+            "dataset: says the same as data: give one of them"
+        ),
+        (
+            {
+                $0.data = ""
+                $0.dataset = DatasetSources([.init(path: "a", weight: 0.5), .init(path: "b")])
+            },
+            "dataset: has a weight for some files only: give all of them one, or none"
+        ),
+        (
+            {
+                $0.data = ""
+                $0.dataset = DatasetSources([.init(path: "a", weight: 0)])
+            }, "dataset: expected weights above 0, found 0"
+        ),
+        (
+            {
+                $0.evalData = "e"
+                $0.evalDataset = ["a": "x"]
+            }, "eval_dataset: says the same as eval_data: give one of them"
+        ),
+        (
+            { $0.evalDataset = ["a b": "x"] },
+            "eval_dataset: expected names of letters, digits, - and _, found \"a b\""
+        ),
+        (
+            {
+                $0.groupByLength = true
+                $0.packing = true
+            }, "group_by_length: has no meaning with packing, which fills rows to one length"
+        ),
+        (
+            {
+                $0.groupByLength = true
+                $0.shuffle = false
+            }, "group_by_length: contradicts no shuffle: rows are grouped within a random order"
+        ),
+        ({ $0.beta = 0 }, "beta: expected a number above 0, found 0"),
+        ({ $0.desirableWeight = -1 }, "desirable_weight: expected at least 0, found -1"),
+        ({ $0.undesirableWeight = -1 }, "undesirable_weight: expected at least 0, found -1"),
+        (
+            {
+                $0.lossType = .ipo
+                $0.packing = true
+            }, "packing: loss_type ipo compares whole rows: turn packing off"
+        ),
+        (
+            {
+                $0.lossType = .sigmoid
+                $0.completionOnlyLoss = false
+            }, "completion_only_loss: loss_type sigmoid learns completions: leave it out"
+        ),
+        (
+            {
+                $0.lossType = .orpo
+                $0.labelSmoothingFactor = 0.1
+            }, "label_smoothing_factor: loss_type orpo has none: it is for nll"
+        ),
+        (
+            {
+                $0.lossType = .hinge
+                $0.adapter = "a"
+            },
+            "adapter: loss_type hinge compares with the base without adapter, which is not where "
+                + "this adapter began: merge it into the base first"
+        ),
+        (
+            {
+                $0.lossType = .kto
+                $0.perDeviceTrainBatchSize = 1
+            },
+            "per_device_train_batch_size: kto compares with completions of other rows: give at least 2"
+        ),
+        ({ $0.loraplusLrRatio = 0 }, "loraplus_lr_ratio: expected a number above 0, found 0"),
+        (
+            {
+                $0.loraplusLrRatio = 16
+                $0.optim = .lorafa
+            },
+            "loraplus_lr_ratio: has no meaning with optim lorafa, which trains no A: set "
+                + "learning_rate alone"
+        ),
+        ({ $0.loraplusLrEmbedding = -1 }, "loraplus_lr_embedding: expected at least 0, found -1"),
+        ({ $0.warmupRatio = 1.5 }, "warmup_ratio: expected at least 0 and at most 1, found 1.5"),
+        (
+            {
+                $0.warmupRatio = 0.1
+                $0.warmupSteps = 3
+            }, "warmup_ratio: says the same as warmup_steps: give one of them"
+        ),
+        (
+            { $0.lrSchedulerKwargs = ["num_cycles": .number(2)] },
+            "lr_scheduler_kwargs: linear has no num_cycles; it takes none"
+        ),
+        (
+            {
+                $0.lrSchedulerType = .polynomial
+                $0.lrSchedulerKwargs = ["num_cycles": .number(2)]
+            }, "lr_scheduler_kwargs: polynomial has no num_cycles; it takes lr_end, power"
+        ),
+        (
+            {
+                $0.lrSchedulerType = .polynomial
+                $0.lrSchedulerKwargs = ["lr_end": .number(1)]
+            }, "lr_scheduler_kwargs: polynomial's lr_end, 1.0, must be below learning_rate"
+        ),
+        (
+            { $0.lrSchedulerType = .cosineWithMinLr },
+            "lr_scheduler_kwargs: cosine_with_min_lr needs one of min_lr and min_lr_rate"
+        ),
+        (
+            { $0.lrSchedulerType = .warmupStableDecay },
+            "lr_scheduler_kwargs: warmup_stable_decay needs num_decay_steps"
+        ),
+        (
+            {
+                $0.lrSchedulerType = .warmupStableDecay
+                $0.lrSchedulerKwargs = ["num_decay_steps": .number(1.5)]
+            },
+            "lr_scheduler_kwargs: expected a whole number, at least 0 for num_decay_steps, found 1.5"
+        ),
+        (
+            {
+                $0.lrSchedulerType = .warmupStableDecay
+                $0.lrSchedulerKwargs = [
+                    "num_decay_steps": .number(2), "decay_type": .text("fast"),
+                ]
+            },
+            "lr_scheduler_kwargs: expected one of linear, cosine, 1-sqrt for decay_type, found fast"
+        ),
+        (
+            { $0.labelSmoothingFactor = 1 },
+            "label_smoothing_factor: expected at least 0 and below 1, found 1"
+        ),
+        ({ $0.neftuneNoiseAlpha = 0 }, "neftune_noise_alpha: expected a number above 0, found 0"),
+        (
+            { $0.loadBestModelAtEnd = true },
+            "load_best_model_at_end: needs evaluations in between: give eval_steps too"
+        ),
+        (
+            { $0.earlyStoppingPatience = 1 },
+            "early_stopping_patience: needs evaluations in between: give eval_steps too"
+        ),
+        (
+            {
+                $0.evalData = "e"
+                $0.evalSteps = 1
+                $0.earlyStoppingPatience = 0
+            }, "early_stopping_patience: expected at least 1, found 0"
+        ),
+        (
+            { $0.earlyStoppingThreshold = -1 },
+            "early_stopping_threshold: expected at least 0, found -1"
+        ),
     ]
 
     @Test(arguments: bad.indices)

@@ -7,20 +7,24 @@ import Testing
 @Suite struct ConfigOptionTests {
     /// The command line is an interface: a change here breaks scripts.
     static let trainOptions = """
-        model= data= eval_data=null output_dir= adapter=null ignore_base_fingerprint=false \
+        model= data= dataset=[] eval_data=null eval_dataset={} output_dir= adapter=null ignore_base_fingerprint=false \
         resume=false overwrite_output_dir=false \
         quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 loss_scaling=none \
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
-        max_length=1024 truncation_mode=error packing=false completion_only_loss=null \
-        assistant_only_loss=false shuffle=true \
-        learning_rate=0.0002 lr_scheduler_type=linear warmup_steps=0 weight_decay=0 \
-        adam_beta1=0.9 adam_beta2=0.999 adam_epsilon=1e-08 max_grad_norm=1 max_steps=-1 \
+        max_length=1024 dataset_streaming=false truncation_mode=error packing=false completion_only_loss=null \
+        assistant_only_loss=false shuffle=true group_by_length=false \
+        loss_type=nll beta=0.1 desirable_weight=1 undesirable_weight=1 optim=adamw_torch \
+        learning_rate=0.0002 loraplus_lr_ratio=null loraplus_lr_embedding=1e-06 lr_scheduler_type=linear \
+        lr_scheduler_kwargs={} warmup_steps=0 warmup_ratio=null weight_decay=0 \
+        adam_beta1=0.9 adam_beta2=0.999 adam_epsilon=1e-08 label_smoothing_factor=0 neftune_noise_alpha=null max_grad_norm=1 max_steps=-1 \
         num_train_epochs=3 per_device_train_batch_size=8 per_device_eval_batch_size=8 \
         gradient_accumulation_steps=1 gradient_checkpointing=false gradient_checkpointing_interval=1 on_non_finite=stop \
         seed=42 device=auto threads=null \
         sharding=full reshard_after_forward=true reduce_each_micro_batch=false offload=none ddp_timeout=1800 \
-        logging_steps=10 eval_steps=0 eval_on_start=false save_steps=500 save_total_limit=null profile=null
+        logging_steps=10 eval_steps=0 eval_on_start=false save_steps=500 save_total_limit=null \
+        load_best_model_at_end=false metric_for_best_model=null greater_is_better=null early_stopping_patience=null \
+        early_stopping_threshold=0 report_to=[] profile=null
         """
     static let scoreOptions = """
         model= adapter=null ignore_base_fingerprint=false quantize=nf4 double_quant=true \
@@ -143,6 +147,35 @@ import Testing
         (["--profile", "trace.json"], "profile: trace.json"),
         (["--save-steps", "0"], "save_steps: 0"),
         (["--save-total-limit", "2"], "save_total_limit: 2"),
+        (["--dataset", "a.jsonl:0.7", "b:0.3"], "dataset: [\"a.jsonl:0.7\", \"b:0.3\"]"),
+        (
+            ["--dataset", "a.jsonl:0.7", "--dataset=b:0.3"],
+            "dataset: [{path: a.jsonl, weight: 0.7}, {path: b, weight: 0.3}]"
+        ),
+        (["--dataset", "C:/a.csv"], "dataset: [\"C:/a.csv\"]"),
+        (["--eval-dataset", "a=x.jsonl,b=y.csv"], "eval_dataset: {a: x.jsonl, b: y.csv}"),
+        (["--dataset-streaming"], "dataset_streaming: true"),
+        (["--group-by-length"], "group_by_length: true"),
+        (["--loss-type", "orpo"], "loss_type: orpo"),
+        (["--beta", "0.3"], "beta: 0.3"),
+        (["--desirable-weight", "2"], "desirable_weight: 2"),
+        (["--undesirable-weight", "0.5"], "undesirable_weight: 0.5"),
+        (["--optim", "adamw_8bit"], "optim: adamw_8bit"),
+        (["--loraplus-lr-ratio", "16"], "loraplus_lr_ratio: 16"),
+        (["--loraplus-lr-embedding", "1e-5"], "loraplus_lr_embedding: 1e-5"),
+        (
+            ["--lr-scheduler-kwargs", "num_decay_steps=5,decay_type=1-sqrt"],
+            "lr_scheduler_kwargs: {num_decay_steps: 5, decay_type: 1-sqrt}"
+        ),
+        (["--warmup-ratio", "0.1"], "warmup_ratio: 0.1"),
+        (["--label-smoothing-factor", "0.1"], "label_smoothing_factor: 0.1"),
+        (["--neftune-noise-alpha", "5"], "neftune_noise_alpha: 5"),
+        (["--load-best-model-at-end"], "load_best_model_at_end: true"),
+        (["--metric-for-best-model", "eval_loss"], "metric_for_best_model: eval_loss"),
+        (["--greater-is-better"], "greater_is_better: true"),
+        (["--early-stopping-patience", "3"], "early_stopping_patience: 3"),
+        (["--early-stopping-threshold", "0.01"], "early_stopping_threshold: 0.01"),
+        (["--report-to", "tensorboard,html"], "report_to: [tensorboard, html]"),
     ]
 
     @Test(arguments: changed.indices)

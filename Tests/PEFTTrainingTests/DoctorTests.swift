@@ -81,7 +81,7 @@ import TrainingTestSupport
             numRanks: 1, numTokens: 1000,
             parts: [.init(name: "base", sizeBytes: 600), .init(name: "loss", sizeBytes: 400)],
             sentBytesPerStep: 0)
-        let resources = RunResources(plan: plan, trainableBytes: 1, numCheckpoints: 1)
+        let resources = RunResources(plan: plan, adapterBytes: 1, stateBytes: 2, numCheckpoints: 1)
         // The plan may be a tenth too high, and what is held already needs no more room.
         try resources.require(memory: 900, held: 0)
         try resources.require(memory: 500, held: 400)

@@ -6,7 +6,7 @@ import TrainingTestSupport
 
 @Suite struct OptimizerIdentityTests {
     private let remedy =
-        "make the optimizer from the model that is trained: AdamW(ready, configuration:)"
+        "make the optimizer from the model that is trained: Optimizer(ready, rule:)"
 
     private func makeReady(
         _ targets: [String] = ["q_proj"], model: String = TinyModel.tied
@@ -29,7 +29,9 @@ import TrainingTestSupport
         "base_model.model.model.layers.\(layer).self_attn.\(name).weight"
     }
 
-    private func makeStep(_ ready: ReadyModel, _ optimizer: AdamW) throws(Diagnosis) -> TrainStep {
+    private func makeStep(_ ready: ReadyModel, _ optimizer: Optimizer) throws(Diagnosis)
+        -> TrainStep
+    {
         try TrainStep(
             ready, optimizer: optimizer,
             schedule: LearningRateSchedule(
@@ -37,18 +39,18 @@ import TrainingTestSupport
             maxGradNorm: 1, seed: 1)
     }
 
-    private func makeOptimizer(_ parameters: [Parameter]) throws -> AdamW {
-        try AdamW(parameters, configuration: AdamW.Configuration())
+    private func makeOptimizer(_ parameters: [Parameter]) throws -> Optimizer {
+        try Optimizer(parameters, rule: AdamW())
     }
 
     @Test func optimizerOfTheReadyModelIsTaken() throws {
         let ready = try makeReady()
-        _ = try makeStep(ready, try AdamW(ready, configuration: AdamW.Configuration()))
+        _ = try makeStep(ready, try Optimizer(ready, rule: AdamW()))
     }
 
     /// The same model loaded twice: every path is there, every tensor is another.
     @Test func optimizerOfAnotherModelIsRefused() throws {
-        let other = try AdamW(makeReady(), configuration: AdamW.Configuration())
+        let other = try Optimizer(makeReady(), rule: AdamW())
         let ready = try makeReady()
         let error = #expect(throws: Diagnosis.self) { try makeStep(ready, other) }
         #expect(error?.code == .optimizerHoldsOthers)

@@ -20,7 +20,7 @@ import TrainingTestSupport
             let adapted = try AdaptedModel(base, adapter: lora, seed: 1)
             let sharded = try ShardedModel(adapted, execution: ResidentExecution())
             let ready = try ReadyModel(checking: sharded, sample: sample)
-            let optimizer = try AdamW(ready, configuration: AdamW.Configuration())
+            let optimizer = try Optimizer(ready, rule: AdamW())
             let step = try TrainStep(
                 ready, optimizer: optimizer, schedule: schedule, maxGradNorm: 1, seed: 1)
             _ = try step(step: 0, microBatches: [sample])
@@ -73,16 +73,17 @@ import TrainingTestSupport
             "a check before the units", "checking: sharded", "checking: adapted",
             Mistake.conversion(from: "AdaptedModel", to: "ShardedModel")),
         Mistake(
-            "an optimizer of a base model", "AdamW(ready,", "AdamW(base,",
+            "an optimizer of a base model", "Optimizer(ready,", "Optimizer(base,",
             Mistake.conversion(from: "BaseModel", to: "ReadyModel")),
         Mistake(
-            "an optimizer before the check", "AdamW(ready,", "AdamW(adapted,",
+            "an optimizer before the check", "Optimizer(ready,", "Optimizer(adapted,",
             Mistake.conversion(from: "AdaptedModel", to: "ReadyModel")),
         Mistake(
-            "an optimizer of units", "AdamW(ready,", "AdamW(sharded,",
+            "an optimizer of units", "Optimizer(ready,", "Optimizer(sharded,",
             Mistake.conversion(from: "ShardedModel", to: "ReadyModel")),
         Mistake(
-            "an optimizer of some tensors", "AdamW(ready,", "AdamW(ready.trainableParameters,",
+            "an optimizer of some tensors", "Optimizer(ready,",
+            "Optimizer(ready.trainableParameters,",
             Mistake.conversion(from: "[Parameter]", to: "ReadyModel")),
         Mistake(
             "a step without adapter", "ready, optimizer: optimizer", "base, optimizer: optimizer",
@@ -93,7 +94,7 @@ import TrainingTestSupport
             Mistake.conversion(from: "ShardedModel", to: "ReadyModel")),
         Mistake(
             "a step without optimizer", "optimizer: optimizer", "optimizer: nil",
-            "'nil' is not compatible with expected argument type 'AdamW'"),
+            "'nil' is not compatible with expected argument type 'Optimizer'"),
         Mistake(
             "a trainer before the check", "TrainStep(\n        ready,",
             "Trainer(\n        sharded,",

@@ -54,7 +54,7 @@ private final class TreacherousAdapter: LinearAdapter {
         let ready = try ReadyModel(
             checking: ShardedModel(AdaptedModel(base, adapter: config, seed: 1)), sample: batch)
         let step = try TrainStep(
-            ready, optimizer: try AdamW(ready, configuration: AdamW.Configuration()),
+            ready, optimizer: try Optimizer(ready, rule: AdamW()),
             schedule: LearningRateSchedule(
                 peak: 0.1, kind: .constant, warmupSteps: 0, totalSteps: 9), maxGradNorm: 1, seed: 1,
             lossScaling: lossScaling)
@@ -158,7 +158,7 @@ private final class TreacherousAdapter: LinearAdapter {
         let adapted = try AdaptedModel(base, adapter: config, seed: 1)
         let ready = try ReadyModel(checking: ShardedModel(adapted), sample: batch)
         let step = try TrainStep(
-            ready, optimizer: try AdamW(ready, configuration: AdamW.Configuration()),
+            ready, optimizer: try Optimizer(ready, rule: AdamW()),
             schedule: LearningRateSchedule(
                 peak: 0.1, kind: .constant, warmupSteps: 0, totalSteps: 9), maxGradNorm: 1, seed: 1)
         let rows = [[3, 1, 4], [1, 5, 9, 2], [6, 5, 3, 5]].enumerated().map { row, tokens in

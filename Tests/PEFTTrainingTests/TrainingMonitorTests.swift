@@ -53,7 +53,7 @@ private final class FadingAdapter: LinearAdapter {
         let ready = try ReadyModel(checking: ShardedModel(adapted), sample: batch)
         var monitor = try TrainingMonitor(ready)
         let step = try TrainStep(
-            ready, optimizer: try AdamW(ready, configuration: AdamW.Configuration()),
+            ready, optimizer: try Optimizer(ready, rule: AdamW()),
             schedule: LearningRateSchedule(
                 peak: learningRate, kind: .constant, warmupSteps: 0, totalSteps: 9),
             maxGradNorm: 1, seed: 1)

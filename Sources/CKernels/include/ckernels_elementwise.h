@@ -95,6 +95,13 @@ int32_t ckernels_adamw_update(
     int32_t isa, const CKernelsAdamW *constants, const float *gradient, int64_t begin, int64_t end, float *parameter,
     float *first, float *second);
 
+// The same on moments of 8-bit codes in blocks of 256, for blocks [block_begin, block_end) of count elements: decodes, updates,
+// encodes. Codebooks are sorted, 256 entries; absmax is one float a block.
+void ckernels_adamw_update_eightbit(
+    const CKernelsAdamW *constants, const float *signed_codebook, const float *unsigned_codebook, const float *gradient,
+    int64_t count, int64_t block_begin, int64_t block_end, float *parameter, uint8_t *first, uint8_t *second,
+    float *first_absmax, float *second_absmax);
+
 #ifdef __cplusplus
 }
 #endif

@@ -118,6 +118,7 @@ int32_t ctorch_elementwise_pow(CTorchTensor left, CTorchTensor right, CTorchTens
 int32_t ctorch_elementwise_pow_scalar(CTorchTensor tensor, double exponent, CTorchTensor *out);
 int32_t ctorch_elementwise_neg(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_abs(CTorchTensor tensor, CTorchTensor *out);
+int32_t ctorch_elementwise_sign(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_exp(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_log(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_elementwise_sqrt(CTorchTensor tensor, CTorchTensor *out);

@@ -89,7 +89,7 @@ public final class DecoderModel: CausalLanguageModel {
         _ tokens: Tensor, context: ForwardContext, execution: any BlockExecution
     ) throws(TorchError) -> Tensor {
         var hidden = try execution.atEnd(.input) { () throws(TorchError) in
-            try embedded(tokens, context.layout)  // [N, C]
+            try embedded(tokens, context)  // [N, C]
         }
         let (dtype, device) = (hidden.dtype, hidden.device)
         let rotations = try rotaries.map { rotary throws(TorchError) in
@@ -109,9 +109,13 @@ public final class DecoderModel: CausalLanguageModel {
     }
 
     private func embedded(
-        _ tokens: Tensor, _ layout: SequenceLayout
+        _ tokens: Tensor, _ context: ForwardContext
     ) throws(TorchError) -> Tensor {
+        let layout = context.layout
         var hidden = try inputEmbedding(tokens)
+        if let alpha = context.regularization.embeddingNoise, let key = context.dropout {
+            hidden = try EmbeddingNoise.added(alpha, to: hidden, layout: layout, key: key)
+        }
         if let positionEmbedding {
             let positions = try Tensor(layout.positions, shape: [layout.numTokens])
             hidden = try hidden + positionEmbedding(positions.to(tokens.device))

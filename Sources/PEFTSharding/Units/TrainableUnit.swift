@@ -28,8 +28,10 @@ final class TrainableUnit {
     private static let granule = 16
 
     /// Divides the trainable tensors of a unit; their values are kept.
+    ///
+    /// - Parameter granule: pieces of a tensor begin at multiples of so many elements.
     init(
-        name: String, parameters: [Parameter], ranks: RankGroup, pool: BufferPool?
+        name: String, parameters: [Parameter], ranks: RankGroup, pool: BufferPool?, granule: Int
     ) throws(TorchError) {
         self.name = name
         self.parameters = parameters
@@ -39,13 +41,15 @@ final class TrainableUnit {
         var count = 0
         for parameter in parameters {
             precondition(parameter.value.dtype == .float32, "adapters are trained in float32")
+            count = (count + granule - 1) / granule * granule
             offsets.append(count)
             count += parameter.value.numElements
         }
         self.offsets = offsets
         let numShards = ranks.numShards
         let perShard = (count + numShards - 1) / numShards
-        shardCount = (perShard + Self.granule - 1) / Self.granule * Self.granule
+        let step = granule.isMultiple(of: Self.granule) ? granule : granule * Self.granule
+        shardCount = (perShard + step - 1) / step * step
         guard numShards > 1 else {
             buffer = nil
             own = parameters.map { OwnParameter(whole: $0) }

@@ -45,7 +45,8 @@ public enum Plan {
     private static func rows(
         of config: FineTuneConfig, _ model: PlannedModel, _ assumptions: inout [String]
     ) throws -> PlannedRows {
-        let paths = [config.data] + (config.evalData.map { [$0] } ?? [])
+        let files = RowFilesOfRun(config)
+        let paths = files.training + files.heldOut.map(\.path)
         if let missing = paths.first(where: { !FileManager.default.fileExists(atPath: $0) }) {
             assumptions.append(
                 "\(missing) is not there: every row has max_length = \(config.maxLength) tokens, "
@@ -53,11 +54,9 @@ public enum Plan {
             return .unknown
         }
         let tokenizer = try model.makeTokenizer()
-        func load(_ path: String) throws -> TokenDataset {
-            try TokenDataset.load(
-                URL(filePath: path), tokenizer: tokenizer, options: config.encoding)
-        }
-        return .known(try load(config.data), heldOut: try config.evalData.map(load))
+        return .known(
+            files.join(try files.training.map { try files.load($0, tokenizer: tokenizer) }),
+            heldOut: try files.heldOut.map { try files.load($0.path, tokenizer: tokenizer) })
     }
 
     /// The method and rank of the adapter to start from.

@@ -10,6 +10,8 @@ package struct CommandArguments<Options: ConfigurableOptions> {
     package private(set) var problems: [ConfigProblem] = []
 
     private let table = Options.options
+    /// The arguments so far of flags that may be given again.
+    private var repeated: [String: [String]] = [:]
     private var rest: ArraySlice<String> = []
     private var positionals: ArraySlice<ConfigOption<Options>>
 
@@ -51,13 +53,19 @@ package struct CommandArguments<Options: ConfigurableOptions> {
             skipValues()
             return
         }
-        if places.updateValue(.flag(flag), forKey: option.key) != nil {
+        if places.updateValue(.flag(flag), forKey: option.key) != nil, option.arity != .repeated {
             problems.append(ConfigProblem(.repeatedFlag(flag)))
         }
-        let arguments: [String]
+        var arguments: [String]
         switch option.arity {
         case .boolean: arguments = [inline ?? "true"]
         case .one, .many: arguments = inline.map { [$0] } ?? takeValues(option.arity)
+        case .repeated:
+            arguments = inline.map { [$0] } ?? takeValues(option.arity)
+            if !arguments.isEmpty {
+                repeated[option.key, default: []] += arguments
+                arguments = repeated[option.key] ?? []
+            }
         }
         guard !arguments.isEmpty else {
             problems.append(

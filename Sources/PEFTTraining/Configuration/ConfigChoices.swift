@@ -30,9 +30,43 @@ public enum LearningRateScheduler: String, Codable, CaseIterable, Hashable, Send
     case linear
     /// Falls to 0 at the last step along half a cosine.
     case cosine
+    /// Falls to 0 along half a cosine, again and again.
+    case cosineWithRestarts = "cosine_with_restarts"
+    /// Falls along half a cosine to a least rate.
+    case cosineWithMinLr = "cosine_with_min_lr"
+    /// Falls along a power of what is left to a last rate.
+    case polynomial
+    /// Falls as one over the root of the steps.
+    case inverseSqrt = "inverse_sqrt"
+    /// Stays at the peak, and falls over the last steps.
+    case warmupStableDecay = "warmup_stable_decay"
+
+    /// The `lr_scheduler_kwargs` that it takes.
+    var kwargs: [String] {
+        switch self {
+        case .constant, .constantWithWarmup, .linear: []
+        case .cosine, .cosineWithRestarts: ["num_cycles"]
+        case .cosineWithMinLr: ["num_cycles", "min_lr", "min_lr_rate"]
+        case .polynomial: ["lr_end", "power"]
+        case .inverseSqrt: ["timescale"]
+        case .warmupStableDecay:
+            [
+                "num_decay_steps", "num_stable_steps", "warmup_type", "decay_type",
+                "min_lr_ratio", "num_cycles",
+            ]
+        }
+    }
 }
 
 extension TruncationMode: ConfigChoice {}
+
+/// A form in which a run's metrics are written beside `metrics.jsonl`.
+public enum ReportTarget: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
+    /// An event file in `runs`, which TensorBoard shows.
+    case tensorboard
+    /// A page, `report.html`, when the run ends.
+    case html
+}
 
 /// What happens to a step whose loss or gradients are infinite or NaN.
 public enum NonFinitePolicy: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {

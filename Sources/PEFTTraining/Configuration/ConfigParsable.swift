@@ -25,6 +25,8 @@ package enum ConfigArity: Sendable {
     case one
     /// One or more, up to the next flag; commas separate too.
     case many
+    /// One or more, up to the next flag, which may be the same again.
+    case repeated
 }
 
 extension ConfigParsable {

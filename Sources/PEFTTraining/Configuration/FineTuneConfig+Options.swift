@@ -9,10 +9,16 @@ extension FineTuneConfig: ConfigurableOptions {
             help: "the base model: a Hugging Face folder or a GGUF file"),
         .init(
             "data", \.data, section: "Files", placeholder: "FILE",
-            help: "the training rows, JSON lines"),
+            help: "the training rows, JSON lines or .csv"),
+        .init(
+            "dataset", \.dataset, section: "Files",
+            help: "instead: several files, rows drawn by weight; may be given again"),
         .init(
             "eval_data", \.evalData, section: "Files", placeholder: "FILE",
-            help: "the held-out rows, JSON lines"),
+            help: "the held-out rows, JSON lines or .csv"),
+        .init(
+            "eval_dataset", \.evalDataset, section: "Files", placeholder: "NAME=FILE,...",
+            help: "instead: several files, each scored as eval_NAME_loss"),
         .init(
             "output_dir", \.outputDir, section: "Files", placeholder: "FOLDER",
             help: "where the adapter, the metrics and the checkpoints go"),
@@ -84,6 +90,9 @@ extension FineTuneConfig: ConfigurableOptions {
             "max_length", \.maxLength, section: "Rows",
             help: "the most tokens a row may have"),
         .init(
+            "dataset_streaming", \.datasetStreaming, section: "Rows",
+            help: "keep encoded rows in a file, not in memory"),
+        .init(
             "truncation_mode", \.truncationMode, section: "Rows",
             help: "what happens to longer rows"),
         .init(
@@ -98,30 +107,66 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "shuffle", \.shuffle, section: "Rows",
             help: "take the rows in a random order"),
+        .init(
+            "group_by_length", \.groupByLength, section: "Rows",
+            help: "take rows of about the same length together"),
     ]
 
     private static let training: [ConfigOption<FineTuneConfig>] = [
         .init(
+            "loss_type", \.lossType, section: "Training",
+            help: "what is minimized: nll of rows; DPO, IPO, ORPO of pairs; KTO of feedback"),
+        .init(
+            "beta", \.beta, section: "Training",
+            help: "how far preference training may go from the base: less is farther"),
+        .init(
+            "desirable_weight", \.desirableWeight, section: "Training",
+            help: "the weight of good completions in KTO"),
+        .init(
+            "undesirable_weight", \.undesirableWeight, section: "Training",
+            help: "the weight of bad completions in KTO"),
+        .init(
+            "optim", \.optim, section: "Training",
+            help: "how tensors are updated by their gradients"),
+        .init(
             "learning_rate", \.learningRate, section: "Training",
             help: "the learning rate after warm-up"),
+        .init(
+            "loraplus_lr_ratio", \.loraplusLrRatio, section: "Training",
+            help: "LoRA+: the learning rate of B as a multiple of A's"),
+        .init(
+            "loraplus_lr_embedding", \.loraplusLrEmbedding, section: "Training",
+            help: "LoRA+: the learning rate of embeddings' adapters"),
         .init(
             "lr_scheduler_type", \.lrSchedulerType, section: "Training",
             help: "how the learning rate goes after warm-up"),
         .init(
+            "lr_scheduler_kwargs", \.lrSchedulerKwargs, section: "Training",
+            help: "what the schedule depends on besides, such as num_cycles=2"),
+        .init(
             "warmup_steps", \.warmupSteps, section: "Training",
             help: "steps over which the learning rate rises from 0"),
         .init(
+            "warmup_ratio", \.warmupRatio, section: "Training",
+            help: "the same as a share of the run's steps"),
+        .init(
             "weight_decay", \.weightDecay, section: "Training",
-            help: "AdamW's weight decay"),
+            help: "the weight decay, decoupled but for sgd"),
         .init(
             "adam_beta1", \.adamBeta1, section: "Training",
-            help: "the decay of AdamW's first moment"),
+            help: "the decay of AdamW's first moment, of Lion's direction"),
         .init(
             "adam_beta2", \.adamBeta2, section: "Training",
-            help: "the decay of AdamW's second moment"),
+            help: "the decay of AdamW's second moment, of Lion's momentum"),
         .init(
             "adam_epsilon", \.adamEpsilon, section: "Training",
             help: "AdamW's epsilon"),
+        .init(
+            "label_smoothing_factor", \.labelSmoothingFactor, section: "Training",
+            placeholder: "P", help: "mix each target with all tokens alike, to this share"),
+        .init(
+            "neftune_noise_alpha", \.neftuneNoiseAlpha, section: "Training",
+            help: "NEFTune: noise on the embeddings, of this strength"),
         .init(
             "max_grad_norm", \.maxGradNorm, section: "Training",
             help: "clip gradients to this norm; 0: off"),
@@ -174,7 +219,7 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "offload", \.offload, section: "Processes",
             help:
-                "keep the base, the optimizer's moments or both in files in the output folder; on a GPU in the host's memory"
+                "keep the base, the optimizer's state or both in files in the output folder; on a GPU in the host's memory"
         ),
         .init(
             "ddp_timeout", \.ddpTimeout, section: "Processes", placeholder: "SECONDS",
@@ -196,7 +241,25 @@ extension FineTuneConfig: ConfigurableOptions {
             help: "steps between two checkpoints; 0: at the end only"),
         .init(
             "save_total_limit", \.saveTotalLimit, section: "Reports",
-            help: "checkpoints to keep, the newest; by default all"),
+            help: "checkpoints to keep, the newest (and the best); by default all"),
+        .init(
+            "load_best_model_at_end", \.loadBestModelAtEnd, section: "Reports",
+            help: "write the adapter of the best evaluation at the end"),
+        .init(
+            "metric_for_best_model", \.metricForBestModel, section: "Reports",
+            placeholder: "NAME", help: "the metric that says which is the best; by default loss"),
+        .init(
+            "greater_is_better", \.greaterIsBetter, section: "Reports",
+            help: "more of it is better; by default not of losses"),
+        .init(
+            "early_stopping_patience", \.earlyStoppingPatience, section: "Reports",
+            help: "end after so many evaluations without improvement"),
+        .init(
+            "early_stopping_threshold", \.earlyStoppingThreshold, section: "Reports",
+            help: "what an improvement must exceed"),
+        .init(
+            "report_to", \.reportTo, section: "Reports",
+            help: "write the metrics for TensorBoard, or as a page, too"),
         .init(
             "profile", \.profile, section: "Reports", placeholder: "OUT.json",
             help: "record two steps as a Chrome trace, operation by operation"),

@@ -8,17 +8,44 @@ extension FineTuneConfig {
     private var fileProblems: [ConfigProblem] {
         var checks = ConfigChecks()
         checks.require("model", model, "the base model")
-        checks.require("data", data, "the training rows")
+        if dataset.sources.isEmpty { checks.require("data", data, "the training rows") }
+        checkDatasets(&checks)
         checks.require("output_dir", outputDir, "where the adapter goes")
         checks.forbid(
             "overwrite_output_dir", if: overwriteOutputDir && resume,
             "contradicts resume, which continues the run that is there: give one of them")
-        if evalData == nil {
+        if evalData == nil, evalDataset.isEmpty {
             let explanation = "needs held-out rows: give eval_data too"
             checks.forbid("eval_steps", if: evalSteps > 0, explanation)
             checks.forbid("eval_on_start", if: evalOnStart, explanation)
         }
         return checks.problems
+    }
+
+    private func checkDatasets(_ checks: inout ConfigChecks) {
+        checks.forbid(
+            "dataset", if: !dataset.sources.isEmpty && !data.isEmpty,
+            "says the same as data: give one of them")
+        let weights = dataset.sources.compactMap(\.weight)
+        checks.forbid(
+            "dataset", if: !weights.isEmpty && weights.count < dataset.sources.count,
+            "has a weight for some files only: give all of them one, or none")
+        for weight in weights {
+            checks.expect("dataset", weight, "weights above 0") { $0 > 0 && $0.isFinite }
+        }
+        checks.forbid(
+            "eval_dataset", if: !evalDataset.isEmpty && evalData != nil,
+            "says the same as eval_data: give one of them")
+        for name in evalDataset.keys.sorted() {
+            let isGood =
+                !name.isEmpty
+                && name.allSatisfy {
+                    $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_" || $0 == "-")
+                }
+            checks.expect(
+                "eval_dataset", name, "names of letters, digits, - and _"
+            ) { _ in isGood }
+        }
     }
 
     private var precisionProblems: [ConfigProblem] {
@@ -81,12 +108,47 @@ extension FineTuneConfig {
     private var trainingProblems: [ConfigProblem] {
         var checks = ConfigChecks()
         checks.expect("max_length", maxLength, "at least 2") { $0 >= 2 }
+        checkObjective(&checks)
         checks.expect("learning_rate", learningRate, "a number above 0") { $0 > 0 && $0.isFinite }
+        if let loraplusLrRatio {
+            checks.expect("loraplus_lr_ratio", loraplusLrRatio, "a number above 0") {
+                $0 > 0 && $0.isFinite
+            }
+            checks.forbid(
+                "loraplus_lr_ratio", if: optim.freezesA,
+                "has no meaning with optim lorafa, which trains no A: set learning_rate alone")
+        }
+        checks.expect("loraplus_lr_embedding", loraplusLrEmbedding, "at least 0") {
+            $0 >= 0 && $0.isFinite
+        }
         checks.expect("warmup_steps", warmupSteps, "at least 0") { $0 >= 0 }
+        if let warmupRatio {
+            checks.expect("warmup_ratio", warmupRatio, "at least 0 and at most 1") {
+                (0...1).contains($0)
+            }
+            checks.forbid(
+                "warmup_ratio", if: warmupSteps > 0,
+                "says the same as warmup_steps: give one of them")
+        }
+        checkSchedule(&checks)
         checks.expect("weight_decay", weightDecay, "at least 0") { $0 >= 0 && $0.isFinite }
         checks.expect("adam_beta1", adamBeta1, "at least 0 and below 1") { (0..<1).contains($0) }
         checks.expect("adam_beta2", adamBeta2, "at least 0 and below 1") { (0..<1).contains($0) }
         checks.expect("adam_epsilon", adamEpsilon, "a number above 0") { $0 > 0 && $0.isFinite }
+        checks.expect(
+            "label_smoothing_factor", labelSmoothingFactor, "at least 0 and below 1"
+        ) { (0..<1).contains($0) }
+        if let neftuneNoiseAlpha {
+            checks.expect("neftune_noise_alpha", neftuneNoiseAlpha, "a number above 0") {
+                $0 > 0 && $0.isFinite
+            }
+        }
+        checks.forbid(
+            "group_by_length", if: groupByLength && packing,
+            "has no meaning with packing, which fills rows to one length")
+        checks.forbid(
+            "group_by_length", if: groupByLength && !shuffle,
+            "contradicts no shuffle: rows are grouped within a random order")
         checks.expect("max_grad_norm", maxGradNorm, "at least 0 (0: off)") {
             $0 >= 0 && $0.isFinite
         }
@@ -113,11 +175,85 @@ extension FineTuneConfig {
         return checks.problems
     }
 
+    private func checkObjective(_ checks: inout ConfigChecks) {
+        checks.expect("beta", beta, "a number above 0") { $0 > 0 && $0.isFinite }
+        checks.expect("desirable_weight", desirableWeight, "at least 0") {
+            $0 >= 0 && $0.isFinite
+        }
+        checks.expect("undesirable_weight", undesirableWeight, "at least 0") {
+            $0 >= 0 && $0.isFinite
+        }
+        guard lossType != .nll else { return }
+        let name = lossType.rawValue
+        checks.forbid(
+            "packing", if: packing, "loss_type \(name) compares whole rows: turn packing off")
+        checks.forbid(
+            "completion_only_loss", if: completionOnlyLoss == false,
+            "loss_type \(name) learns completions: leave it out")
+        checks.forbid(
+            "label_smoothing_factor", if: labelSmoothingFactor > 0,
+            "loss_type \(name) has none: it is for nll")
+        checks.forbid(
+            "adapter", if: adapter != nil && lossType.hasReference,
+            "loss_type \(name) compares with the base without adapter, which is not where this "
+                + "adapter began: merge it into the base first")
+        checks.forbid(
+            "per_device_train_batch_size",
+            if: lossType == .kto && perDeviceTrainBatchSize < 2,
+            "kto compares with completions of other rows: give at least 2")
+    }
+
+    private func checkSchedule(_ checks: inout ConfigChecks) {
+        let key = "lr_scheduler_kwargs"
+        for (name, value) in lrSchedulerKwargs.sorted(by: { $0.key < $1.key }) {
+            guard lrSchedulerType.kwargs.contains(name) else {
+                let known = lrSchedulerType.kwargs.joined(separator: ", ")
+                checks.forbid(
+                    key, if: true,
+                    "\(lrSchedulerType.rawValue) has no \(name); it takes "
+                        + (known.isEmpty ? "none" : known))
+                continue
+            }
+            if let expected = ScheduleOptions.problem(name, value) {
+                checks.expect(key, value, "\(expected) for \(name)") { _ in false }
+            }
+        }
+        let names = Set(lrSchedulerKwargs.keys)
+        checks.forbid(
+            key,
+            if: lrSchedulerType == .cosineWithMinLr
+                && names.intersection(["min_lr", "min_lr_rate"]).count != 1,
+            "cosine_with_min_lr needs one of min_lr and min_lr_rate")
+        checks.forbid(
+            key,
+            if: lrSchedulerType == .warmupStableDecay && !names.contains("num_decay_steps"),
+            "warmup_stable_decay needs num_decay_steps")
+        let options = ScheduleOptions(lrSchedulerKwargs)
+        checks.forbid(
+            key, if: lrSchedulerType == .polynomial && options.lrEnd >= learningRate,
+            "polynomial's lr_end, \(options.lrEnd), must be below learning_rate")
+    }
+
     private var reportProblems: [ConfigProblem] {
         var checks = ConfigChecks()
         checks.expect("logging_steps", loggingSteps, "at least 1") { $0 >= 1 }
         checks.expect("eval_steps", evalSteps, "at least 0 (0: at the end only)") { $0 >= 0 }
         checks.expect("save_steps", saveSteps, "at least 0 (0: at the end only)") { $0 >= 0 }
+        let keys = ["early_stopping_patience", "load_best_model_at_end"]
+        let isAsked = [earlyStoppingPatience != nil, loadBestModelAtEnd]
+        for (key, isAsked) in zip(keys, isAsked) {
+            checks.forbid(
+                key, if: isAsked && evalSteps == 0,
+                "needs evaluations in between: give eval_steps too")
+        }
+        if let earlyStoppingPatience {
+            checks.expect("early_stopping_patience", earlyStoppingPatience, "at least 1") {
+                $0 >= 1
+            }
+        }
+        checks.expect("early_stopping_threshold", earlyStoppingThreshold, "at least 0") {
+            $0 >= 0 && $0.isFinite
+        }
         if let saveTotalLimit {
             checks.expect("save_total_limit", saveTotalLimit, "at least 1") { $0 >= 1 }
         }

@@ -10,10 +10,14 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
 
     /// The base model: a Hugging Face folder or a GGUF file.
     public var model = ""
-    /// The training rows: a JSON lines file.
+    /// The training rows: a file of JSON lines, or of comma-separated values.
     public var data = ""
-    /// The held-out rows: a JSON lines file.
+    /// Several files of training rows, instead of `data`.
+    public var dataset = DatasetSources()
+    /// The held-out rows: a file as `data`.
     public var evalData: String?
+    /// Several files of held-out rows by name, instead of `evalData`.
+    public var evalDataset: [String: String] = [:]
     /// The folder for the adapter, the metrics and the checkpoints.
     public var outputDir = ""
     /// The adapter folder to start from; nil starts a new adapter.
@@ -63,6 +67,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
 
     /// The most tokens a row may have.
     public var maxLength = 1024
+    /// Whether encoded rows are kept in a file in the output folder rather than in memory.
+    public var datasetStreaming = false
     /// What happens to longer rows.
     public var truncationMode = TruncationMode.error
     /// Whether short rows are packed together to `maxLength`, without seeing one another.
@@ -73,23 +79,47 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var assistantOnlyLoss = false
     /// Whether rows are taken in a random order, a new one each epoch.
     public var shuffle = true
+    /// Whether rows of about the same length share a step.
+    public var groupByLength = false
 
     // MARK: Training
 
+    /// What is minimized.
+    public var lossType = LossType.nll
+    /// How far preference training may go from the base: less is farther.
+    public var beta = 0.1
+    /// The weight of good completions in KTO.
+    public var desirableWeight = 1.0
+    /// The weight of bad completions in KTO.
+    public var undesirableWeight = 1.0
+    /// How the trainable tensors are updated.
+    public var optim = OptimizerChoice.adamwTorch
     /// The learning rate after warm-up.
     public var learningRate = 2e-4
+    /// LoRA+: the learning rate of B as a multiple of A's; nil for the same.
+    public var loraplusLrRatio: Double?
+    /// LoRA+: the learning rate of embeddings' adapters.
+    public var loraplusLrEmbedding = 1e-6
     /// How the learning rate goes after warm-up.
     public var lrSchedulerType = LearningRateScheduler.linear
+    /// What the schedule depends on besides, by transformers' names.
+    public var lrSchedulerKwargs: [String: ScalarOption] = [:]
     /// Steps over which the learning rate rises from 0.
     public var warmupSteps = 0
-    /// AdamW's decoupled weight decay.
+    /// The same as a share of the run's steps; nil for `warmupSteps`.
+    public var warmupRatio: Double?
+    /// The weight decay, decoupled but for SGD.
     public var weightDecay = 0.0
-    /// The decay of AdamW's first moment.
+    /// The decay of AdamW's first moment, and of Lion's direction.
     public var adamBeta1 = 0.9
-    /// The decay of AdamW's second moment.
+    /// The decay of AdamW's second moment, and of Lion's momentum.
     public var adamBeta2 = 0.999
     /// The term that keeps AdamW's denominator from 0.
     public var adamEpsilon = 1e-8
+    /// The share of the uniform distribution in each target.
+    public var labelSmoothingFactor = 0.0
+    /// NEFTune: the strength of noise on the embeddings; nil for none.
+    public var neftuneNoiseAlpha: Double?
     /// The gradient norm above which gradients are scaled down; 0 turns clipping off.
     public var maxGradNorm = 1.0
     /// Optimizer steps to take; -1 goes by `numTrainEpochs`.
@@ -138,8 +168,20 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var evalOnStart = false
     /// Steps between two checkpoints; 0 writes none but the one at the end.
     public var saveSteps = 500
-    /// Checkpoints to keep, the newest; nil keeps all.
+    /// Checkpoints to keep, the newest, and the best besides if it is asked for; nil keeps all.
     public var saveTotalLimit: Int?
+    /// Whether the adapter that is written at the end is that of the best evaluation.
+    public var loadBestModelAtEnd = false
+    /// The metric that says which evaluation is the best; nil for the loss.
+    public var metricForBestModel: String?
+    /// Whether more of it is better; nil: no for losses and perplexities.
+    public var greaterIsBetter: Bool?
+    /// Evaluations in a row without improvement that end the run; nil for any number.
+    public var earlyStoppingPatience: Int?
+    /// What an improvement must exceed for early stopping.
+    public var earlyStoppingThreshold = 0.0
+    /// In what other forms the metrics are written.
+    public var reportTo: [ReportTarget] = []
     /// Where a Chrome trace of two steps is written; nil for none.
     public var profile: String?
 

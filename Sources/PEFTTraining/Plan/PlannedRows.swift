@@ -3,7 +3,7 @@ import PEFTData
 /// The rows of a run, as far as they are known when it is planned.
 enum PlannedRows {
     /// The training rows and the held-out ones.
-    case known(TokenDataset, heldOut: TokenDataset?)
+    case known(TokenDataset, heldOut: [TokenDataset])
     /// Nothing but the configuration: every row is as long as it may be, and every token a target.
     case unknown
 
@@ -23,10 +23,9 @@ enum PlannedRows {
             let steps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
             return (
                 batches.largestMicroBatch(inSteps: min(steps, Self.maxSteps)),
-                heldOut.flatMap { heldOut in
-                    EvaluationBatches(heldOut, maxRows: config.perDeviceEvalBatchSize)
-                        .max { $0.tokens.count < $1.tokens.count }
-                }
+                heldOut.flatMap {
+                    EvaluationBatches($0, maxRows: config.perDeviceEvalBatchSize)
+                }.max { $0.tokens.count < $1.tokens.count }
             )
         case .unknown:
             let row = TokenSequence(
@@ -37,7 +36,7 @@ enum PlannedRows {
             }
             return (
                 batch(config.perDeviceTrainBatchSize),
-                config.evalData == nil ? nil : batch(config.perDeviceEvalBatchSize)
+                !config.evaluates ? nil : batch(config.perDeviceEvalBatchSize)
             )
         }
     }
@@ -45,6 +44,6 @@ enum PlannedRows {
     /// The same rows, cut to a length.
     func cut(to maxLength: Int) -> PlannedRows {
         guard case .known(let rows, let heldOut) = self else { return self }
-        return .known(rows.cut(to: maxLength), heldOut: heldOut?.cut(to: maxLength))
+        return .known(rows.cut(to: maxLength), heldOut: heldOut.map { $0.cut(to: maxLength) })
     }
 }

@@ -55,18 +55,26 @@ struct StepDryRun {
             let model = try DryRun.part(.base) {
                 try build(plan, options, shards: shards, in: registry)
             }
-            let own = try DryRun.part(.adapter) {
-                _ = try adapter.attach(to: registry, seed: 0)
+            let (own, rule) = try DryRun.part(.adapter) {
+                let attached = try adapter.attach(to: registry, seed: 0)
+                if config.optim.freezesA { try LoRAFA.freeze(attached.adapters) }
+                let rule = try config.optim.rule(config, adapters: attached.adapters)
                 try shards?.divideTrainable(
-                    units: model.units, all: registry.trainableParameters)
-                return shards.map { $0.ownParameters.map(\.parameter) }
-                    ?? registry.trainableParameters
+                    units: model.units, all: registry.trainableParameters,
+                    granule: rule.granule(of: registry.trainableParameters))
+                let own =
+                    shards?.ownParameters
+                    ?? registry.trainableParameters.map { OwnParameter(whole: $0) }
+                return (own, rule)
             }
             let optimizer = try DryRun.part(.optimizer) {
-                try AdamW(
-                    own, configuration: config.optimizer, offloadFolder: config.momentFolder)
+                try Optimizer(
+                    own, rule: rule, groups: config.optimizerGroups,
+                    wholes: registry.trainableParameters, ranks: ranks,
+                    offloadFolder: config.optimizerFolder)
             }
-            let step = Step(config, model, shards, own, optimizer)
+            let step = Step(
+                config, model, shards, registry.trainableParameters, optimizer, ranks)
             for _ in 0..<2 {
                 let before = traffic?.sentBytes ?? 0
                 try step(
@@ -105,14 +113,16 @@ private struct Step {
     private let model: any CausalLanguageModel
     private let shards: ModelShards?
     private let trainable: [Parameter]
-    private let optimizer: AdamW
+    private let optimizer: Optimizer
     private let execution: any BlockExecution
+    private let ranks: RankGroup
 
     init(
         _ config: FineTuneConfig, _ model: any CausalLanguageModel, _ shards: ModelShards?,
-        _ trainable: [Parameter], _ optimizer: AdamW
+        _ trainable: [Parameter], _ optimizer: Optimizer, _ ranks: RankGroup
     ) {
         self.trainable = trainable
+        self.ranks = ranks
         self.config = config
         self.model = model
         self.shards = shards
@@ -125,17 +135,25 @@ private struct Step {
     }
 
     func callAsFunction(_ microBatch: TokenBatch, count: Int) throws {
+        let share = BatchSchedule.Share(
+            microBatches: [microBatch], firstIndex: 0,
+            numTargetTokens: microBatch.numTargetTokens, numTokens: microBatch.tokens.count,
+            rowLengths: microBatch.segmentLengths)
         let sums = GradientSums()
+        let forward = ForwardPass(
+            losses: { batch, usesAdapters throws(TorchError) in
+                try losses(of: batch, usesAdapters: usesAdapters, sums)
+            }, ranks: ranks)
         for index in 0..<count {
-            let losses = try losses(of: microBatch, sums)
+            let value = try config.objective(microBatch, of: share, forward)
             let reduces = index == count - 1 || config.reduceEachMicroBatch
             shards?.beginBackward(reducing: reduces ? sums : nil)
-            try losses.sum.backward(gradient: Tensor.full([], 1))
+            try value.output.backward(gradient: value.gradient ?? Tensor.full([], 1))
             try shards?.endBackward()
         }
         try shards?.handOverGradients()
         if shards == nil { try sums.handOver(to: trainable) }
-        try DryRun.part(.optimizer) { () throws(TorchError) in
+        try DryRun.part(.optimizer) {
             try optimizer.update(learningRate: config.learningRate)
         }
         shards?.parametersChanged()
@@ -143,11 +161,12 @@ private struct Step {
     }
 
     func losses(
-        of batch: TokenBatch, _ sums: GradientSums? = nil
+        of batch: TokenBatch, usesAdapters: Bool = true, _ sums: GradientSums? = nil
     ) throws(TorchError) -> TokenLosses {
         let context = ForwardContext(
             layout: SequenceLayout(segmentLengths: batch.segmentLengths),
-            dropout: DropoutKey(seed: 0, step: 0, microBatch: 0), gradientSums: sums)
+            dropout: DropoutKey(seed: 0, step: 0, microBatch: 0), usesAdapters: usesAdapters,
+            regularization: config.regularization, gradientSums: sums)
         return try model.losses(
             tokens: batch.tokens, targets: batch.targets, context: context, execution: execution)
     }

@@ -13,7 +13,7 @@ import Torch
 struct PreparedRun {
     let base: BaseModel
     let data: TokenDataset
-    let heldOut: TokenDataset?
+    let heldOut: [HeldOutRows]
     let batches: BatchSchedule
     let ready: ReadyModel
     let plan: RunPlan
@@ -70,9 +70,14 @@ final class Preflight {
         let heldAtStart = MemoryStatistics.current().residentBytes
         let base = try check("base model", loadBase)
         let heldWithBase = MemoryStatistics.current().residentBytes
-        let data = try check("rows", after: base) { try read(config.data, $0) }
-        let heldOut = try config.evalData.flatMap { path in
-            try check("held-out rows", after: base) { try read(path, $0) }
+        let files = RowFilesOfRun(config)
+        let parts = try files.training.compactMap { path in
+            try check("rows", after: base) { try read(path, files, $0) }
+        }
+        let data = parts.count == files.training.count ? files.join(parts) : nil
+        let heldOut = try files.heldOut.compactMap { file in
+            try check("held-out rows", after: base) { try read(file.path, files, $0) }
+                .map { HeldOutRows(name: file.name, rows: $0) }
         }
         let heldByRows = max(0, MemoryStatistics.current().residentBytes - heldWithBase)
         let batches = try check("batches", after: data) { data in
@@ -101,12 +106,12 @@ final class Preflight {
         }
         let resources = try check("resources", after: planned) { sharded, data, batches in
             try requireResources(
-                sharded, batches, .known(data, heldOut: heldOut),
+                sharded, batches, .known(data, heldOut: heldOut.map(\.rows)),
                 processBytes: ProcessMemory.predicted(residentBytes: heldAtStart + heldByRows))
         }
         let ready = try check("gradients", after: both) { try prove($0, $1) }
         guard let base, let data, let batches, let resources, let ready else { return nil }
-        if config.evalData != nil, heldOut == nil { return nil }
+        if heldOut.count < files.heldOut.count { return nil }
         return PreparedRun(
             base: base, data: data, heldOut: heldOut, batches: batches, ready: ready,
             plan: resources.plan)
@@ -148,10 +153,11 @@ final class Preflight {
             base, ["\(base.architecture), \(base.registry.numElements) parameters, \(storage)"])
     }
 
-    private func read(_ path: String, _ base: BaseModel) throws -> Found<TokenDataset> {
+    private func read(
+        _ path: String, _ files: RowFilesOfRun, _ base: BaseModel
+    ) throws -> Found<TokenDataset> {
         let tokenizer = try base.files.makeTokenizer()
-        let rows = try TokenDataset.load(
-            URL(filePath: path), tokenizer: tokenizer, options: config.encoding)
+        let rows = try files.load(path, tokenizer: tokenizer)
         try rows.requireTokens(below: base.model.vocabularySize)
         let summary = rows.summary(path: path)
         report(.datasetAudit(summary))
@@ -181,8 +187,16 @@ final class Preflight {
     }
 
     private func divide(_ adapted: AdaptedModel) throws -> Found<ShardedModel> {
+        let head = adapted.base.model.head
+        if config.lossType != .nll, !head.trainableParameters.isEmpty {
+            throw TrainingError.headIsTrained(
+                path: head.path, lossType: config.lossType.rawValue)
+        }
+        if config.optim.freezesA { try LoRAFA.freeze(adapted.adapter.adapters) }
+        let rule = try config.optim.rule(config, adapters: adapted.adapter.adapters)
         let sharded = try ShardedModel(
-            adapted, recomputingEvery: config.recomputationInterval)
+            adapted, recomputingEvery: config.recomputationInterval,
+            granule: rule.granule(of: adapted.trainableParameters))
         let count = sharded.trainableParameters.count
         return Found(sharded, ["\(count) tensors, each in one place"])
     }
@@ -210,7 +224,8 @@ final class Preflight {
         let saved = config.saveSteps > 0 ? (steps + config.saveSteps - 1) / config.saveSteps : 1
         let needed = RunResources(
             plan: try planner.plan(config, numRanks: ranks.size),
-            trainableBytes: sharded.trainableParameters.reduce(0) { $0 + $1.value.sizeBytes },
+            adapterBytes: adapted.adapter.parameters.reduce(0) { $0 + $1.value.sizeBytes },
+            stateBytes: try stateBytes(of: sharded),
             numCheckpoints: min(max(1, saved), config.saveTotalLimit ?? .max))
         var findings: [String] = []
         if let free = RunResources.freeDiskBytes(at: config.outputDir) {
@@ -229,6 +244,15 @@ final class Preflight {
                     + "\(held.megabytes) held now, \(free.megabytes) more available")
         }
         return Found(needed, findings)
+    }
+
+    /// Bytes of the optimizer's state of all processes.
+    private func stateBytes(of sharded: ShardedModel) throws -> Int {
+        let rule = try config.optim.rule(config, adapters: sharded.adapted.adapter.adapters)
+        return sharded.trainableParameters.reduce(0) { sum, parameter in
+            let whole = UpdatedPiece(OwnParameter(whole: parameter))
+            return sum + rule.state(of: whole).reduce(0) { $0 + $1.sizeBytes }
+        }
     }
 
     private func prove(

@@ -4,8 +4,10 @@ import Foundation
 package struct RunResources {
     /// What it takes, by a dry run.
     let plan: RunPlan
-    /// Bytes of the trainable tensors, which are float32.
-    let trainableBytes: Int
+    /// Bytes of the adapter.
+    let adapterBytes: Int
+    /// Bytes of the optimizer's state.
+    let stateBytes: Int
     /// Checkpoints that will be on the disk together.
     let numCheckpoints: Int
 
@@ -13,16 +15,18 @@ package struct RunResources {
     ///
     /// - Parameters:
     ///   - plan: what it takes.
-    ///   - trainableBytes: of the adapter.
+    ///   - adapterBytes: of the adapter.
+    ///   - stateBytes: of the optimizer's state.
     ///   - numCheckpoints: that will be on the disk together.
-    package init(plan: RunPlan, trainableBytes: Int, numCheckpoints: Int) {
+    package init(plan: RunPlan, adapterBytes: Int, stateBytes: Int, numCheckpoints: Int) {
         self.plan = plan
-        self.trainableBytes = trainableBytes
+        self.adapterBytes = adapterBytes
+        self.stateBytes = stateBytes
         self.numCheckpoints = numCheckpoints
     }
 
-    /// Bytes of the adapter and of all checkpoints: the adapter and two moments each.
-    package var diskBytes: Int { trainableBytes * (1 + 3 * numCheckpoints) }
+    /// Bytes of the adapter and of all checkpoints: the adapter and the optimizer's state each.
+    package var diskBytes: Int { adapterBytes + (adapterBytes + stateBytes) * numCheckpoints }
 
     /// What a plan may be too high by: a run is refused only if it would not fit all the same.
     private static let planError = 0.1

@@ -45,7 +45,7 @@ enum Agreement {
         var values = [
             "the base model": prepared.base.fingerprint.description,
             "the rows": prepared.data.digest,
-            "the held-out rows": prepared.heldOut?.digest ?? "none",
+            "the held-out rows": prepared.heldOut.map(\.rows.digest).joined(separator: " "),
             "the checkpoint": checkpoint.map { "step \($0.state.step)" } ?? "none",
             "swift-peft": PEFTVersion.current, "libtorch": TorchRuntime.libraryVersion,
         ]

@@ -61,6 +61,72 @@ public enum Evaluation {
             })
     }
 
+    /// The metrics of held-out rows in a run, the same in every process.
+    ///
+    /// - Parameters:
+    ///   - heldOut: the rows.
+    ///   - objective: what the run minimizes.
+    ///   - ready: the model.
+    ///   - maxRows: rows of one forward pass.
+    ///   - step: steps done.
+    /// - Throws: `TorchError` if memory does not suffice; `CollectiveError` if a process is gone.
+    static func metrics(
+        of heldOut: HeldOutRows, _ objective: any Objective, _ ready: ReadyModel, maxRows: Int,
+        step: Int
+    ) throws -> EvaluationMetrics {
+        guard let objective = objective as? PreferenceObjective else {
+            let score = try score(
+                heldOut.rows, with: ready.adapted.base.model, maxRows: maxRows,
+                execution: ready.execution, ranks: ready.ranks)
+            return EvaluationMetrics(
+                step: step, evalLoss: score.loss, evalPerplexity: score.perplexity,
+                evalNumTargetTokens: score.numTargetTokens, name: heldOut.name)
+        }
+        let (loss, rewards) = try preferences(heldOut.rows, objective, ready, maxRows: maxRows)
+        return EvaluationMetrics(
+            step: step, evalLoss: loss, evalPerplexity: 0,
+            evalNumTargetTokens: heldOut.rows.audit.numTargetTokens, name: heldOut.name,
+            rewards: rewards)
+    }
+
+    /// The mean loss of preferences, and rewards.
+    private static func preferences(
+        _ rows: TokenDataset, _ objective: PreferenceObjective, _ ready: ReadyModel, maxRows: Int
+    ) throws -> (loss: Double, rewards: RewardMetrics) {
+        let ranks = ready.ranks
+        let batches = EvaluationBatches(rows, maxRows: maxRows, maxTokens: maxTokens)
+        let forward = ForwardPass(
+            losses: { batch, usesAdapters throws(TorchError) in
+                try ready.adapted.base.model.losses(
+                    tokens: batch.tokens, targets: batch.targets,
+                    context: ForwardContext(
+                        layout: SequenceLayout(segmentLengths: batch.segmentLengths),
+                        usesAdapters: usesAdapters),
+                    execution: ready.execution)
+            }, ranks: ranks)
+        var sum = 0.0
+        var rewards = RewardSums()
+        for first in stride(from: 0, to: batches.count, by: ranks.size) {
+            // Every process runs one batch at a time; a placeholder has no row.
+            let index = first + ranks.rank
+            let batch = index < batches.count ? batches[index] : .placeholder
+            let lengths = Array(batch.segmentLengths.prefix(batch.rows.count))
+            let share = BatchSchedule.Share(
+                microBatches: [batch], firstIndex: 0, numTargetTokens: batch.numTargetTokens,
+                numTokens: batch.tokens.count, rowLengths: lengths)
+            let value = try withoutGrad { try objective(batch, of: share, forward) }
+            let numItems = lengths.count / rows.rowsPerElement
+            sum += (value.loss ?? 0) * Double(numItems)
+            if let part = value.rewards { rewards += part }
+        }
+        let totals = try ranks.sum([sum] + rewards.values, for: "held-out preferences")
+        let count = rows.sequences.count / rows.rowsPerElement
+        return (
+            totals[0] / Double(max(1, count)),
+            RewardSums(values: Array(totals.dropFirst())).means
+        )
+    }
+
     /// Divides the losses of a batch's targets, which are in token order, among its rows.
     private static func rows(of batch: TokenBatch, losses: [Float]) -> [ScoreReport.Row] {
         var rows: [ScoreReport.Row] = []

@@ -6,9 +6,14 @@ import PEFTTokenizers
 final class MetricsLog {
     private let url: URL
     private let handle: FileHandle
+    /// Where the same numbers go besides; nil for nowhere.
+    private let tensorBoard: TensorBoardLog?
 
     /// Opens the file for a run that starts at a step: later lines of an interrupted run are dropped.
-    init(in folder: URL, startStep: Int) throws {
+    init(in folder: URL, startStep: Int, alsoTo targets: [ReportTarget] = []) throws {
+        tensorBoard =
+            targets.contains(.tensorboard)
+            ? try TensorBoardLog(in: folder, startStep: startStep) : nil
         url = folder.appending(path: "metrics.jsonl")
         try Self.keep(linesUpTo: startStep, in: url)
         do {
@@ -22,6 +27,7 @@ final class MetricsLog {
 
     /// Appends a line in one write.
     func append(_ line: JSONObject) throws {
+        try tensorBoard?.append(line)
         do {
             try handle.write(contentsOf: Data((JSONValue.object(line).serialized() + "\n").utf8))
         } catch {

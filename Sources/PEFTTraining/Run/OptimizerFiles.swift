@@ -7,8 +7,8 @@ import Torch
 /// The optimizer's state in a checkpoint, whatever number of processes wrote it.
 ///
 /// One process writes whole tensors. Of several, each writes the pieces that it updates, flat, into a file of its own,
-/// `optimizer-00002-of-00004.safetensors`, whose metadata says of each piece which elements of its tensor it is. Any number of
-/// processes reads either.
+/// `optimizer-00002-of-00004.safetensors`, whose metadata says of each piece which elements of its tensor it is. What several
+/// processes keep alike is in the file of each. Any number of processes reads either.
 struct OptimizerFiles {
     /// The checkpoint's folder.
     let folder: URL
@@ -19,22 +19,25 @@ struct OptimizerFiles {
     /// Writes what this process updates.
     ///
     /// - Throws: `CheckpointError.cannotWrite`.
-    func write(_ optimizer: AdamW, of ready: ReadyModel) throws {
+    func write(_ optimizer: Optimizer, of ready: ReadyModel) throws {
         let ranks = ready.ranks
         guard ranks.countsOnce else { return }
         var metadata = SafetensorsWriter.metadataOfTorch
         var name = Self.prefix + Self.suffix
         if ranks.numShards > 1 {
-            for (piece, state) in zip(ready.sharded.own.flatMap { [$0, $0] }, optimizer.state) {
-                metadata[state.name] = "\(piece.range.lowerBound):\(piece.range.upperBound)"
+            for entry in optimizer.state {
+                let range = entry.layout.range
+                metadata[entry.name] = "\(range.lowerBound):\(range.upperBound)"
             }
             name = String(
                 format: "%@-%05d-of-%05d%@", Self.prefix, ranks.rank + 1, ranks.numShards,
                 Self.suffix)
         }
         try SafetensorsWriter.write(
-            optimizer.state.enumerated().map { position, state in
-                SafetensorsTensor(name: state.name, shape: state.tensor.shape, dtype: .float32) {
+            optimizer.state.enumerated().map { position, entry in
+                SafetensorsTensor(
+                    name: entry.name, shape: entry.layout.shape, dtype: entry.layout.dtype
+                ) {
                     try optimizer.reading(position) { try $0.clone() }
                 }
             },
@@ -48,22 +51,25 @@ struct OptimizerFiles {
     ///   - ready: the model.
     ///   - step: updates that the state has seen.
     /// - Throws: `CheckpointError` naming every tensor that does not fit.
-    func restore(_ optimizer: AdamW, of ready: ReadyModel, step: Int) throws {
+    func restore(_ optimizer: Optimizer, of ready: ReadyModel, step: Int) throws {
         let files = try FileManager.default.contentsOfDirectory(atPath: folder.path)
             .filter { $0.hasPrefix(Self.prefix) && $0.hasSuffix(Self.suffix) }.sorted()
             .map { try SafetensorsFile(folder.appending(path: $0)) }
-        let pieces = ready.sharded.own.flatMap { [$0, $0] }
         if let only = files.first, files.count == 1, ready.ranks.numShards == 1 {
-            let tensors = try only.tensors(expected: optimizer.stateShapes)
+            let tensors = try only.tensors(
+                expected: Dictionary(
+                    uniqueKeysWithValues: optimizer.state.map { ($0.name, $0.layout.shape) }),
+                dtypes: Dictionary(
+                    uniqueKeysWithValues: optimizer.state.map { ($0.name, $0.layout.dtype) }))
             return try withoutGrad { try optimizer.restore(tensors, step: step) }
         }
         var tensors: [String: Tensor] = [:]
         var problems: [TensorProblem] = []
-        for (piece, state) in zip(pieces, optimizer.state) {
-            let found = try Self.read(piece, state.name, from: files)
-            tensors[state.name] = try found?.reshape(state.tensor.shape)
+        for entry in optimizer.state {
+            let found = try Self.read(entry.layout, entry.name, from: files)
+            tensors[entry.name] = try found?.reshape(entry.layout.shape)
             if found == nil {
-                problems.append(.missing(name: state.name, expected: piece.whole.value.shape))
+                problems.append(.missing(name: entry.name, expected: entry.layout.wholeShape))
             }
         }
         guard problems.isEmpty else {
@@ -74,12 +80,12 @@ struct OptimizerFiles {
 
     /// The elements of a piece, out of all files; nil if some are nowhere.
     private static func read(
-        _ piece: OwnParameter, _ name: String, from files: [SafetensorsFile]
+        _ piece: StateTensor, _ name: String, from files: [SafetensorsFile]
     ) throws -> Tensor? {
-        let result = try Tensor.zeros([piece.range.count])
+        let result = try Tensor.zeros([piece.range.count], dtype: piece.dtype)
         var numFound = 0
-        for file in files {
-            guard let entry = file.entry(name), entry.dtype == .float32 else { continue }
+        for file in files where numFound < piece.range.count {
+            guard let entry = file.entry(name), entry.dtype.dtype == piece.dtype else { continue }
             let count = entry.shape.reduce(1, *)
             let stored = try range(file.metadata?[name], count: count)
             let common = stored.clamped(to: piece.range)

@@ -6,6 +6,7 @@ struct OutputFolder {
     private let url: URL
     private let isResumed: Bool
 
+    private static let reports = ["report.html", "runs"]
     private static let adapterAndMetrics = [
         "adapter_model.safetensors", "adapter_config.json", "metrics.jsonl",
     ]
@@ -47,7 +48,9 @@ struct OutputFolder {
         for checkpoint in CheckpointFolder.list(in: url) {
             try checkpoint.remove()
         }
-        for file in earlierFiles {
+        let reports = Self.reports.map { url.appending(path: $0) }
+            .filter { FileManager.default.fileExists(atPath: $0.path) }
+        for file in earlierFiles + reports {
             try FileManager.default.removeItem(at: file)
         }
     }

@@ -1,5 +1,6 @@
 import Foundation
 import PEFTCheckpoints
+import PEFTLayers
 import PEFTSharding
 import Torch
 
@@ -35,6 +36,8 @@ struct RunCheckpoint {
         var lastLoss: Double?
         /// The loss scale of the next step; nil without loss scaling.
         var lossScale: LossScaler.State?
+        /// The best evaluation so far; nil where none is looked for.
+        var best: ModelSelection.State?
     }
 
     /// Where the run was.
@@ -44,7 +47,7 @@ struct RunCheckpoint {
 
     // MARK: - Writing
 
-    /// Writes a checkpoint atomically and removes the oldest ones over the limit; all processes together.
+    /// Writes a checkpoint atomically and removes the oldest ones over the limit, but for one; all processes together.
     ///
     /// Each process writes its pieces of the optimizer's state, then rank 0 writes the rest, and puts the folder under its name
     /// when everything is there. So a checkpoint of many processes is as whole as one of one.
@@ -52,7 +55,8 @@ struct RunCheckpoint {
     /// - Throws: `CheckpointError.cannotWrite`, or ``Diagnosis`` with ``DiagnosisCode/savedDiffers``; what was there before
     ///   stays. `RankFailure` if another process could not do its part.
     static func write(
-        _ state: State, ready: ReadyModel, optimizer: AdamW, in directory: URL, limit: Int?
+        _ state: State, ready: ReadyModel, optimizer: Optimizer, in directory: URL, limit: Int?,
+        keeping best: Int? = nil
     ) throws -> URL {
         let ranks = ready.ranks
         let target = directory.appending(path: "checkpoint-\(state.step)")
@@ -77,17 +81,27 @@ struct RunCheckpoint {
         try ranks.together("checkpoint") {
             _ = try written.get()
             let all = CheckpointFolder.list(in: directory)
-            for old in all.dropLast(max(1, limit ?? .max)) {
-                try old.remove()
-            }
+            try outdated(all, limit: limit, keeping: best).forEach { try $0.remove() }
             return ""
         }
         return target
     }
 
+    /// The oldest checkpoints over a limit, without the newest and the best.
+    ///
+    /// - Source: transformers 5.23 `trainer_utils.py:rotate_checkpoints`.
+    static func outdated(
+        _ all: [CheckpointFolder], limit: Int?, keeping best: Int?
+    ) -> [CheckpointFolder] {
+        guard let limit else { return [] }
+        let candidates = all.dropLast().filter { $0.step != best }
+        let numKept = max(limit, all.count - candidates.count)
+        return Array(candidates.prefix(max(0, all.count - numKept)))
+    }
+
     /// Writes this process's part into a folder that is not a checkpoint yet.
     private static func fill(
-        _ folder: URL, _ state: State, _ ready: ReadyModel, _ optimizer: AdamW
+        _ folder: URL, _ state: State, _ ready: ReadyModel, _ optimizer: Optimizer
     ) throws {
         try ready.ranks.together("optimizer state") {
             guard FileManager.default.fileExists(atPath: folder.path) else {
@@ -129,8 +143,11 @@ struct RunCheckpoint {
     ///
     /// - Throws: ``TrainingError/resumeMismatch(checkpoint:differences:)`` with every difference.
     func requireMatch(settings: [String: String], dataDigest: String) throws {
+        // An option that was not there yet did what its default does.
+        let defaults = FineTuneConfig().mathematicalSettings(numRanks: 1)
         var differences = settings.keys.sorted().compactMap { key in
-            let (now, then) = (settings[key] ?? "none", state.settings[key] ?? "none")
+            let now = settings[key] ?? "none"
+            let then = state.settings[key] ?? defaults[key] ?? "none"
             return now == then
                 ? nil : TrainingError.SettingDifference(key: key, expected: then, found: now)
         }
@@ -144,10 +161,36 @@ struct RunCheckpoint {
         }
     }
 
+    /// Gives the trainable tensors the values that they had at a step; each process reads its pieces.
+    ///
+    /// - Throws: `CheckpointError` if that checkpoint does not have them.
+    static func loadAdapter(ofStep step: Int, in directory: URL, ready: ReadyModel) throws {
+        let folder = directory.appending(path: "checkpoint-\(step)")
+        let file = try AdapterFolder.read(folder).weights
+        var problems: [TensorProblem] = []
+        for piece in ready.sharded.own {
+            let shape = piece.whole.value.shape
+            guard let entry = file.entry(piece.whole.path), entry.shape == shape else {
+                problems.append(.missing(name: piece.whole.path, expected: shape))
+                continue
+            }
+            try withoutGrad {
+                let elements = try file.tensor(entry).reshape([-1])
+                    .narrow(0, piece.range.lowerBound, piece.range.count)
+                try piece.parameter.value.copyInPlace(
+                    from: elements.reshape(piece.parameter.value.shape))
+            }
+        }
+        guard problems.isEmpty else {
+            throw CheckpointError.tensors(path: folder.path, problems: problems)
+        }
+        ready.shards?.parametersChanged()
+    }
+
     /// Puts the optimizer back to where it was.
     ///
     /// - Throws: `CheckpointError` naming every tensor that does not fit.
-    func restore(_ optimizer: AdamW, of ready: ReadyModel) throws {
+    func restore(_ optimizer: Optimizer, of ready: ReadyModel) throws {
         try OptimizerFiles(folder: folder).restore(
             optimizer, of: ready, step: state.numUpdates)
     }

@@ -1,5 +1,5 @@
 public import PEFTData
-import PEFTLayers
+public import PEFTLayers
 import PEFTModels
 import PEFTSharding
 import Torch
@@ -25,12 +25,14 @@ public struct TrainStep {
         public let numTargetTokens: Int
         /// All tokens of the step.
         public let numTokens: Int
+        /// What the model prefers; nil unless it learns preferences.
+        public let rewards: RewardMetrics?
     }
 
     /// The checked model.
     let ready: ReadyModel
     /// Updates its trainable tensors.
-    let optimizer: AdamW
+    let optimizer: Optimizer
     /// Gives the learning rate.
     let schedule: LearningRateSchedule
     /// The largest gradient norm that stays; 0 for no clipping.
@@ -41,14 +43,32 @@ public struct TrainStep {
     let scaler: LossScaler?
     /// Whether gradients are summed over the processes after each micro-batch.
     let reducesEachMicroBatch: Bool
+    /// What a pass does besides.
+    let regularization: Regularization
+    /// What is minimized.
+    let objective: any Objective
 
     /// Makes the step of a run; the optimizer's state decides what comes next.
     ///
     /// - Throws: ``Diagnosis`` of ``DiagnosisCode/optimizerHoldsOthers`` unless the optimizer was made from this very model, or of
     ///   a dtype that does not train so: see ``PrecisionRules``.
     public init(
-        _ ready: ReadyModel, optimizer: AdamW, schedule: LearningRateSchedule, maxGradNorm: Double,
-        seed: UInt64, lossScaling: LossScaling = .none, reducesEachMicroBatch: Bool = false
+        _ ready: ReadyModel, optimizer: Optimizer, schedule: LearningRateSchedule,
+        maxGradNorm: Double,
+        seed: UInt64, lossScaling: LossScaling = .none, reducesEachMicroBatch: Bool = false,
+        regularization: Regularization = Regularization()
+    ) throws(Diagnosis) {
+        try self.init(
+            ready, optimizer: optimizer, schedule: schedule, maxGradNorm: maxGradNorm, seed: seed,
+            lossScaling: lossScaling, reducesEachMicroBatch: reducesEachMicroBatch,
+            regularization: regularization, objective: NextTokenLoss())
+    }
+
+    /// Makes the step of a run that minimizes something else.
+    init(
+        _ ready: ReadyModel, optimizer: Optimizer, schedule: LearningRateSchedule,
+        maxGradNorm: Double, seed: UInt64, lossScaling: LossScaling, reducesEachMicroBatch: Bool,
+        regularization: Regularization, objective: any Objective
     ) throws(Diagnosis) {
         try PrecisionRules.validate(ready.adapted.base.options.precision(lossScaling))
         try optimizer.requireHolds(exactly: ready.trainableParameters)
@@ -59,6 +79,8 @@ public struct TrainStep {
         self.seed = seed
         scaler = LossScaler(lossScaling)
         self.reducesEachMicroBatch = reducesEachMicroBatch
+        self.regularization = regularization
+        self.objective = objective
     }
 
     /// Trains on the micro-batches of a step.
@@ -77,7 +99,8 @@ public struct TrainStep {
             share: BatchSchedule.Share(
                 microBatches: microBatches, firstIndex: 0,
                 numTargetTokens: microBatches.reduce(0) { $0 + $1.numTargetTokens },
-                numTokens: microBatches.reduce(0) { $0 + $1.tokens.count }))
+                numTokens: microBatches.reduce(0) { $0 + $1.tokens.count },
+                rowLengths: microBatches.flatMap(\.segmentLengths)))
     }
 
     /// Trains on this process's share of a step; every process makes the same call with its own.
@@ -86,7 +109,7 @@ public struct TrainStep {
     public func callAsFunction(step: Int, share: BatchSchedule.Share) throws -> Result {
         let scale = scaler?.scale
         let weight = try Tensor.full(
-            [], (scale ?? 1) / Double(max(1, share.numTargetTokens)),
+            [], (scale ?? 1) / objective.divisor(of: share),
             on: ready.adapted.base.options.device)
         let failure = NonFiniteStep(
             step: step, microBatches: share.microBatches, sharded: ready.sharded, weight: weight,
@@ -94,7 +117,7 @@ public struct TrainStep {
         ) { batch, index throws(TorchError) in
             try losses(of: batch, step: step, index: share.firstIndex + index)
         }
-        let sums = try differentiate(share, step: step, weight: weight)
+        let (sums, ownRewards) = try differentiate(share, step: step, weight: weight)
         let lossSum = try ready.ranks.sum([sums.reduce(0, +)], for: "loss")[0]
         guard lossSum.isFinite else {
             try clearGradients()
@@ -110,40 +133,55 @@ public struct TrainStep {
             defer { try? clearGradients() }
             throw try failure.diagnosis(norm: norm.total, each: norm.each)
         }
+        let rewards = try ownRewards.map {
+            RewardSums(values: try ready.ranks.sum($0.values, for: "rewards")).means
+        }
         let learningRate = schedule.learningRate(updatesDone: step)
-        try Profile.range("optimizer") { () throws(TorchError) -> Void in
+        try Profile.range("optimizer") { () throws -> Void in
             try optimizer.update(learningRate: learningRate)
         }
         ready.shards?.parametersChanged()
         scaler?.update(hasOverflowed: false)
         try optimizer.clearGradients()
         return Result(
-            loss: lossSum / Double(max(1, share.numTargetTokens)), gradNorm: norm.total,
+            loss: lossSum / objective.divisor(of: share), gradNorm: norm.total,
             gradNorms: norm.each.map { Float($0) }, lossScale: scale, learningRate: learningRate,
-            numTargetTokens: share.numTargetTokens, numTokens: share.numTokens)
+            numTargetTokens: share.numTargetTokens, numTokens: share.numTokens,
+            rewards: rewards)
     }
 
-    /// Forward and backward over the micro-batches, until one is not finite; the sum of each one's losses.
+    /// Forward and backward over the micro-batches, until one is not finite; the sum of each one's losses, and of rewards.
     ///
     /// The trainable tensors get their gradients. In several processes all micro-batches are gone through, since the others go through
     /// theirs.
     private func differentiate(
         _ share: BatchSchedule.Share, step: Int, weight: Tensor
-    ) throws -> [Double] {
+    ) throws -> (sums: [Double], rewards: RewardSums?) {
         var sums: [Double] = []
+        var rewards: RewardSums?
         let gradients = GradientSums()
         for (index, batch) in share.microBatches.enumerated() {
-            let losses = try Profile.range("forward") { () throws(TorchError) -> TokenLosses in
-                try self.losses(
-                    of: batch, step: step, index: share.firstIndex + index, gradients)
+            let value = try Profile.range("forward") {
+                let forward = ForwardPass(
+                    losses: { batch, usesAdapters throws(TorchError) in
+                        try losses(
+                            of: batch, step: step, index: share.firstIndex + index,
+                            usesAdapters: usesAdapters, gradients)
+                    }, ranks: ready.ranks)
+                return try objective(batch, of: share, forward)
             }
             let reduces = reducesEachMicroBatch || index == share.microBatches.count - 1
             ready.shards?.beginBackward(reducing: reduces ? gradients : nil)
             try Profile.range("backward") { () throws -> Void in
-                try losses.sum.backward(gradient: weight)
+                try value.output.backward(
+                    gradient: value.gradient.map { try $0 * weight } ?? weight)
                 try ready.shards?.endBackward()
             }
-            sums.append(try losses.sum.detach().item())
+            sums.append(try value.loss ?? value.output.detach().item())
+            if let part = value.rewards {
+                rewards = rewards ?? RewardSums()
+                rewards? += part
+            }
             if ready.shards == nil, sums.last?.isFinite == false { break }
         }
         if let shards = ready.shards {
@@ -151,7 +189,7 @@ public struct TrainStep {
         } else {
             try gradients.handOver(to: ready.trainableParameters)
         }
-        return sums
+        return (sums, rewards)
     }
 
     /// The norms of all tensors from those of the pieces in every process.
@@ -181,12 +219,17 @@ public struct TrainStep {
     }
 
     private func losses(
-        of batch: TokenBatch, step: Int, index: Int, _ gradients: GradientSums? = nil
+        of batch: TokenBatch, step: Int, index: Int, usesAdapters: Bool = true,
+        _ gradients: GradientSums? = nil
     ) throws(TorchError) -> TokenLosses {
-        let context = ForwardContext(
-            layout: SequenceLayout(segmentLengths: batch.segmentLengths),
-            dropout: DropoutKey(seed: seed, step: step, microBatch: index),
-            gradientSums: gradients)
+        let layout = SequenceLayout(segmentLengths: batch.segmentLengths)
+        // The base is a reference as it is: nothing is dropped out or added.
+        let context =
+            usesAdapters
+            ? ForwardContext(
+                layout: layout, dropout: DropoutKey(seed: seed, step: step, microBatch: index),
+                regularization: regularization, gradientSums: gradients)
+            : ForwardContext(layout: layout, usesAdapters: false)
         return try ready.adapted.base.model.losses(
             tokens: batch.tokens, targets: batch.targets, context: context,
             execution: ready.execution)

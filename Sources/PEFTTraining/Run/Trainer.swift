@@ -14,16 +14,19 @@ public final class Trainer {
     private let ready: ReadyModel
     private let config: FineTuneConfig
     private let batches: BatchSchedule
-    private let heldOut: TokenDataset?
+    private let heldOut: [HeldOutRows]
     private let plan: RunPlan
     private let totalSteps: Int
-    private let optimizer: AdamW
+    private let optimizer: Optimizer
     private let trainStep: TrainStep
     private let outputFolder: URL
     private let report: (TrainingEvent) -> Void
     private var state: RunCheckpoint.State
     private var monitor: TrainingMonitor
     private var profile: StepProfile?
+    private let selection: ModelSelection?
+    /// The step of the checkpoint that this process has written last.
+    private var savedStep: Int?
     private var traffic = (sentBytes: 0, numSteps: 0)
 
     /// Steps in a row that may be left out for infinities or NaNs before the run ends.
@@ -32,7 +35,7 @@ public final class Trainer {
     /// Prepares a run, from a checkpoint or from the start.
     init(
         _ ready: ReadyModel, config: FineTuneConfig, batches: BatchSchedule,
-        heldOut: TokenDataset?, plan: RunPlan, state: RunCheckpoint.State, resumed: RunCheckpoint?,
+        heldOut: [HeldOutRows], plan: RunPlan, state: RunCheckpoint.State, resumed: RunCheckpoint?,
         report: @escaping (TrainingEvent) -> Void
     ) throws {
         self.ready = ready
@@ -42,21 +45,23 @@ public final class Trainer {
         self.plan = plan
         self.report = report
         self.state = state
+        selection = config.modelSelection
         outputFolder = URL(filePath: config.outputDir)
         totalSteps = config.totalSteps(stepsPerEpoch: batches.stepsPerEpoch)
-        optimizer = try AdamW(
-            ready.trainableParameters, configuration: config.optimizer,
-            offloadFolder: config.momentFolder)
+        optimizer = try Optimizer(
+            ready.sharded.own,
+            rule: config.optim.rule(config, adapters: ready.adapted.adapter.adapters),
+            groups: config.optimizerGroups, wholes: ready.sharded.trainableParameters,
+            ranks: ready.ranks, offloadFolder: config.optimizerFolder)
         try resumed?.restore(optimizer, of: ready)
         monitor = try TrainingMonitor(ready)
         trainStep = try TrainStep(
             ready, optimizer: optimizer,
-            schedule: LearningRateSchedule(
-                peak: config.learningRate, kind: config.lrSchedulerType,
-                warmupSteps: config.warmupSteps, totalSteps: totalSteps),
+            schedule: config.schedule(totalSteps: totalSteps),
             maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed),
             lossScaling: config.lossScaling,
-            reducesEachMicroBatch: config.reduceEachMicroBatch)
+            reducesEachMicroBatch: config.reduceEachMicroBatch,
+            regularization: config.regularization, objective: config.objective)
         if let path = config.profile {
             let numSteps = totalSteps - state.step
             try ready.ranks.together("profile") {
@@ -73,7 +78,10 @@ public final class Trainer {
     /// - Returns: what was done, or nil if it was stopped.
     /// - Throws: ``TrainingError``, `CheckpointError` or `TorchError`; checkpoints written before stay.
     func run(stop: StopRequest) throws -> RunSummary? {
-        let log = try ready.ranks.isMain ? MetricsLog(in: outputFolder, startStep: state.step) : nil
+        let log =
+            try ready.ranks.isMain
+            ? MetricsLog(
+                in: outputFolder, startStep: state.step, alsoTo: config.reportTo) : nil
         if state.step == 0, config.evalOnStart {
             state.firstEvalLoss = try evaluate(log)
         }
@@ -81,7 +89,7 @@ public final class Trainer {
         let start = clock.now
         var meter = ThroughputMeter(clock: clock)
         var numTokens = 0
-        while state.step < totalSteps {
+        while state.step < totalSteps, selection?.isOver(state.best) != true {
             if let result = try step(log) {
                 numTokens += result.numTokens
                 meter.add(tokens: result.numTokens)
@@ -162,7 +170,8 @@ public final class Trainer {
             step: step, loss: result.loss, gradNorm: result.gradNorm,
             lossScale: result.lossScale, learningRate: result.learningRate,
             numTargetTokens: result.numTargetTokens, tokensPerSecond: meter.tokensPerSecond,
-            peakMemoryBytes: MemoryStatistics.current().peakResidentBytes)
+            peakMemoryBytes: MemoryStatistics.current().peakResidentBytes,
+            rewards: result.rewards)
         if isLogged {
             try log?.append(metrics.json)
             meter.restart()
@@ -188,6 +197,7 @@ public final class Trainer {
         try writeProfile(isLast: true)
         if state.lastEvaluation?.step != state.step { _ = try evaluate(log) }
         try writeCheckpoint()
+        try loadBest()
         try ready.onMain("adapter") {
             try AdapterWriter(adapted: ready.adapted).write(to: outputFolder)
         }
@@ -206,18 +216,61 @@ public final class Trainer {
     }
 
     /// Scores the held-out rows with the model as it is.
+    ///
+    /// - Returns: the loss, of several files the mean over all of their targets.
     private func evaluate(_ log: MetricsLog?) throws -> Double? {
-        guard let heldOut else { return nil }
-        let score = try Evaluation.score(
-            heldOut, with: ready.adapted.base.model, maxRows: config.perDeviceEvalBatchSize,
-            execution: ready.execution, ranks: ready.ranks)
-        let metrics = EvaluationMetrics(
-            step: state.step, evalLoss: score.loss, evalPerplexity: score.perplexity,
-            evalNumTargetTokens: score.numTargetTokens)
-        try log?.append(metrics.json)
-        report(.evaluation(metrics))
-        state.lastEvaluation = metrics
-        return score.loss
+        let all = try heldOut.map { heldOut in
+            let metrics = try Evaluation.metrics(
+                of: heldOut, config.objective, ready, maxRows: config.perDeviceEvalBatchSize,
+                step: state.step)
+            try log?.append(metrics.json)
+            report(.evaluation(metrics))
+            return metrics
+        }
+        guard let first = all.first else { return nil }
+        var mean = first
+        let count = all.reduce(0) { $0 + $1.evalNumTargetTokens }
+        if all.count > 1 {
+            let sum = all.reduce(0) { $0 + $1.evalLoss * Double($1.evalNumTargetTokens) }
+            mean = EvaluationMetrics(
+                step: state.step, evalLoss: sum / Double(count),
+                evalPerplexity: exp(sum / Double(count)), evalNumTargetTokens: count)
+        }
+        state.lastEvaluation = mean
+        try select(
+            Dictionary(all.flatMap(\.values)) { first, _ in first })
+        return mean.evalLoss
+    }
+
+    /// Notes whether an evaluation is the best so far; such a one is saved, so that it can be gone back to.
+    private func select(_ values: [String: Double]) throws {
+        guard let selection else { return }
+        state.best = try selection.adding(values, step: state.step, to: state.best)
+        if config.loadBestModelAtEnd, state.best?.step == state.step, state.step > 0 {
+            try writeCheckpoint()
+        }
+        if selection.isOver(state.best), let best = state.best {
+            report(
+                .notice(
+                    "stopping at step \(state.step): \(selection.metric) was best at step "
+                        + "\(best.step), \(best.value)"))
+        }
+    }
+
+    /// Goes back to the adapter of the best evaluation.
+    private func loadBest() throws {
+        guard config.loadBestModelAtEnd, let selection, let best = state.best,
+            best.step != state.step
+        else { return }
+        guard best.step > 0 else {
+            return report(
+                .notice("\(selection.metric) was best before the first step; the last is kept"))
+        }
+        try RunCheckpoint.loadAdapter(ofStep: best.step, in: outputFolder, ready: ready)
+        report(
+            .notice(
+                "the adapter is that of step \(best.step), where \(selection.metric) was best: "
+                    + "\(best.value)"))
     }
 
     /// The signal that asks the run to end, if any process was sent one.
@@ -242,6 +295,7 @@ public final class Trainer {
     }
 
     private func writeCheckpoint() throws {
+        guard savedStep != state.step else { return }
         for warning in try monitor.look() { report(.warning(warning)) }
         try saveState()
     }
@@ -251,7 +305,9 @@ public final class Trainer {
         state.lossScale = trainStep.scaler?.state
         let url = try RunCheckpoint.write(
             state, ready: ready, optimizer: optimizer, in: outputFolder,
-            limit: config.saveTotalLimit)
+            limit: config.saveTotalLimit,
+            keeping: config.loadBestModelAtEnd ? state.best?.step : nil)
+        savedStep = state.step
         report(.checkpointSaved(path: url.path, step: state.step))
     }
 

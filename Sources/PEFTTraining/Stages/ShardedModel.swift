@@ -42,9 +42,10 @@ public final class ShardedModel {
     /// - Parameters:
     ///   - adapted: the model, the same in every process.
     ///   - interval: for each of so many blocks one is computed again in backward; nil for none.
+    ///   - granule: pieces of a tensor begin at multiples of so many elements, as the optimizer's rule needs them.
     /// - Throws: as ``init(_:execution:)``; `TorchError` if memory does not suffice.
     package init(
-        _ adapted: AdaptedModel, recomputingEvery interval: Int?
+        _ adapted: AdaptedModel, recomputingEvery interval: Int?, granule: Int = 1
     ) throws {
         self.adapted = adapted
         trainableParameters = adapted.trainableParameters
@@ -52,7 +53,7 @@ public final class ShardedModel {
         var execution: any BlockExecution = ResidentExecution()
         if let shards = adapted.base.shards {
             try shards.divideTrainable(
-                units: adapted.base.model.units, all: trainableParameters)
+                units: adapted.base.model.units, all: trainableParameters, granule: granule)
             own = shards.ownParameters
             execution = GatheredExecution(shards)
         } else {
@@ -88,8 +89,8 @@ public final class ShardedModel {
         let adapters = adapted.adapter.adapters.map(\.adapter)
         var changesNothing = true
         for adapter in adapters where changesNothing {
-            guard let first = adapter.parameters.first else { continue }
-            if let position = shards.position(of: first) { try shards.require(position) }
+            let position = adapter.parameters.lazy.compactMap { shards.position(of: $0) }.first
+            if let position { try shards.require(position) }
             changesNothing = try adapter.changesNothing()
         }
         return changesNothing

@@ -1,11 +1,11 @@
 import PEFTSharding
 import Torch
 
-/// Where the moments of an optimizer are: beside the tensors that they belong to, or out of their memory but for those of one tensor
-/// at a time.
+/// Where the state of an optimizer is: beside the tensors that it belongs to, or out of their memory but for that of one tensor at a
+/// time.
 ///
 /// Out of host memory is in a file; out of a device's memory is in page-locked host memory.
-struct MomentMemory {
+package struct StateMemory {
     private enum Place {
         /// Where the tensors are.
         case beside
@@ -15,76 +15,74 @@ struct MomentMemory {
         case host(Device)
     }
 
-    /// The moments where they are kept, zero at first, float32.
+    /// The state where it is kept, zero at first.
     let tensors: [Tensor]
     private let place: Place
 
-    /// Makes moments.
+    /// Makes a state of zeros.
     ///
     /// - Parameters:
-    ///   - parameters: the tensor that each belongs to; all on one device.
+    ///   - layout: the tensors.
+    ///   - device: where the tensors are that they belong to.
     ///   - folder: on whose disk they are kept; nil for memory.
     /// - Throws: `TorchError` if memory does not suffice, `OffloadFile.Failure` if the disk does not.
-    init(of parameters: [Tensor], folder: String?) throws {
-        let shapes = parameters.map(\.shape)
-        let device = parameters.first?.device ?? .cpu
-        guard let folder, !shapes.isEmpty else {
-            tensors = try shapes.map { shape throws(TorchError) in
-                try Tensor.zeros(shape, on: device)
+    init(_ layout: [StateTensor], on device: Device, folder: String?) throws {
+        guard let folder, !layout.isEmpty else {
+            tensors = try layout.map { kept throws(TorchError) in
+                try Tensor.zeros(kept.shape, dtype: kept.dtype, on: device)
             }
             place = .beside
             return
         }
         guard device.isHost else {
-            tensors = try shapes.map { shape throws(TorchError) in
-                let moment = try Tensor.pinned(shape, dtype: .float32)
-                try moment.fillInPlace(0)
-                return moment
+            tensors = try layout.map { kept throws(TorchError) in
+                let tensor = try Tensor.pinned(kept.shape, dtype: kept.dtype)
+                try tensor.fillInPlace(0)
+                return tensor
             }
             place = .host(device)
             return
         }
-        let ranges = Self.ranges(of: shapes)
+        let ranges = Self.ranges(of: layout)
         let end = ranges.last?.upperBound ?? 0
         guard !DryRun.isOn else {
             let file = try Tensor.storage(sizeBytes: end, of: "the optimizer's file")
-            tensors = try zip(ranges, shapes).map { range, shape throws(TorchError) in
-                try file.view(atByte: range.lowerBound, shape: shape, dtype: .float32)
+            tensors = try zip(ranges, layout).map { range, kept throws(TorchError) in
+                try file.view(atByte: range.lowerBound, shape: kept.shape, dtype: kept.dtype)
             }
             place = .beside
             return
         }
         let pages = try OffloadFile(in: folder).mapped(sizeBytes: end)
-        tensors = try zip(ranges, shapes).map { range, shape throws(TorchError) in
-            try pages.tensor(atByte: range.lowerBound, shape: shape, dtype: .float32)
+        tensors = try zip(ranges, layout).map { range, kept throws(TorchError) in
+            try pages.tensor(atByte: range.lowerBound, shape: kept.shape, dtype: kept.dtype)
         }
         place = .file(pages, ranges: ranges)
     }
 
-    private static func ranges(of shapes: [[Int]]) -> [Range<Int>] {
+    private static func ranges(of layout: [StateTensor]) -> [Range<Int>] {
         let granule = OffloadedPages.granule
         var end = 0
-        return shapes.map { shape in
+        return layout.map { kept in
             let start = end
-            let sizeBytes = shape.reduce(DType.float32.sizeBytes, *)
-            end += (sizeBytes + granule - 1) / granule * granule
+            end += (kept.sizeBytes + granule - 1) / granule * granule
             return start..<end
         }
     }
 
-    /// Runs what changes the moments at some positions, on the device of their tensors; those kept elsewhere are there again after it.
+    /// Runs what changes the state at some positions, on the device of its tensors; what is kept elsewhere is there again after it.
     func using(
         _ positions: Range<Int>, _ body: ([Tensor]) throws(TorchError) -> Void
     ) throws(TorchError) {
         defer { release(positions) }
         let kept = Array(tensors[positions])
         guard case .host(let device) = place else { return try body(kept) }
-        let copies = try kept.map { moment throws(TorchError) in try moment.to(device) }
+        let copies = try kept.map { tensor throws(TorchError) in try tensor.to(device) }
         try body(copies)
-        for (moment, copy) in zip(kept, copies) { try moment.copyInPlace(from: copy) }
+        for (tensor, copy) in zip(kept, copies) { try tensor.copyInPlace(from: copy) }
     }
 
-    /// Runs what reads or fills the moment at a position, where it is kept.
+    /// Runs what reads or fills the state at a position, where it is kept.
     func reading<Result>(
         _ position: Int, _ body: (Tensor) throws -> Result
     ) throws -> Result {
@@ -92,7 +90,7 @@ struct MomentMemory {
         return try body(tensors[position])
     }
 
-    /// Lets those in a file leave memory.
+    /// Lets what is in a file leave memory.
     private func release(_ positions: Range<Int>) {
         guard case .file(let pages, let ranges) = place else { return }
         for position in positions { pages.release(ranges[position]) }
