@@ -17,7 +17,10 @@ extension TemplateValue {
         if let left = number, let right = other.number {
             return .double(try Self.apply(operation, left, right))
         }
-        if operation == .add, let sum = try joined(with: other) { return sum }
+        if operation == .add {
+            try Self.checkLength((storedLength ?? 0) + (other.storedLength ?? 0))
+            if let sum = try joined(with: other) { return sum }
+        }
         if operation == .multiply {
             if let count = other.integer, let result = try repeated(count) { return result }
             if let count = integer, let result = try other.repeated(count) { return result }
@@ -48,7 +51,6 @@ extension TemplateValue {
     }
 
     private func joined(with other: TemplateValue) throws(TemplateError) -> TemplateValue? {
-        try Self.checkLength((length ?? 0) + (other.length ?? 0))
         switch (self, other) {
         case (.string(let left), .string(let right)): .string(left + right)
         case (.markup, .string), (.string, .markup), (.markup, .markup):
@@ -60,7 +62,7 @@ extension TemplateValue {
     }
 
     /// The bytes of a text, the elements of a list or tuple; nil for anything else.
-    private var length: Int? {
+    private var storedLength: Int? {
         switch self {
         case .string(let text), .markup(let text): text.utf8.count
         case .list(let items): items.count
@@ -71,7 +73,7 @@ extension TemplateValue {
 
     /// The sequence `count` times; nil if this is no sequence.
     private func repeated(_ count: Int) throws(TemplateError) -> TemplateValue? {
-        guard let size = length else { return nil }
+        guard let size = storedLength else { return nil }
         let count = max(0, count)
         let total = size.multipliedReportingOverflow(by: count)
         guard !total.overflow, total.partialValue <= Self.maximumLength else {
