@@ -1,5 +1,6 @@
 import Foundation
 import PEFTCheckpoints
+import PEFTTokenizers
 import PEFTTraining
 import Torch
 

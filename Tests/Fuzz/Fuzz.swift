@@ -62,10 +62,15 @@ import Foundation
                     "worker", reader.name, String(seed), String(first),
                     String(until.timeIntervalSince1970), scratch.path,
                 ])
-                let index = try String(
-                    contentsOf: scratch.appending(path: "index"), encoding: .utf8)
+                let index =
+                    (try? String(contentsOf: scratch.appending(path: "index"), encoding: .utf8))
+                    ?? "none"
                 if index.hasSuffix("done") { first = UInt64(index.dropLast(5)) ?? first }
-                guard status != 0, let last = UInt64(index) else { break }
+                if status == 0 { break }
+                guard let last = UInt64(index) else {
+                    print("\(reader.name): does not read its first sample: \(meaning(status))")
+                    return false
+                }
                 numFound += 1
                 first = last + 1
                 let kept = findings.appending(path: "\(reader.name)/\(seed)-\(last)")

@@ -19,7 +19,9 @@ enum Worker {
         let suffix = reader.samples.first.map { URL(filePath: $0).pathExtension } ?? ""
         let input = scratch.appending(path: suffix.isEmpty ? "input" : "input.\(suffix)")
         let progress = scratch.appending(path: "index")
-        try read(reader, limited: false, at: input, samples.first ?? [:])
+        // What a reader loads once, such as libraries, is not the inputs' memory.
+        try FuzzFiles.write(samples.first ?? [:], to: input)
+        try read(reader, at: input)
         limitMemory()
         var index = first
         while Date() < until {
@@ -38,13 +40,6 @@ enum Worker {
     static func replay(_ reader: FuzzReader, _ input: URL) throws {
         limitMemory()
         try read(reader, at: input)
-    }
-
-    private static func read(
-        _ reader: FuzzReader, limited: Bool, at input: URL, _ files: [String: [UInt8]]
-    ) throws {
-        try FuzzFiles.write(files, to: input)
-        try reader.read(input)
     }
 
     private static func read(_ reader: FuzzReader, at input: URL) throws {

@@ -122,7 +122,7 @@ enum PythonPercentFormat {
         if rest.first == "*" {
             rest.removeFirst()
             let value = try next()
-            guard let width = value.integer, abs(width) <= 1 << 20 else {
+            guard let width = value.integer, (-(1 << 20)...1 << 20).contains(width) else {
                 throw TemplateError(.type, "expected an integer for '*', found \(value.typeName)")
             }
             return width

@@ -74,6 +74,18 @@ struct TemplateBoundArguments {
         return result
     }
 
+    /// The number of characters or elements at `index`: less than none is none.
+    ///
+    /// - Throws: `TemplateError` of kind `value` above `TemplateValue.maximumLength`, as Python throws
+    ///   when memory is at its end.
+    func length(_ index: Int, default defaultValue: Int? = nil) throws(TemplateError) -> Int {
+        let length = try int(index, default: defaultValue)
+        guard length <= TemplateValue.maximumLength else {
+            throw TemplateError(.value, "\(function)(): \(length) characters need too much memory")
+        }
+        return max(0, length)
+    }
+
     /// The string at `index`.
     func text(_ index: Int) throws(TemplateError) -> String {
         guard let text = values[index]?.text else { throw mismatch(index, "a string") }

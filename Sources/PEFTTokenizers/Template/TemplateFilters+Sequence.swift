@@ -110,6 +110,10 @@ extension TemplateFilters {
                     }
                 }
                 if let fill, let size, let last = lines.last, Double(last.count) < size {
+                    guard size <= Double(TemplateValue.maximumLength) else {
+                        throw TemplateError(
+                            .value, "batch(): \(size) elements need too much memory")
+                    }
                     let numMissing = Int(size) - last.count
                     lines[lines.count - 1] += Array(repeating: fill, count: numMissing)
                 }
@@ -126,6 +130,9 @@ extension TemplateFilters {
             deferred { () throws(TemplateError) in
                 let items = try value.elements()
                 let numSlices = try arguments.int(0)
+                guard numSlices <= TemplateValue.maximumLength else {
+                    throw TemplateError(.value, "slice(): \(numSlices) slices need too much memory")
+                }
                 guard numSlices != 0 else { throw TemplateError(.value, "division by zero") }
                 guard numSlices > 0 else { return TemplateIterator([]) }
                 let (size, numLarger) = items.count.quotientAndRemainder(dividingBy: numSlices)

@@ -54,7 +54,7 @@ extension TemplateFilters {
         }
         var indent = arguments[0]?.text
         if indent == nil {
-            indent = String(repeating: " ", count: max(0, try arguments.int(0, default: 4)))
+            indent = String(repeating: " ", count: try arguments.length(0, default: 4))
         }
         return marked(
             Self.indented(text, indent ?? "", first: arguments.flag(1), blank: arguments.flag(2)),

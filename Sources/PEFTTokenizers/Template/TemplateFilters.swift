@@ -97,7 +97,7 @@ extension TemplateFilters {
             if let text = indent.text {
                 format.indent = text
             } else {
-                format.indent = String(repeating: " ", count: max(0, try arguments.int(1)))
+                format.indent = String(repeating: " ", count: try arguments.length(1))
             }
         }
         if let separators = arguments.optional(2) {

@@ -50,9 +50,9 @@ enum TemplateGlobals {
         let step = try bound.int(2, default: 1)
         guard step != 0 else { throw TemplateError(.value, "range() arg 3 must not be zero") }
         let limit = 1 << 60
+        let isSmall = [start, stop, step].allSatisfy { (-limit...limit).contains($0) }
         let range = TemplateRange(start: start, stop: stop, step: step)
-        guard abs(start) < limit, abs(stop) < limit, abs(step) < limit, range.count <= maximumRange
-        else {
+        guard isSmall, range.count <= maximumRange else {
             throw TemplateError(
                 .value,
                 "Range too big. The sandbox blocks ranges larger than MAX_RANGE (\(maximumRange)).")

@@ -70,7 +70,10 @@ extension TemplateInterpreter {
         _ parts: [TemplateExpression], _ scope: TemplateScope
     ) throws(TemplateError) -> TemplateValue {
         var text = ""
-        for part in parts { text += try evaluate(part, scope).string() }
+        for part in parts {
+            text += try evaluate(part, scope).string()
+            try TemplateValue.checkLength(text.utf8.count)
+        }
         return .string(text)
     }
 

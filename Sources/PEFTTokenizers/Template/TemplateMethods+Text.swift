@@ -31,7 +31,7 @@ extension TemplateMethods {
             String(repeating: String(fill), count: max(0, width - text.unicodeScalars.count)) + text
         },
         "zfill": method("zfill", ["/width"]) { (text, arguments) throws(TemplateError) in
-            let missing = max(0, try arguments.int(0) - text.unicodeScalars.count)
+            let missing = max(0, try arguments.length(0) - text.unicodeScalars.count)
             let zeros = String(repeating: "0", count: missing)
             guard let first = text.unicodeScalars.first, first == "+" || first == "-" else {
                 return .string(zeros + text)
@@ -40,7 +40,7 @@ extension TemplateMethods {
         },
         "expandtabs": method("expandtabs", ["tabsize?"]) {
             (text, arguments) throws(TemplateError) in
-            .string(text.pythonTabsExpanded(try arguments.int(0, default: 8)))
+            .string(text.pythonTabsExpanded(try arguments.length(0, default: 8)))
         },
         "replace": method("replace", ["/old", "/new", "/count?"]) {
             (text, arguments) throws(TemplateError) in
@@ -163,7 +163,7 @@ extension TemplateMethods {
                 throw TemplateError(
                     .type, "\(name)(): the fill character must be exactly one character long")
             }
-            return .string(body(text, try arguments.int(0), scalar))
+            return .string(body(text, try arguments.length(0), scalar))
         }
     }
 

@@ -17,7 +17,10 @@ extension TemplateValue {
         if let left = number, let right = other.number {
             return .double(try Self.apply(operation, left, right))
         }
-        if operation == .add, let sum = try joined(with: other) { return sum }
+        if operation == .add {
+            try Self.checkLength((storedLength ?? 0) + (other.storedLength ?? 0))
+            if let sum = try joined(with: other) { return sum }
+        }
         if operation == .multiply {
             if let count = other.integer, let result = try repeated(count) { return result }
             if let count = integer, let result = try other.repeated(count) { return result }
@@ -35,6 +38,18 @@ extension TemplateValue {
 
     private var isMarkup: Bool { if case .markup = self { true } else { false } }
 
+    /// No text of more bytes and no list of more elements is made of others, since loops soon make them
+    /// as large as memory.
+    static let maximumLength = 1 << 24
+
+    /// Refuses what is too long.
+    static func checkLength(_ count: Int) throws(TemplateError) {
+        guard count <= maximumLength else {
+            throw TemplateError(
+                .value, "a text or list of \(count) bytes or elements needs too much memory")
+        }
+    }
+
     private func joined(with other: TemplateValue) throws(TemplateError) -> TemplateValue? {
         switch (self, other) {
         case (.string(let left), .string(let right)): .string(left + right)
@@ -46,17 +61,22 @@ extension TemplateValue {
         }
     }
 
+    /// The bytes of a text, the elements of a list or tuple; nil for anything else.
+    private var storedLength: Int? {
+        switch self {
+        case .string(let text), .markup(let text): text.utf8.count
+        case .list(let items): items.count
+        case .tuple(let tuple): tuple.items.count
+        default: nil
+        }
+    }
+
     /// The sequence `count` times; nil if this is no sequence.
     private func repeated(_ count: Int) throws(TemplateError) -> TemplateValue? {
-        let size: Int
-        switch self {
-        case .string(let text), .markup(let text): size = text.utf8.count
-        case .list(let items): size = items.count
-        case .tuple(let tuple): size = tuple.items.count
-        default: return nil
-        }
+        guard let size = storedLength else { return nil }
         let count = max(0, count)
-        guard !size.multipliedReportingOverflow(by: count).overflow, size * count <= 1 << 28 else {
+        let total = size.multipliedReportingOverflow(by: count)
+        guard !total.overflow, total.partialValue <= Self.maximumLength else {
             throw TemplateError(.value, "repeating a sequence \(count) times needs too much memory")
         }
         switch self {

@@ -18,4 +18,4 @@ def probe(check, mode, subject, path):
     result = subprocess.run([program, mode, subject, path], capture_output=True, text=True)
     if result.returncode != 0:
         raise RuntimeError(f"TokenizerProbe {mode} {subject}: exit {result.returncode}\n{result.stderr}")
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    return [json.loads(line) for line in result.stdout.split("\n") if line]
