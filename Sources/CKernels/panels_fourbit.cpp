@@ -20,6 +20,11 @@ CKERNELS_INLINE float scale_of_element(const CKernelsPanels &weight, int64_t ele
     return scale_of(weight.scales, element >> std::countr_zero(uint64_t(weight.block_size)));
 }
 
+// The element that a row begins with, counted over the whole storage.
+CKERNELS_INLINE int64_t first_of(const CKernelsPanels &weight, int64_t row) {
+    return (weight.first_row + row) * weight.columns;
+}
+
 // Elements one at a time, for ranges that begin or end within 32 elements of a row.
 void decode_scalar(const CKernelsPanels &weight, int64_t begin, int64_t end, uint16_t *output) {
     const auto *packed = static_cast<const uint8_t *>(weight.elements);
@@ -39,8 +44,8 @@ struct Tile {
 template <class Decoder> CKERNELS_INLINE void decode_tile(const CKernelsPanels &weight, const Tile &tile) {
     const auto *packed = static_cast<const uint8_t *>(weight.elements);
     for (int64_t row = tile.row_begin; row < tile.row_end; row++) {
-        const int64_t end = row * weight.columns + tile.column_end;
-        int64_t e = row * weight.columns + tile.column_begin;
+        const int64_t end = first_of(weight, row) + tile.column_end;
+        int64_t e = first_of(weight, row) + tile.column_begin;
         float *to = tile.output + (row - tile.row_begin) * tile.stride;
         while (e < end) {
             const int64_t block_end = std::min((e | (weight.block_size - 1)) + 1, end);
@@ -107,8 +112,8 @@ void decode(
     const auto *packed = static_cast<const uint8_t *>(weight->elements);
     const __m512 levels = _mm512_loadu_ps(weight->levels);
     for (int64_t row = row_begin; row < row_end; row++, output += stride) {
-        const int64_t end = row * weight->columns + column_end;
-        int64_t e = row * weight->columns + column_begin;
+        const int64_t end = first_of(*weight, row) + column_end;
+        int64_t e = first_of(*weight, row) + column_begin;
         uint16_t *to = output;
         // Blocks hold multiples of 32 elements, so 32 that begin at such a multiple are of one block.
         if (const int64_t first = std::min((e + 31) / 32 * 32, end); e < first) {
@@ -129,7 +134,7 @@ void decode(
 struct WholeProduct {
     template <int Tokens>
     CKERNELS_INLINE void multiply(const CKernelsPanels &weight, int64_t row, const uint16_t *x, __m512 (&totals)[Tokens]) {
-        const int64_t columns = weight.columns, first = row * columns;
+        const int64_t columns = weight.columns, first = first_of(weight, row);
         const auto *packed = static_cast<const uint8_t *>(weight.elements) + first / 2;
         const __m512 levels = _mm512_loadu_ps(weight.levels);
         // A power of two that divides rows and blocks.
@@ -192,7 +197,8 @@ void decode(
     const CKernelsPanels *weight, int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end,
     uint16_t *output, int64_t stride) {
     for (int64_t row = row_begin; row < row_end; row++, output += stride) {
-        decode_scalar(*weight, row * weight->columns + column_begin, row * weight->columns + column_end, output);
+        const int64_t first = first_of(*weight, row);
+        decode_scalar(*weight, first + column_begin, first + column_end, output);
     }
 }
 
@@ -201,8 +207,10 @@ void decode(
 }  // namespace
 
 CKernelsPanels ckernels_panels_fourbit(
-    const float *codebook, const void *packed, CKernelsScales absmax, int64_t block_size, int64_t rows, int64_t columns) {
+    const float *codebook, const void *packed, CKernelsScales absmax, int64_t block_size, int64_t first_row, int64_t rows,
+    int64_t columns) {
     CKernelsPanels panels{};
+    panels.first_row = first_row;
     panels.rows = rows;
     panels.columns = columns;
     panels.decode = decode;

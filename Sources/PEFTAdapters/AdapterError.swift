@@ -38,6 +38,8 @@ public struct UnmatchedPattern: Equatable, Sendable {
     public enum Reason: Equatable, Sendable {
         /// No linear layer has the name; the nearest existing name, if there is any.
         case noSuchLayer(nearest: String?)
+        /// No parameter has the name; the nearest name of one that no linear layer has, if there is any.
+        case noSuchParameter(nearest: String?)
         /// The model has no linear layer besides its output head.
         case onlyTheHead
         /// What it matches is excluded by `exclude_modules`.
@@ -145,6 +147,10 @@ extension UnmatchedPattern.Reason: CustomStringConvertible {
         case .noSuchLayer(let nearest?):
             "matches no linear layer; the nearest name is \"\(nearest)\""
         case .noSuchLayer(nil): "matches no linear layer; the model has none"
+        case .noSuchParameter(let nearest?):
+            "matches no weight of a linear layer; the nearest parameter is \"\(nearest)\""
+        case .noSuchParameter(nil):
+            "matches no weight of a linear layer; the model has no other parameters to adapt"
         case .onlyTheHead: "the model has no linear layer besides its output head"
         case .excluded: "all that it matches is excluded by exclude_modules"
         case .outsideLayers: "all that it matches is outside of layers_to_transform"

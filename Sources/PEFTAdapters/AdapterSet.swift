@@ -84,17 +84,23 @@ extension LoRAConfig: AdapterConfig {
         to registry: ModuleRegistry, seed: UInt64, isTrainable: Bool
     ) throws(AdapterError) -> AdapterSet {
         let linears = Dictionary(uniqueKeysWithValues: registry.linears.map { ($0.path, $0) })
-        let resolved = try resolve(
+        let parameters = try targetedParameters(in: registry)
+        let resolved = try parameters.config.resolve(
             in: ModulePaths(
-                linears: registry.linears.map(\.path), outputHead: registry.headPath,
-                parameters: registry.parameters.map(\.path)))
+                linears: registry.linears.filter { $0.parameter == nil }.map(\.path),
+                outputHead: registry.headPath, parameters: registry.parameters.map(\.path)),
+            parameters: parameters.targets.map(\.path))
         let chosen = resolved.targets.compactMap { target in
             linears[target.path].map { (target, $0) }
         }
-        let taken = chosen.filter { $0.1.adapter != nil }.map(\.0.path)
+        let modules = Set(chosen.map(\.0.path))
+        let taken =
+            chosen.filter { $0.1.adapter != nil }.map(\.0.path)
+            + parameters.targets.map(\.linear)
+            .filter { $0.adapter != nil || modules.contains($0.path) }.map(\.path)
         if !taken.isEmpty { throw .alreadyAdapted(taken) }
 
-        var made: [(linear: Linear, adapter: LoRA)] = []
+        var made: [(linear: Linear, adapter: any LinearAdapter)] = []
         var frozenCopies: [String: [Int]] = [:]
         for (target, linear) in chosen {
             let (inFeatures, outFeatures) = (linear.weight.inFeatures, linear.weight.outFeatures)
@@ -112,11 +118,40 @@ extension LoRAConfig: AdapterConfig {
                 frozenCopies[name] = [outFeatures, inFeatures]
             }
         }
+        for (target, parameter) in zip(resolved.parameterTargets, parameters.targets) {
+            do {
+                let adapter = try makeAdapter(
+                    target, parameter, seed: seed, isTrainable: isTrainable)
+                made.append((parameter.linear, adapter))
+            } catch {
+                throw .torch(error)
+            }
+        }
         for (linear, adapter) in made { linear.attach(adapter) }
         var written = resolved.config
         written.inferenceMode = true
         return AdapterSet(
             config: written, adapters: made.map { ($0.linear.path, $0.adapter) },
-            matches: resolved.matches, frozenCopies: frozenCopies)
+            matches: resolved.matches + parameters.matches, frozenCopies: frozenCopies)
+    }
+
+    /// The adapter of a parameter: of experts, or of one layer.
+    private func makeAdapter(
+        _ target: LoRATarget, _ parameter: TargetedParameter, seed: UInt64, isTrainable: Bool
+    ) throws(TorchError) -> any LinearAdapter {
+        let (linear, weight) = (parameter.linear, parameter.linear.weight)
+        guard let numExperts = linear.parameter?.numExperts else {
+            let layer = LoRATarget(
+                path: linear.path, rank: target.rank, alpha: target.alpha, useRslora: useRslora)
+            return try LoRA(
+                target: layer, inFeatures: weight.inFeatures, outFeatures: weight.outFeatures,
+                initialization: initLoraWeights, seed: seed, isTrainable: isTrainable,
+                on: weight.device)
+        }
+        return try ExpertLoRA(
+            target: target, numExperts: numExperts, inFeatures: weight.inFeatures,
+            outFeatures: weight.outFeatures / numExperts, prefix: parameter.prefix,
+            initialization: initLoraWeights, seed: seed, isTrainable: isTrainable,
+            on: weight.device)
     }
 }

@@ -46,25 +46,35 @@ public final class LoRA: LinearAdapter {
         self.dropout = dropout
         let shapeA = [target.rank, inFeatures]
         let shapeB = [outFeatures, target.rank]
-        let generator = try Generator(seed: StableHash.of(seed, target.path))
+        let start = try Self.start(
+            initialization, rank: target.rank, shapeA: shapeA, shapeB: shapeB,
+            generator: Generator(seed: StableHash.of(seed, target.path)))
+        let prefix = "base_model.model." + target.path
+        loraA = try Parameter(
+            path: prefix + ".lora_A.weight", value: start.a.to(device), isTrainable: isTrainable)
+        loraB = try Parameter(
+            path: prefix + ".lora_B.weight", value: start.b.to(device), isTrainable: isTrainable)
+    }
+
+    /// The numbers that A and B start with, float32.
+    static func start(
+        _ initialization: LoRAInitialization, rank: Int, shapeA: [Int], shapeB: [Int],
+        generator: Generator
+    ) throws(TorchError) -> (a: Tensor, b: Tensor) {
         let valueA =
             switch initialization {
             case .kaimingUniform, .random:
-                try Self.kaimingUniform(shapeA, generator: generator)
+                try kaimingUniform(shapeA, generator: generator)
             case .gaussian:
                 try Tensor.normal(
-                    shapeA, standardDeviation: 1 / Double(target.rank), generator: generator)
+                    shapeA, standardDeviation: 1 / Double(rank), generator: generator)
             }
         let valueB =
             switch initialization {
             case .kaimingUniform, .gaussian: try Tensor.zeros(shapeB)
-            case .random: try Self.kaimingUniform(shapeB, generator: generator)
+            case .random: try kaimingUniform(shapeB, generator: generator)
             }
-        let prefix = "base_model.model." + target.path
-        loraA = try Parameter(
-            path: prefix + ".lora_A.weight", value: valueA.to(device), isTrainable: isTrainable)
-        loraB = try Parameter(
-            path: prefix + ".lora_B.weight", value: valueB.to(device), isTrainable: isTrainable)
+        return (valueA, valueB)
     }
 
     /// Kaiming's uniform numbers with a = √5: in ±1/√fan-in, the fan-in being the columns.

@@ -22,6 +22,8 @@ public struct LoRATarget: Equatable, Sendable {
 package struct LoRATargets: Equatable, Sendable {
     /// The layers that get a LoRA, in the model's order.
     package let targets: [LoRATarget]
+    /// The parameters that get one, in the order in which they were given.
+    package let parameterTargets: [LoRATarget]
     /// The configuration with `all-linear` written as names.
     package let config: LoRAConfig
     /// How much each name, pattern and index matched.
@@ -31,23 +33,34 @@ package struct LoRATargets: Equatable, Sendable {
 extension LoRAConfig {
     /// Finds the layers that get a LoRA, with rank, alpha and scaling of each.
     ///
+    /// - Parameters:
+    ///   - modules: the names in the model.
+    ///   - parameters: paths of parameters that get one too.
+    /// - Returns: the layers and parameters.
     /// - Throws: `AdapterError.invalidConfig` as `validate()`; `AdapterError.unmatched` with each name, pattern and
     ///   index that matches nothing.
     ///
     /// Differs from PEFT: of several keys of `rank_pattern` or `alpha_pattern` that match one layer, the first in sorted order
     /// holds. PEFT takes the first as given, but sorts them when it writes the file, so after reading it back it agrees.
-    package func resolve(in modules: ModulePaths) throws(AdapterError) -> LoRATargets {
+    package func resolve(
+        in modules: ModulePaths, parameters: [String] = []
+    ) throws(AdapterError) -> LoRATargets {
         try validate()
         let selector = TargetSelector(
             targets: targetModules ?? .names([]), excluded: excludeModules,
             layers: layersToTransform?.values ?? [],
             layersPattern: layersPattern?.values.filter { !$0.isEmpty } ?? [])
-        let selection = try selector.select(from: modules)
+        let hasModules = targetModules != nil && targetModules != .names([])
+        let selection =
+            hasModules
+            ? try selector.select(from: modules)
+            : TargetSelection(paths: [], targets: .names([]), matches: [])
+        let paths = selection.paths + parameters
         var tally = Tally()
         let ranks = try Self.values(
-            of: rankPattern, key: "rank_pattern", for: selection.paths, tally: &tally)
+            of: rankPattern, key: "rank_pattern", for: paths, tally: &tally)
         let alphas = try Self.values(
-            of: alphaPattern, key: "alpha_pattern", for: selection.paths, tally: &tally)
+            of: alphaPattern, key: "alpha_pattern", for: paths, tally: &tally)
         try tally.requireMatches { key, text in
             let pattern = try? ModulePattern.suffix(text, key: key)
             if let example = modules.linears.first(where: { pattern?.matchesWhole($0) == true }) {
@@ -55,14 +68,17 @@ extension LoRAConfig {
             }
             return .noSuchLayer(nearest: modules.nearestName(to: text))
         }
-        let targets = zip(selection.paths, zip(ranks, alphas)).map { path, values in
+        let targets = zip(paths, zip(ranks, alphas)).map { path, values in
             LoRATarget(
                 path: path, rank: values.0 ?? r, alpha: values.1 ?? loraAlpha, useRslora: useRslora)
         }
         var config = self
         config.targetModules = selection.targets
+        let numModules = selection.paths.count
         return LoRATargets(
-            targets: targets, config: config, matches: selection.matches + tally.matches)
+            targets: Array(targets.prefix(numModules)),
+            parameterTargets: Array(targets.dropFirst(numModules)), config: config,
+            matches: selection.matches + tally.matches)
     }
 
     /// The value of the first matching key, for each path.

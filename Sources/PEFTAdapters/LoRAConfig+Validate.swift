@@ -46,8 +46,10 @@ extension LoRAConfig {
 
     private var targetProblems: [AdapterConfigProblem] {
         var problems: [AdapterConfigProblem] = []
+        let hasParameters = targetParameters?.isEmpty == false
         switch targetModules {
         case nil, .names([]):
+            if hasParameters { break }
             problems.append(
                 .wrongValue(
                     key: "target_modules",
@@ -65,6 +67,7 @@ extension LoRAConfig {
             }
         case .names, .allLinear: break
         }
+        if hasParameters { problems += parameterProblems("target_parameters") }
         if excludeModules == .allLinear {
             problems.append(
                 .wrongValue(

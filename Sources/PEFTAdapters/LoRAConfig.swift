@@ -27,6 +27,8 @@ public struct LoRAConfig: Hashable, Sendable {
     public var targetModules: TargetModules?
     /// Linear layers that get none though `targetModules` match.
     public var excludeModules: TargetModules?
+    /// Parameters that get an adapter though no linear layer has them, such as `mlp.experts.gate_up_proj`, by the ends of their paths.
+    public var targetParameters: [String]?
     /// Indices of the layers to adapt; nil or empty means all.
     public var layersToTransform: OneOrMore<Int>?
     /// The name before a layer's index, such as `layers`; nil or empty means any.
@@ -108,6 +110,7 @@ extension LoRAConfig: Codable {
             ConfigField("lora_dropout", \.loraDropout),
             ConfigField("target_modules", \.targetModules),
             ConfigField("exclude_modules", \.excludeModules),
+            ConfigField("target_parameters", \.targetParameters),
             ConfigField("layers_to_transform", \.layersToTransform),
             ConfigField("layers_pattern", \.layersPattern),
             ConfigField("rank_pattern", \.rankPattern),
@@ -130,7 +133,7 @@ extension LoRAConfig: Codable {
             "kasa_config": .null, "layer_replication": .null,
             "loftq_config": .object([:]), "lora_bias": .bool(false), "lora_ga_config": .null,
             "megatron_config": .null, "modules_to_save": .null, "monteclora_config": .null,
-            "target_parameters": .null, "trainable_token_indices": .null, "use_bdlora": .null,
+            "trainable_token_indices": .null, "use_bdlora": .null,
             "use_dora": .bool(false), "use_qalora": .bool(false), "velora_config": .null,
         ])
 

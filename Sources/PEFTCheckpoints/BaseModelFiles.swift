@@ -70,7 +70,7 @@ public struct BaseModelFiles {
         return BaseModelFiles(
             url: url, format: .huggingFace, configuration: configuration,
             source: CheckpointSource(
-                HuggingFaceStore(
+                try HuggingFaceStore(
                     weights, conventions: ModelRegistry.fileConventions(configuration))),
             tokenizer: names.contains("tokenizer.json") ? .folder(url) : nil,
             sizeBytes: weights.sizeBytes)

@@ -31,11 +31,8 @@ public final class CastingSource: ParameterSource {
     }
 
     /// The weight of `base`; a dense one in this source's element type.
-    public func linearWeight(
-        at path: String, outFeatures: Int, inFeatures: Int
-    ) throws -> any LinearWeight {
-        let weight = try base.linearWeight(
-            at: path, outFeatures: outFeatures, inFeatures: inFeatures)
+    public func linearWeight(at path: String, shape: [Int]) throws -> any LinearWeight {
+        let weight = try base.linearWeight(at: path, shape: shape)
         guard let dense = weight as? DenseWeight, dense.parameter.value.dtype != dtype else {
             return weight
         }

@@ -49,7 +49,9 @@ public final class FingerprintingSource: ParameterSource {
         let count = shape.reduce(1, *)
         let indices = Self.indices(count) ?? Array(0..<Int64(count))
         let inside = indices.indices.filter { range.contains(Int(indices[$0])) }
-        let values = try Tensor.zeros([indices.count])
+        // A large tensor may pass in pieces.
+        let before = passed[path].flatMap { $0.isWhole ? nil : $0.values }
+        let values = try before ?? Tensor.zeros([indices.count])
         if let first = inside.first {
             let offsets = inside.map { indices[$0] - Int64(range.lowerBound) }
             let found = try elements.indexSelected(0, Tensor(offsets, shape: [offsets.count]))

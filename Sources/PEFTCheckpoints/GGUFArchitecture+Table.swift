@@ -5,8 +5,10 @@
 extension GGUFArchitecture {
     /// By `general.architecture`.
     static let table: [String: GGUFArchitecture] = [
-        "llama": .llama, "qwen2": .qwen2, "qwen3": .qwen3, "smollm3": .smolLM3,
-        "granite": .granite, "olmo2": .olmo2, "phi3": .phi3, "gemma2": .gemma2, "gemma3": .gemma3,
+        "llama": .llama, "qwen2": .qwen2, "qwen3": .qwen3, "qwen3moe": .qwen3MoE,
+        "smollm3": .smolLM3,
+        "granite": .granite, "olmo2": .olmo2, "olmoe": .olmoe, "phi3": .phi3, "gemma2": .gemma2,
+        "gemma3": .gemma3,
         "gptneox": .gptNeoX, "gpt2": .gpt2,
     ]
 
@@ -22,6 +24,47 @@ extension GGUFArchitecture {
     private static let qwen3 = GGUFArchitecture(
         modelType: "qwen3", className: "Qwen3ForCausalLM", names: llamaNames,
         blockNames: llamaBlockNames.merging(headNorms) { $1 }, settings: biases)
+
+    /// Mixtral: the architecture of Llama with experts.
+    static let mixtral = GGUFArchitecture(
+        modelType: "mixtral", className: "MixtralForCausalLM", names: llamaNames,
+        blockNames: llamaBlockNames.merging(router) { $1 }, rowOrders: interleaved,
+        expertTensors: experts,
+        settings: { values throws(CheckpointError) in
+            [
+                "num_local_experts": try values.required("expert_count"),
+                "num_experts_per_tok": try values.required("expert_used_count"),
+            ]
+        })
+
+    private static let qwen3MoE = GGUFArchitecture(
+        modelType: "qwen3_moe", className: "Qwen3MoeForCausalLM", names: llamaNames,
+        blockNames: llamaBlockNames.merging(headNorms) { $1 }.merging(router) { $1 },
+        expertTensors: experts,
+        settings: { values throws(CheckpointError) in
+            let own: [String: Any] = [
+                "num_experts": try values.required("expert_count"),
+                "num_experts_per_tok": try values.required("expert_used_count"),
+                "moe_intermediate_size": try values.required("expert_feed_forward_length"),
+                // llama.cpp always divides by the sum.
+                "norm_topk_prob": true,
+            ]
+            return biases(values).merging(own) { $1 }
+        })
+
+    private static let olmoe = GGUFArchitecture(
+        modelType: "olmoe", className: "OlmoeForCausalLM", names: llamaNames,
+        blockNames: llamaBlockNames.merging(headNorms) { $1 }.merging(router) { $1 },
+        expertTensors: experts,
+        settings: { values throws(CheckpointError) in
+            let own: [String: Any] = [
+                "num_experts": try values.required("expert_count"),
+                "num_experts_per_tok": try values.required("expert_used_count"),
+                // llama.cpp never divides by the sum.
+                "norm_topk_prob": false,
+            ]
+            return biases(values).merging(own) { $1 }
+        })
 
     private static let smolLM3 = GGUFArchitecture(
         modelType: "smollm3", className: "SmolLM3ForCausalLM", names: llamaNames,
@@ -175,6 +218,11 @@ extension GGUFArchitecture {
     private static let headNorms = [
         "attn_q_norm": "self_attn.q_norm",
         "attn_k_norm": "self_attn.k_norm",
+    ]
+    private static let router = ["ffn_gate_inp": "mlp.gate"]
+    private static let experts = [
+        "mlp.experts.gate_up_proj": ["ffn_gate_exps", "ffn_up_exps"],
+        "mlp.experts.down_proj": ["ffn_down_exps"],
     ]
     private static let gemmaBlockNames = llamaBlockNames.merging([
         "post_attention_norm": "post_attention_layernorm",

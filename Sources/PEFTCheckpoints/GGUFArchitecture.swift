@@ -33,6 +33,9 @@ struct GGUFArchitecture: Sendable {
     var hasWindow = false
     /// Whether the metadata may rotate a part of each head only.
     var rotatesPart = false
+    /// The tensors of all experts of a block, by Hugging Face's names, and those in the file that have the rows of each expert, in order;
+    /// empty for a family without experts.
+    var expertTensors: [String: [String]] = [:]
     /// Whether the file may hold divisors of the rotary frequencies for short and long sequences.
     var hasLongRoPE = false
     /// Names of Hugging Face's for keys that other families share.
@@ -45,6 +48,10 @@ struct GGUFArchitecture: Sendable {
     /// - Throws: `CheckpointError.unsupported` for a family that is not in the table.
     static func of(_ file: GGUFFile) throws(CheckpointError) -> GGUFArchitecture {
         let name = file.metadata.string("general.architecture") ?? "none"
+        // Llama and Mixtral share a name.
+        if name == "llama", let count = file.metadata.int("llama.expert_count"), count > 0 {
+            return mixtral
+        }
         guard let architecture = table[name] else {
             throw .unsupported(
                 path: file.file.url.path, reason: "the GGUF architecture is \(name)",
@@ -65,6 +72,32 @@ struct GGUFArchitecture: Sendable {
             let mapped = blockNames[String(parts[2])]
         else { return nil }
         return "\(layers).\(layer).\(mapped)\(suffix)"
+    }
+
+    /// The tensors that the model needs whole and the file has in pieces, by Hugging Face's names.
+    ///
+    /// - Parameter shapes: of the stored tensors, by their names in the file.
+    /// - Returns: the wholes all of whose parts are stored.
+    func expertTensors(_ shapes: [String: [Int]]) -> [String: PiecedTensor] {
+        var wholes: [String: PiecedTensor] = [:]
+        for (whole, names) in expertTensors {
+            for layer in 0..<shapes.count {
+                let stored = names.map { "blk.\(layer).\($0).weight" }
+                let found = stored.compactMap { shapes[$0] }
+                guard found.count == stored.count, let shape = found.first, shape.count == 3,
+                    found.allSatisfy({ $0 == shape })
+                else { continue }
+                let size = shape[1] * shape[2]
+                let pieces = (0..<shape[0]).flatMap { expert in
+                    stored.map {
+                        PiecedTensor.Piece(name: $0, elements: expert * size..<(expert + 1) * size)
+                    }
+                }
+                wholes["\(layers).\(layer).\(whole)"] = PiecedTensor(
+                    shape: [shape[0], shape[1] * stored.count, shape[2]], pieces: pieces)
+            }
+        }
+        return wholes
     }
 
     /// How the rows of a tensor are ordered; nil if as in Hugging Face's files.

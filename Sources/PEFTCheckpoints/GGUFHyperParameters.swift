@@ -59,6 +59,16 @@ struct GGUFHyperParameters {
 
     /// An integer of the architecture's own keys.
     func int(_ key: String) -> Int? { file.metadata.int("\(prefix).\(key)") }
+    /// A positive integer of the architecture's own keys.
+    func required(_ key: String) throws(CheckpointError) -> Int {
+        guard let value = int(key), value > 0 else {
+            throw .malformed(
+                path: file.file.url.path,
+                reason: "missing, or not a positive number: \(prefix).\(key)",
+                remedy: "convert the model again with a current llama.cpp")
+        }
+        return value
+    }
     /// A number of the architecture's own keys.
     func double(_ key: String) -> Double? { file.metadata.double("\(prefix).\(key)") }
     /// A Boolean of the architecture's own keys.
@@ -124,7 +134,8 @@ struct GGUFHyperParameters {
         if let window = int("attention.sliding_window"), window > 0, !architecture.hasWindow {
             reasons.append("tokens see a window of \(window) tokens")
         }
-        if let numExperts = int("expert_count"), numExperts > 0 {
+        if let numExperts = int("expert_count"), numExperts > 0, architecture.expertTensors.isEmpty
+        {
             reasons.append("the model is a mixture of \(numExperts) experts")
         }
         if let numParts = file.metadata.int("split.count"), numParts > 1 {

@@ -8,6 +8,8 @@ final class GGUFStore: TensorStore {
     let shapes: [String: [Int]]
     private let architecture: GGUFArchitecture
     private let infos: [String: GGUFTensorInfo]
+    /// The tensors that the file holds in pieces.
+    private let wholes: [String: PiecedTensor]
 
     /// Maps the names of `file`.
     ///
@@ -19,16 +21,22 @@ final class GGUFStore: TensorStore {
         infos = Dictionary(
             file.tensors.map { (architecture.huggingFaceName($0.name) ?? $0.name, $0) },
             uniquingKeysWith: { first, _ in first })
-        shapes = infos.mapValues(\.shape)
+        wholes = architecture.expertTensors(infos.mapValues(\.shape))
+        let pieces = Set(wholes.values.flatMap { $0.pieces.map(\.name) })
+        shapes = infos.mapValues(\.shape).filter { !pieces.contains($0.key) }
+            .merging(wholes.mapValues(\.shape)) { $1 }
     }
 
     var path: String { file.file.url.path }
 
-    func storage(of name: String) -> String { infos[name]?.type.name ?? "nothing" }
+    func storage(of name: String) -> String {
+        infos[wholes[name]?.pieces.first?.name ?? name]?.type.name ?? "nothing"
+    }
 
-    func isFloatingPoint(_ name: String) -> Bool { infos[name] != nil }
+    func isFloatingPoint(_ name: String) -> Bool { shapes[name] != nil }
 
     func load(_ range: Range<Int>, of name: String) throws -> Tensor {
+        if let whole = wholes[name] { return try whole.load(range) { try load($0, of: $1) } }
         guard let info = infos[name] else {
             throw CheckpointError.tensors(
                 path: path, problems: [.missing(name: name, expected: [])])

@@ -9,13 +9,18 @@ final class HuggingFaceStore: TensorStore {
     private let conventions: FileConventions
     /// The names in the files, where they are others.
     private let storedNames: [String: String]
+    /// The tensors that the files hold in pieces.
+    private let wholes: [String: PiecedTensor]
 
     /// Opens the files of a folder.
     ///
     /// - Parameters:
     ///   - weights: the files.
     ///   - conventions: how they differ from the model.
-    init(_ weights: ShardedSafetensors, conventions: FileConventions = FileConventions()) {
+    /// - Throws: `CheckpointError.tensors` with every tensor that is missing among those of single experts, or has another shape.
+    init(
+        _ weights: ShardedSafetensors, conventions: FileConventions = FileConventions()
+    ) throws(CheckpointError) {
         self.weights = weights
         self.conventions = conventions
         let entries = weights.files.flatMap(\.entries)
@@ -26,28 +31,41 @@ final class HuggingFaceStore: TensorStore {
         var storedNames: [String: String] = [:]
         for entry in entries {
             let isInside = omitsBase && !entry.name.hasPrefix(conventions.names.head + ".")
-            let name = isInside ? base + entry.name : entry.name
-            if isInside { storedNames[name] = entry.name }
+            let name = conventions.renamed(isInside ? base + entry.name : entry.name)
+            if name != entry.name { storedNames[name] = entry.name }
             let isTransposed = conventions.isTransposed(name, shape: entry.shape)
             shapes[name] = isTransposed ? entry.shape.reversed() : entry.shape
         }
+        let (wholes, problems) = PiecedTensor.experts(
+            in: shapes, modules: conventions.expertModules)
+        guard problems.isEmpty else {
+            throw .tensors(path: weights.folder.path, problems: problems)
+        }
+        for (name, whole) in wholes {
+            for piece in whole.pieces { shapes[piece.name] = nil }
+            shapes[name] = whole.shape
+        }
         self.shapes = shapes
         self.storedNames = storedNames
+        self.wholes = wholes
     }
 
     var path: String { weights.folder.path }
 
     func storage(of name: String) -> String {
-        weights.entry(stored(name))?.dtype.rawValue ?? "nothing"
+        if let whole = wholes[name] { return whole.pieces.first.map { storage(of: $0.name) } ?? "" }
+        return weights.entry(stored(name))?.dtype.rawValue ?? "nothing"
     }
 
     func isFloatingPoint(_ name: String) -> Bool {
-        weights.entry(stored(name))?.dtype.dtype?.isFloatingPoint ?? false
+        if let whole = wholes[name] { return whole.pieces.allSatisfy { isFloatingPoint($0.name) } }
+        return weights.entry(stored(name))?.dtype.dtype?.isFloatingPoint ?? false
     }
 
     private func stored(_ name: String) -> String { storedNames[name] ?? name }
 
     func load(_ range: Range<Int>, of name: String) throws -> Tensor {
+        if let whole = wholes[name] { return try whole.load(range) { try load($0, of: $1) } }
         guard let (file, entry) = weights.location(stored(name)) else {
             throw CheckpointError.tensors(
                 path: path, problems: [.missing(name: name, expected: [])])

@@ -25,10 +25,7 @@ package final class DeviceSource: ParameterSource {
     }
 
     /// The weight on the device, in its storage.
-    public func linearWeight(
-        at path: String, outFeatures: Int, inFeatures: Int
-    ) throws -> any LinearWeight {
-        try base.linearWeight(at: path, outFeatures: outFeatures, inFeatures: inFeatures)
-            .moved(to: device)
+    public func linearWeight(at path: String, shape: [Int]) throws -> any LinearWeight {
+        try base.linearWeight(at: path, shape: shape).moved(to: device)
     }
 }

@@ -8,14 +8,20 @@ public final class Linear {
     public let weight: any LinearWeight
     /// The bias, `[outFeatures]`, if the layer has one.
     public let bias: Parameter?
+    /// What adapters know the layer by, if Hugging Face's model has no module for it; nil for a module at ``path``.
+    public let parameter: TargetParameter?
     /// The adapter, if one is attached.
     public private(set) var adapter: (any LinearAdapter)?
 
     /// Makes a layer without adapter.
-    public init(path: String, weight: any LinearWeight, bias: Parameter? = nil) {
+    public init(
+        path: String, weight: any LinearWeight, bias: Parameter? = nil,
+        parameter: TargetParameter? = nil
+    ) {
         self.path = path
         self.weight = weight
         self.bias = bias
+        self.parameter = parameter
     }
 
     /// Applies the layer; its input is kept for backward if an adapter needs it.
@@ -108,16 +114,20 @@ public final class Linear {
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Memory: see ``LinearWeight/prepared(for:)``.
     public func prepared(for dtype: DType) throws(TorchError) -> Linear {
-        let layer = Linear(path: path, weight: try weight.prepared(for: dtype), bias: bias)
+        let layer = Linear(
+            path: path, weight: try weight.prepared(for: dtype), bias: bias, parameter: parameter)
         layer.adapter = adapter
         return layer
     }
 
     /// Attaches an adapter.
     ///
-    /// - Precondition: none is attached yet.
+    /// - Precondition: none is attached yet; a layer of several experts gets an ``ExpertsAdapter``.
     public func attach(_ adapter: any LinearAdapter) {
         precondition(self.adapter == nil, "\(path) already has an adapter")
+        precondition(
+            parameter?.numExperts == nil || adapter is any ExpertsAdapter,
+            "\(path) is of several experts, and the adapter of one layer")
         self.adapter = adapter
     }
 

@@ -39,6 +39,13 @@ public protocol LinearWeight: AnyObject {
     /// - Throws: `TorchError` if the shapes do not fit.
     func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor
 
+    /// Some rows of the weight over the same memory, such as those of one expert of several.
+    ///
+    /// - Parameter range: within `0..<outFeatures`.
+    /// - Returns: a weight of `range.count` output features in the same storage; gradients of elements reach the whole.
+    /// - Throws: `TorchError` if libtorch refuses the range.
+    func rows(_ range: Range<Int>) throws(TorchError) -> any LinearWeight
+
     /// The weight as float32, `[outFeatures, inFeatures]`.
     ///
     /// - Throws: `TorchError` if memory does not suffice.
@@ -131,6 +138,12 @@ public final class DenseWeight: LinearWeight {
         let wide = try value.to(product)
         return DenseWeight(
             try Parameter(path: parameter.path, value: wide, isTrainable: false))
+    }
+
+    /// A view of the rows.
+    public func rows(_ range: Range<Int>) throws(TorchError) -> any LinearWeight {
+        let view = try parameter.value.narrow(0, range.lowerBound, range.count)
+        return DenseWeight(try Parameter(path: parameter.path, value: view, isTrainable: false))
     }
 
     /// Where the elements are.

@@ -24,17 +24,14 @@ public protocol ParameterSource: AnyObject {
     /// - Throws: an error of the source that names path, expected and found.
     func elements(_ range: Range<Int>, at path: String, shape: [Int]) throws -> Tensor
 
-    /// The weight of the linear layer at a path such as `model.layers.0.mlp.up_proj`.
+    /// The weight of a linear layer, such as `model.layers.0.mlp.up_proj.weight`.
     ///
     /// - Parameters:
-    ///   - path: the layer's path, without `.weight`.
-    ///   - outFeatures: rows of the weight.
-    ///   - inFeatures: columns of the weight.
-    /// - Returns: the weight in the storage that this source keeps it in.
+    ///   - path: full name of the tensor.
+    ///   - shape: `[outFeatures, inFeatures]`, or `[experts, outFeatures, inFeatures]` of a layer of each of several experts.
+    /// - Returns: the weight in the storage that this source keeps it in; experts' rows one below the other.
     /// - Throws: an error of the source that names path, expected and found.
-    func linearWeight(
-        at path: String, outFeatures: Int, inFeatures: Int
-    ) throws -> any LinearWeight
+    func linearWeight(at path: String, shape: [Int]) throws -> any LinearWeight
 }
 
 extension ParameterSource {
@@ -44,13 +41,11 @@ extension ParameterSource {
         return try flat.narrow(0, range.lowerBound, range.count)
     }
 
-    /// A dense weight over the tensor at `path.weight`.
-    public func linearWeight(
-        at path: String, outFeatures: Int, inFeatures: Int
-    ) throws -> any LinearWeight {
-        let name = path + ".weight"
-        let value = try tensor(at: name, shape: [outFeatures, inFeatures])
-        return DenseWeight(try Parameter(path: name, value: value, isTrainable: false))
+    /// A dense weight over the tensor.
+    public func linearWeight(at path: String, shape: [Int]) throws -> any LinearWeight {
+        let value = try tensor(at: path, shape: shape)
+        let matrix = shape.count == 2 ? value : try value.reshape([-1, shape.last ?? 1])
+        return DenseWeight(try Parameter(path: path, value: matrix, isTrainable: false))
     }
 }
 

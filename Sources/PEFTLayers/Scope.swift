@@ -91,9 +91,53 @@ public struct Scope {
     ) throws -> Linear {
         let scope = self / name
         let weight = try source.linearWeight(
-            at: scope.path, outFeatures: outFeatures, inFeatures: inFeatures)
+            at: (scope / "weight").path, shape: [outFeatures, inFeatures])
         let bias = bias ? try scope.parameter("bias", shape: [outFeatures]) : nil
         let layer = Linear(path: scope.path, weight: weight, bias: bias)
+        registry.add(layer)
+        return layer
+    }
+
+    /// The linear layers of several experts, whose weights are one tensor at `path.name`.
+    ///
+    /// - Parameters:
+    ///   - name: the parameter's name, last part of the path: there is no module of that name.
+    ///   - numExperts: experts.
+    ///   - inFeatures: columns of an expert's weight.
+    ///   - outFeatures: rows of an expert's weight.
+    ///   - moduleNames: see ``TargetParameter/moduleNames``.
+    /// - Returns: the registered layer, of `numExperts * outFeatures` rows; see ``Linear/experts(context:)``.
+    /// - Throws: the source's error.
+    public func experts(
+        _ name: String, numExperts: Int, inFeatures: Int, outFeatures: Int, moduleNames: [String]
+    ) throws -> Linear {
+        let path = (self / name).path
+        let weight = try source.linearWeight(
+            at: path, shape: [numExperts, outFeatures, inFeatures])
+        let layer = Linear(
+            path: path, weight: weight,
+            parameter: TargetParameter(
+                path: path, numExperts: numExperts, moduleNames: moduleNames))
+        registry.add(layer)
+        return layer
+    }
+
+    /// The router of a mixture of experts at `path.name`: never quantized, since Hugging Face's is no linear layer.
+    ///
+    /// - Parameters:
+    ///   - name: last part of the path.
+    ///   - inFeatures: columns of the weight.
+    ///   - numExperts: rows of the weight.
+    ///   - moduleNames: see ``TargetParameter/moduleNames``.
+    /// - Returns: the registered layer.
+    /// - Throws: the source's error.
+    public func router(
+        _ name: String, inFeatures: Int, numExperts: Int, moduleNames: [String]
+    ) throws -> Linear {
+        let path = (self / name / "weight").path
+        let layer = Linear(
+            path: (self / name).path, weight: try denseWeight(path, [numExperts, inFeatures]),
+            parameter: TargetParameter(path: path, moduleNames: moduleNames))
         registry.add(layer)
         return layer
     }
@@ -113,9 +157,12 @@ public struct Scope {
         _ embedding: Parameter?, _ shape: [Int]
     ) throws -> any LinearWeight {
         if let embedding { return TiedWeight(embedding) }
-        let weight = self / "weight"
-        let value = try source.tensor(at: weight.path, shape: shape)
-        return DenseWeight(try Parameter(path: weight.path, value: value, isTrainable: false))
+        return try denseWeight((self / "weight").path, shape)
+    }
+
+    private func denseWeight(_ path: String, _ shape: [Int]) throws -> DenseWeight {
+        let value = try source.tensor(at: path, shape: shape)
+        return DenseWeight(try Parameter(path: path, value: value, isTrainable: false))
     }
 
     /// Makes a decoder block and notes what belongs to it.

@@ -30,6 +30,11 @@ public final class TiedWeight: LinearWeight {
         try shared.apply(to: input, outputDType: outputDType)
     }
 
+    /// A view of the shared elements.
+    public func rows(_ range: Range<Int>) throws(TorchError) -> any LinearWeight {
+        try shared.rows(range)
+    }
+
     /// The weight as float32.
     public func dequantized() throws(TorchError) -> Tensor { try shared.dequantized() }
 

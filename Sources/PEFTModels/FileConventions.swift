@@ -27,11 +27,23 @@ public struct FileConventions: Sendable, Hashable {
     public var transposedLinears: Set<String> = []
     /// Last parts of names of causal masks that old files hold.
     public var masks: Set<String> = []
+    /// Parts of paths that files have in the place of the model's: Mixtral's `block_sparse_moe` for `mlp`.
+    public var renamedParts: [String: String] = [:]
+    /// Tensors of all experts, by the last part of their path, and the modules of each expert whose weights files may hold instead:
+    /// `mlp.experts.7.gate_proj.weight`, rows in this order.
+    public var expertModules: [String: [String]] = [:]
     /// The weight of a norm that multiplies by one.
     public var normWeight = 1.0
 
     /// Llama's conventions.
     public init() {}
+
+    /// The model's name of a stored tensor.
+    public func renamed(_ name: String) -> String {
+        guard !renamedParts.isEmpty else { return name }
+        let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+        return parts.map { renamedParts[$0] ?? $0 }.joined(separator: ".")
+    }
 
     /// Whether the tensor at a path is stored transposed.
     public func isTransposed(_ path: String, shape: [Int]) -> Bool {

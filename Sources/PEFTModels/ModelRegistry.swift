@@ -11,10 +11,13 @@ public enum ModelRegistry {
         "granite": GraniteConfig.self,
         "llama": LlamaConfig.self,
         "mistral": MistralConfig.self,
+        "mixtral": MixtralConfig.self,
         "olmo2": Olmo2Config.self,
+        "olmoe": OlmoeConfig.self,
         "phi3": Phi3Config.self,
         "qwen2": Qwen2Config.self,
         "qwen3": Qwen3Config.self,
+        "qwen3_moe": Qwen3MoeConfig.self,
         "smollm3": SmolLM3Config.self,
     ]
 

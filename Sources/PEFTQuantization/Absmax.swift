@@ -40,6 +40,14 @@ extension Absmax {
         }
     }
 
+    /// The scales of some blocks, no longer quantized.
+    func blocks(_ range: Range<Int>) throws(TorchError) -> Absmax {
+        switch self {
+        case .plain(let absmax): .plain(try absmax.narrow(0, range.lowerBound, range.count))
+        case .nested(let nested): .plain(try nested.decoded(range))
+        }
+    }
+
     /// The tensors that ``source(_:)`` takes the addresses of.
     var parts: [Tensor] {
         switch self {
@@ -132,6 +140,17 @@ public struct NestedAbsmax {
 
     /// Bytes in memory.
     public var sizeBytes: Int { codes.sizeBytes + scales.sizeBytes + codebook.sizeBytes }
+
+    /// The scales of some blocks as float32 `[range.count]`.
+    func decoded(_ range: Range<Int>) throws(TorchError) -> Tensor {
+        let first = range.lowerBound / Self.blockSize
+        let last = (range.upperBound + Self.blockSize - 1) / Self.blockSize
+        let (start, end) = (first * Self.blockSize, min(last * Self.blockSize, codes.numElements))
+        let part = NestedAbsmax(
+            codes: try codes.narrow(0, start, end - start),
+            scales: try scales.narrow(0, first, last - first), codebook: codebook, offset: offset)
+        return try part.decoded().narrow(0, range.lowerBound - start, range.count)
+    }
 
     /// The scales as float32 `[numBlocks]`.
     ///

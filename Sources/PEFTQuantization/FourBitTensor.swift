@@ -93,12 +93,13 @@ public struct FourBitTensor {
     ///   - shape: of the whole tensor.
     ///   - config: codebook, block size, double quantization.
     ///   - placement: where codes and scales go.
+    ///   - numElementsOfPiece: the most elements that are read at once, whole blocks; experts' weights are one tensor of gigabytes.
     ///   - read: the elements of a range, row-major over the whole: float32, bfloat16 or float16.
     /// - Throws: `QuantizationError`; what `placement` and `read` throw.
-    /// - Memory: what is kept, the elements that are read, and four bytes a block.
+    /// - Memory: what is kept, the elements that are read at once, and four bytes a block.
     package init(
         path: String, shape: [Int], config: QuantizationConfig, placement: any TensorPlacement,
-        read: (Range<Int>) throws -> Tensor
+        numElementsOfPiece: Int = 1 << 26, read: (Range<Int>) throws -> Tensor
     ) throws {
         let codec = try FourBitCodec(quantType: config.quantType, blockSize: config.blockSize)
         let count = shape.reduce(1, *)
@@ -111,16 +112,21 @@ public struct FourBitTensor {
             path, numBlocks: numBlocks, isNested: config.usesDoubleQuantization, placement)
         let elements =
             min(2 * codes.range.lowerBound, count)..<min(2 * codes.range.upperBound, count)
-        let input = try read(elements)
-        guard FourBitCodec.dtypes.contains(input.dtype) else {
-            throw QuantizationError.unsupportedDType(path: path, found: input.dtype)
+        let plain = placement.isPlan ? nil : try Tensor.zeros([numBlocks])
+        let sourceDType = try Self.forEachPiece(of: elements, most: numElementsOfPiece) { piece in
+            let input = try read(piece)
+            guard FourBitCodec.dtypes.contains(input.dtype) else {
+                throw QuantizationError.unsupportedDType(path: path, found: input.dtype)
+            }
+            if let plain, let own = codes.own {
+                let target = try own.narrow(
+                    0, (piece.lowerBound - elements.lowerBound) / 2, (piece.count + 1) / 2)
+                try codec.quantize(input, piece, of: path, packed: target, absmax: plain)
+            }
+            return input.dtype
         }
         var scales: Absmax?
-        if !placement.isPlan {
-            let plain = try Tensor.zeros([numBlocks])
-            if let own = codes.own {
-                try codec.quantize(input, elements, of: path, packed: own, absmax: plain)
-            }
+        if let plain {
             try placement.complete(plain, of: path)
             scales =
                 config.usesDoubleQuantization
@@ -128,7 +134,19 @@ public struct FourBitTensor {
         }
         try self.init(
             path: path, quantType: config.quantType, blockSize: config.blockSize, shape: shape,
-            sourceDType: input.dtype, packed: codes.whole, absmax: try absmax.fill(with: scales))
+            sourceDType: sourceDType, packed: codes.whole, absmax: try absmax.fill(with: scales))
+    }
+
+    /// Calls `body` for a range in pieces of at most so many elements, one after the other; once for an empty range.
+    private static func forEachPiece<Result>(
+        of elements: Range<Int>, most count: Int, _ body: (Range<Int>) throws -> Result
+    ) rethrows -> Result {
+        var start = elements.lowerBound
+        while elements.upperBound - start > count {
+            _ = try body(start..<start + count)
+            start += count
+        }
+        return try body(start..<elements.upperBound)
     }
 
     /// The codebook.
@@ -190,14 +208,17 @@ public struct FourBitTensor {
     /// - Memory: a copy of codes and scales.
     package func moved(to device: Device) throws(TorchError) -> FourBitTensor {
         guard packed.device != device else { return self }
-        return try FourBitTensor(self, packed: packed.to(device), absmax: absmax.moved(to: device))
+        return FourBitTensor(
+            self, shape: shape, packed: try packed.to(device), absmax: try absmax.moved(to: device),
+            levels: device.isHost ? nil : try codec.quantType.levelsOfBytes().to(device))
     }
 
-    /// The same tensor over another copy of its codes and scales.
-    private init(_ other: FourBitTensor, packed: Tensor, absmax: Absmax) throws(TorchError) {
-        (codec, shape, sourceDType) = (other.codec, other.shape, other.sourceDType)
-        (self.packed, self.absmax) = (packed, absmax)
-        levels = packed.device.isHost ? nil : try codec.quantType.levelsOfBytes().to(packed.device)
+    /// A tensor of the same format over other codes and scales.
+    private init(
+        _ other: FourBitTensor, shape: [Int], packed: Tensor, absmax: Absmax, levels: Tensor?
+    ) {
+        (codec, sourceDType) = (other.codec, other.sourceDType)
+        (self.shape, self.packed, self.absmax, self.levels) = (shape, packed, absmax, levels)
     }
 
     /// What kernels decode, in libtorch's operations: the levels of each byte by lookup, times the scale of their block.
@@ -219,12 +240,42 @@ public struct FourBitTensor {
         return try all.to(dtype).reshape(shape)
     }
 
-    /// The matrix as kernels read it; scales that are quantized themselves are decoded one by one.
-    package func panels() -> WeightPanels {
+    /// The tensor's rows, all dimensions but the last counted as one.
+    var numRows: Int { shape.dropLast().reduce(1, *) }
+    /// The elements of a row.
+    var numColumns: Int { shape.last ?? 1 }
+
+    /// Some rows in a float dtype, as ``dequantized(to:)`` gives them.
+    ///
+    /// - Parameters:
+    ///   - rows: within `0..<numRows`; they may begin and end within a block.
+    ///   - dtype: float32, bfloat16 or float16.
+    /// - Returns: `[rows.count, numColumns]`.
+    /// - Throws: `TorchError` for another dtype, or if memory does not suffice.
+    func dequantized(rows: Range<Int>, to dtype: DType) throws(TorchError) -> Tensor {
+        let elements = rows.lowerBound * numColumns..<rows.upperBound * numColumns
+        guard elements != 0..<numElements else {
+            return try dequantized(to: dtype).reshape([numRows, numColumns])
+        }
+        let blocks = elements.lowerBound / blockSize..<codec.numBlocks(elements.upperBound)
+        let end = min(blocks.upperBound * blockSize, numElements)
+        let covered = blocks.lowerBound * blockSize..<end
+        let codes = try packed.reshape([-1])
+            .narrow(0, covered.lowerBound / 2, (covered.count + 1) / 2)
+        let part = FourBitTensor(
+            self, shape: [covered.count], packed: codes, absmax: try absmax.blocks(blocks),
+            levels: levels)
+        return try part.dequantized(to: dtype)
+            .narrow(0, elements.lowerBound - covered.lowerBound, elements.count)
+            .reshape([rows.count, numColumns])
+    }
+
+    /// Some rows as kernels read them; scales that are quantized themselves are decoded one by one.
+    package func panels(rows: Range<Int>) -> WeightPanels {
         WeightPanels(owners: [packed] + absmax.parts) { addresses in
             ckernels_panels_fourbit(
                 quantType.codebook, addresses[0], absmax.source(addresses[1...]), Int64(blockSize),
-                Int64(shape[0]), Int64(shape[1]))
+                Int64(rows.lowerBound), Int64(rows.count), Int64(numColumns))
         }
     }
 

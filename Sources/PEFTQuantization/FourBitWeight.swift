@@ -9,26 +9,33 @@ public import Torch
 /// - Source: bitsandbytes 0.50.2 `autograd/_functions.py:MatMul4Bit`. Differs from it: the weight is never repacked for
 ///   inference, and backward decodes to the compute dtype as forward does, not by way of the dtype that was quantized.
 public final class FourBitWeight: LinearWeight {
-    /// The codes and scales.
+    /// The codes and scales, of this weight or of a larger one that it is a part of.
     public let tensor: FourBitTensor
+    /// The rows of the tensor that are this weight.
+    private let range: Range<Int>
 
-    /// Stores a quantized matrix, `[outFeatures, inFeatures]`.
+    /// Stores a quantized matrix, `[outFeatures, inFeatures]`, or several one below the other, `[experts, outFeatures, inFeatures]`.
     ///
-    /// - Precondition: two dimensions.
-    public init(_ tensor: FourBitTensor) {
-        precondition(tensor.shape.count == 2, "a linear weight has two dimensions")
+    /// - Precondition: at least two dimensions.
+    public convenience init(_ tensor: FourBitTensor) {
+        precondition(tensor.shape.count >= 2, "a linear weight has two dimensions")
+        self.init(tensor, 0..<tensor.numRows)
+    }
+
+    private init(_ tensor: FourBitTensor, _ range: Range<Int>) {
         self.tensor = tensor
+        self.range = range
     }
 
     /// Rows of the weight.
-    public var outFeatures: Int { tensor.shape[0] }
+    public var outFeatures: Int { range.count }
     /// Columns of the weight.
-    public var inFeatures: Int { tensor.shape[1] }
+    public var inFeatures: Int { tensor.numColumns }
     /// Codebook, block size and double quantization.
     public var storageDescription: String { tensor.storageDescription }
     /// The packed codes.
     public var codes: [Tensor] { [tensor.packed] }
-    /// Bytes of codes and scales.
+    /// Bytes of codes and scales, those of the whole tensor.
     public var sizeBytes: Int { tensor.sizeBytes }
 
     /// Where the codes are.
@@ -37,7 +44,18 @@ public final class FourBitWeight: LinearWeight {
     /// The same codes and scales on a device.
     public func moved(to device: Device) throws(TorchError) -> any LinearWeight {
         guard self.device != device else { return self }
-        return FourBitWeight(try tensor.moved(to: device))
+        return FourBitWeight(try tensor.moved(to: device), range)
+    }
+
+    /// Some of the rows: the same codes and scales, read from another row on.
+    public func rows(_ range: Range<Int>) throws(TorchError) -> any LinearWeight {
+        guard range.lowerBound >= 0, range.upperBound <= outFeatures else {
+            throw TorchError(
+                operation: "rows", operands: [storageDescription],
+                message: "rows \(range) of a weight of \(outFeatures)")
+        }
+        let start = self.range.lowerBound
+        return FourBitWeight(tensor, start + range.lowerBound..<start + range.upperBound)
     }
 
     /// `y = x W^T`, differentiable with respect to x.
@@ -49,30 +67,30 @@ public final class FourBitWeight: LinearWeight {
     /// - Throws: `TorchError` if the shapes do not fit.
     /// - Memory: the weight in `Tensor.productDType(into:)` during the product, in `Tensor.productDType` in backward.
     public func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor {
-        let tensor = tensor
+        let (tensor, rows) = (tensor, range)
         let (dtype, product) = (input.dtype, input.productDType)
         let outputs = try Autograd.node("4-bit linear", inputs: [input]) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let wide = input.productDType(into: outputDType)
-            let output = try input.to(wide).linear(tensor.dequantized(to: wide)).to(outputDType)
+            let output = try input.to(wide).linear(tensor.dequantized(rows: rows, to: wide))
             let pullback: Pullback = { gradients throws(TorchError) in
                 guard let gradient = gradients[0] else { return [nil] }
                 let inputGradient = try gradient.to(product).matmul(
-                    tensor.dequantized(to: product))
+                    tensor.dequantized(rows: rows, to: product))
                 return [try inputGradient.to(dtype)]
             }
-            return ([output], pullback)
+            return ([try output.to(outputDType)], pullback)
         }
         return outputs[0]
     }
 
     /// The codes, decoded a tile at a time or as they are multiplied; nil on a device, which kernels do not reach.
     public func panels() throws(TorchError) -> WeightPanels? {
-        device.isHost ? tensor.panels() : nil
+        device.isHost ? tensor.panels(rows: range) : nil
     }
 
     /// The weight as float32, `[outFeatures, inFeatures]`.
     public func dequantized() throws(TorchError) -> Tensor {
-        try tensor.dequantized(to: .float32)
+        try tensor.dequantized(rows: range, to: .float32)
     }
 }

@@ -48,18 +48,11 @@ public final class QuantizingSource: ParameterSource {
     ///
     /// - Throws: the base source's error, or `QuantizationError` for a weight that is not float32, bfloat16 or float16, or that
     ///   holds a NaN or an infinity.
-    public func linearWeight(
-        at path: String, outFeatures: Int, inFeatures: Int
-    ) throws -> any LinearWeight {
-        guard !isSkipped(path) else {
-            return try dense.linearWeight(
-                at: path, outFeatures: outFeatures, inFeatures: inFeatures)
-        }
-        let name = path + ".weight"
-        let shape = [outFeatures, inFeatures]
+    public func linearWeight(at path: String, shape: [Int]) throws -> any LinearWeight {
+        guard !isSkipped(path) else { return try dense.linearWeight(at: path, shape: shape) }
         return FourBitWeight(
-            try FourBitTensor(path: name, shape: shape, config: config, placement: placement) {
-                try base.elements($0, at: name, shape: shape)
+            try FourBitTensor(path: path, shape: shape, config: config, placement: placement) {
+                try base.elements($0, at: path, shape: shape)
             })
     }
 

@@ -24,6 +24,7 @@ extension FineTuneConfig {
         lora.loraAlpha = loraAlpha
         lora.loraDropout = loraDropout
         lora.targetModules = targetModules.peft
+        lora.targetParameters = targetParameters
         lora.excludeModules = excludeModules?.peft
         lora.layersToTransform = layersToTransform.map { .more($0) }
         lora.rankPattern = rankPattern

@@ -142,11 +142,14 @@ void check_dense(const Layer &layer, const std::string &what) {
 }
 
 // Scales that are codes themselves, four to a second scale, or plain ones.
-void check_fourbit(const Layer &layer, int64_t block_size, bool is_nested, const std::string &what) {
+// The weight is the last rows of a storage that begins with some of another weight.
+void check_fourbit(
+    const Layer &layer, int64_t block_size, bool is_nested, int64_t first_row, const std::string &what) {
     const auto [rows, columns, rank, tokens, has_bias, has_mask] = layer.shape;
-    Exact<uint8_t> packed((rows * columns + 1) / 2);
+    const int64_t num_elements = (first_row + rows) * columns;
+    Exact<uint8_t> packed((num_elements + 1) / 2);
     for (int64_t i = 0; i < packed.size(); i++) packed[i] = uint8_t(engine()());
-    const int64_t num_blocks = (rows * columns + block_size - 1) / block_size;
+    const int64_t num_blocks = (num_elements + block_size - 1) / block_size;
     Exact<float> absmax = normal_floats(num_blocks), second((num_blocks + 3) / 4, 0.5f), map(256);
     Exact<uint8_t> codes(num_blocks);
     CKernelsScales scales{};
@@ -162,13 +165,14 @@ void check_fourbit(const Layer &layer, int64_t block_size, bool is_nested, const
     }
     Matrix weight(rows, columns);
     for (int64_t i = 0; i < rows * columns; i++) {
-        const int code = i % 2 ? packed[i / 2] & 15 : packed[i / 2] >> 4;
-        const float element = levels[code] * absmax[i / block_size];
+        const int64_t stored = first_row * columns + i;
+        const int code = stored % 2 ? packed[stored / 2] & 15 : packed[stored / 2] >> 4;
+        const float element = levels[code] * absmax[stored / block_size];
         weight.elements[i] = layer.arithmetic.rounds_weight() ? from_bfloat16(to_bfloat16(element)) : element;
     }
     layer.check(
-        ckernels_panels_fourbit(levels, packed.data(), scales, block_size, rows, columns), weight,
-        described(is_nested ? "nested 4-bit block" : "4-bit block", block_size) + ", " + what);
+        ckernels_panels_fourbit(levels, packed.data(), scales, block_size, first_row, rows, columns), weight,
+        described(is_nested ? "nested 4-bit block, first row" : "4-bit block, first row", block_size, first_row) + ", " + what);
 }
 
 void check_all(const Arithmetic &arithmetic, const Shape &shape) {
@@ -179,7 +183,9 @@ void check_all(const Arithmetic &arithmetic, const Shape &shape) {
         shape.columns, shape.rank, shape.tokens, arithmetic.num_threads);
     check_dense(layer, what);
     for (int64_t block_size : {32, 64}) {
-        for (bool is_nested : {false, true}) check_fourbit(layer, block_size, is_nested, what);
+        for (bool is_nested : {false, true}) {
+            for (int64_t first_row : {0, 3}) check_fourbit(layer, block_size, is_nested, first_row, what);
+        }
     }
 }
 

@@ -77,7 +77,7 @@ import Torch
         let norm = try source.tensor(at: "model.norm.weight", shape: [32])
         #expect(norm.dtype == .bfloat16)
         let linear = try source.linearWeight(
-            at: "model.layers.0.mlp.up_proj", outFeatures: 64, inFeatures: 32)
+            at: "model.layers.0.mlp.up_proj.weight", shape: [64, 32])
         #expect(linear.storageDescription == "bfloat16")
     }
 

@@ -75,4 +75,48 @@ import Torch
         }
         #expect(error?.description.contains(name) == true)
     }
+
+    // MARK: Experts
+
+    /// What transformers 5 has in memory, as one tensor for all experts under its own names.
+    @Test func experts() throws {
+        let folder = try Checkout.temporaryFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let source = Checkout.fixture("models/mixtral")
+        try FileManager.default.copyItem(
+            at: source.appending(path: "config.json"), to: folder.appending(path: "config.json"))
+        let files = try BaseModelFiles.open(source)
+        let shapes = ShapeSource()
+        _ = try ModelRegistry.makeModel(
+            config: files.configuration, Scope(registry: ModuleRegistry(), source: shapes))
+        #expect(shapes.shapes["model.layers.0.mlp.experts.gate_up_proj"] == [4, 40, 16])
+        let tensors = try shapes.shapes.sorted { $0.key < $1.key }.map { path, shape in
+            SafetensorsTensor(
+                name: path, try files.source.tensor(at: path, shape: shape).contiguous())
+        }
+        try SafetensorsWriter.write(tensors, to: folder.appending(path: "model.safetensors"))
+        try expectReadable(folder, as: "mixtral")
+    }
+
+    /// One tensor of an expert is not there, one has another shape: both are named, and nothing else is.
+    @Test func expertsThatDoNotFitAreNamed() throws {
+        let folder = try Checkout.temporaryFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let experts = "model.layers.1.block_sparse_moe.experts"
+        try copy("mixtral", to: folder, adding: ["\(experts).3.w1.weight": [20, 15]]) {
+            ["\(experts).2.w2.weight", "\(experts).3.w1.weight"].contains($0)
+                ? "model.layers.0.mlp.gate.\($0.split(separator: ".")[5]).inv_freq" : $0
+        }
+        let error = #expect(throws: CheckpointError.self) { try BaseModelFiles.open(folder) }
+        let names = experts.replacing("block_sparse_moe", with: "mlp")
+        #expect(
+            error
+                == .tensors(
+                    path: folder.path,
+                    problems: [
+                        .missing(name: "\(names).2.w2.weight", expected: [16, 20]),
+                        .shape(
+                            name: "\(names).3.w1.weight", expected: [20, 16], found: [20, 15]),
+                    ]))
+    }
 }

@@ -70,6 +70,17 @@ import Torch
             try (fingerprint(["a": changed]) != fingerprint(["a": numbers(5000)])) == isSampled)
     }
 
+    @Test func piecesOfATensorMakeTheWhole() throws {
+        let values = try numbers(5000)
+        let source = FingerprintingSource(FixedSource(["a": values]))
+        for (start, end) in [(0, 1200), (1200, 1201), (1201, 5000)] {
+            let piece = try source.elements(start..<end, at: "a", shape: [5000])
+            #expect(try piece.isEqual(to: values.narrow(0, start, end - start)))
+        }
+        try source.complete(with: WholePlacement())
+        #expect(try source.fingerprint == fingerprint(["a": values]))
+    }
+
     @Test func pathAndShapeCount() throws {
         let plain = try fingerprint(["a": numbers(12)])
         #expect(try fingerprint(["b": numbers(12)]).digest != plain.digest)

@@ -12,7 +12,8 @@ import Torch
         "grouped", "rope-llama3", "rope-yarn", "rope-linear", "biased", "mistral-no-window",
         "qwen2",
         "qwen3", "smollm3", "granite", "olmo2", "phi3", "phi3-longrope", "gemma2", "gemma3",
-        "gpt-neox", "gpt-neox-sequential", "gpt2",
+        "gpt-neox", "gpt-neox-sequential", "gpt2", "mixtral", "qwen3-moe-even", "qwen3-moe-one",
+        "olmoe",
     ]
 
     @Test func everyFileIsACase() throws {
@@ -51,7 +52,7 @@ import Torch
     }
 
     /// What one of several processes reads is part of the whole, whatever was done to the rows.
-    @Test(arguments: ["grouped", "gemma3", "gpt-neox", "gpt2"])
+    @Test(arguments: ["grouped", "gemma3", "gpt-neox", "gpt2", "mixtral", "qwen3-moe-even"])
     func partsOfTensorsAreThoseOfTheWhole(name: String) throws {
         let url = Checkout.fixture("models/\(name)/model.gguf")
         try expectParts(BaseModelFiles.open(url))

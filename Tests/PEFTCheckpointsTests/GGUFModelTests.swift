@@ -44,8 +44,8 @@ import Torch
                 + "this is not supported: take another model or file"),
         Change(
             key: "llama.expert_count", value: .int(8),
-            message: "the model is a mixture of 8 experts; "
-                + "this is not supported: take another model or file"),
+            message: "missing, or not a positive number: llama.expert_used_count; "
+                + "convert the model again with a current llama.cpp"),
         Change(
             key: "split.count", value: .int(2),
             message: "the file is one of 2 parts (join them: llama-gguf-split --merge); "

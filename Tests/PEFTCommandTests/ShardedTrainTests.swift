@@ -104,8 +104,8 @@ import TrainingTestSupport
     // MARK: - The same run
 
     /// Families that have something else at their ends or in their blocks: tables of positions, weights that the files hold
-    /// transposed, fused projections, biases, norms around each part.
-    @Test(arguments: ["gpt2", "gpt-neox", "gemma2", "phi3"])
+    /// transposed, fused projections, biases, norms around each part, experts of sizes that are no whole blocks.
+    @Test(arguments: ["gpt2", "gpt-neox", "gemma2", "phi3", "mixtral-window", "qwen3-moe"])
     mutating func familiesAreDividedToo(model: String) throws {
         let rows = (0..<16).map { row in
             (0..<(5 + row % 7)).map { 1 + (row * 5 + $0 * 3) % 18 }

@@ -79,7 +79,9 @@ private struct Case {
         "rope-yarn", "rope-yarn-mscale", "rope-longrope", "mistral", "mistral-no-window", "qwen2",
         "qwen2-window", "qwen3", "qwen3-biased", "smollm3", "smollm3-window", "granite", "olmo2",
         "olmo2-multi-head", "phi3", "phi3-longrope", "gemma2", "gemma2-no-caps", "gemma3",
-        "gemma3-windows", "gpt-neox", "gpt-neox-sequential", "gpt2", "gpt2-scaled",
+        "gemma3-windows", "mixtral", "mixtral-window", "qwen3-moe", "qwen3-moe-fused",
+        "qwen3-moe-even", "qwen3-moe-one", "olmoe", "olmoe-grouped", "gpt-neox",
+        "gpt-neox-sequential", "gpt2", "gpt2-scaled",
     ]
 
     @Test func everyFixtureIsACase() throws {

@@ -87,6 +87,41 @@ import Testing
             "config.json: num_key_value_heads: expected num_attention_heads, or nothing, found 8"
         ),
         (
+            #""model_type": "mixtral", "output_router_logits": true"#,
+            "config.json: output_router_logits: expected false: the loss of the router, which transformers "
+                + "then adds, is not computed, found true"
+        ),
+        (
+            #""model_type": "qwen3_moe", "output_router_logits": true"#,
+            "config.json: output_router_logits: expected false: the loss of the router, which transformers "
+                + "then adds, is not computed, found true"
+        ),
+        (
+            #""model_type": "mixtral", "router_jitter_noise": 0.1"#,
+            "config.json: router_jitter_noise: expected 0: noise on the experts' inputs is not computed, "
+                + "found 0.1"
+        ),
+        (
+            #""model_type": "olmoe", "clip_qkv": 8"#,
+            "config.json: clip_qkv: expected null: queries, keys and values are not bounded, found 8.0"
+        ),
+        (
+            #""model_type": "mixtral", "num_experts_per_tok": 9"#,
+            "config.json: num_experts_per_tok: expected at most num_local_experts, 8, found 9"
+        ),
+        (
+            #""model_type": "qwen3_moe", "num_local_experts": 4"#,
+            "config.json: num_experts_per_tok: expected at most num_experts, 4, found 8"
+        ),
+        (
+            #""model_type": "qwen3_moe", "moe_intermediate_size": 0"#,
+            "config.json: moe_intermediate_size: expected a positive number, found 0"
+        ),
+        (
+            #""model_type": "qwen3_moe", "decoder_sparse_step": 0"#,
+            "config.json: decoder_sparse_step: expected a positive number, found 0"
+        ),
+        (
             #""model_type": "granite", "logits_scaling": 0"#,
             "config.json: logits_scaling: expected another number: it divides the logits, found 0"
         ),

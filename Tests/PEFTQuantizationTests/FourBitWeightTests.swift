@@ -2,6 +2,7 @@ import CKernels
 import Foundation
 import PEFTLayers
 import PEFTQuantization
+import TestSupport
 import Testing
 import Torch
 
@@ -180,5 +181,88 @@ import Torch
                 dequantize(nf4, block 64, double quantized): expected float32, bfloat16 or float16 \
                 to compute in, found float64
                 """)
+    }
+
+    // MARK: Parts
+
+    /// Rows of a stack of matrices, which begin and end within blocks, decoded and multiplied are those of the whole.
+    @Test(arguments: [[3, 33, 51], [4, 32, 64], [5, 6, 130]], [32, 64, 256])
+    func rowsAreThoseOfTheWhole(_ shape: [Int], _ blockSize: Int) throws {
+        for (quantType, isNested) in [(QuantType.nf4, true), (.nf4, false), (.fp4, true)] {
+            let config = QuantizationConfig(
+                quantType: quantType, blockSize: blockSize, usesDoubleQuantization: isNested)
+            let values = try Tensor.normal(shape, generator: Generator(seed: 4))
+            let whole = FourBitWeight(try FourBitTensor(quantizing: values, config: config))
+            #expect(whole.outFeatures == shape[0] * shape[1])
+            let all = try whole.dequantized()
+            let input = try Tensor.normal([9, shape[2]], generator: Generator(seed: 5))
+            for start in stride(from: 0, to: whole.outFeatures, by: shape[1]) {
+                let part = try whole.rows(start..<start + shape[1])
+                let expected = try all.narrow(0, start, shape[1])
+                #expect(part.outFeatures == shape[1] && part.inFeatures == shape[2])
+                #expect(try part.dequantized().isEqual(to: expected))
+                try expectSameProduct(part, DenseWeight(parameter(expected)), input)
+                let nested = try part.rows(1..<shape[1])
+                #expect(
+                    try nested.dequantized().isEqual(to: expected.narrow(0, 1, shape[1] - 1)))
+            }
+        }
+    }
+
+    private func parameter(_ value: Tensor) throws -> Parameter {
+        try Parameter(path: "w", value: value.contiguous(), isTrainable: false)
+    }
+
+    /// Output and input gradient, from libtorch's operations and from the kernels of each instruction set.
+    private func expectSameProduct(
+        _ weight: any LinearWeight, _ dense: DenseWeight, _ input: Tensor
+    ) throws {
+        func result(
+            _ apply: (Tensor) throws -> Tensor
+        ) throws -> (output: [Float], gradient: [Float]) {
+            let leaf = try input.clone()
+            try leaf.setRequiresGrad(true)
+            let output = try apply(leaf)
+            try output.backward(gradient: output.detach())
+            return (try output.detach().floats(), try #require(leaf.grad).floats())
+        }
+        let expected = try result { try dense.apply(to: $0) }
+        let plain = try result { try weight.apply(to: $0) }
+        #expect(Tolerance.relativeError(plain.output, expected.output) < 1e-6)
+        #expect(Tolerance.relativeError(plain.gradient, expected.gradient) < 1e-6)
+        for set in InstructionSet.allCases where set != .portable && set.isSupported {
+            let kernel = try LinearKernel(
+                for: input, weight: weight, bias: nil, term: nil, instructionSet: set)
+            guard let kernel else { continue }
+            let found = try result { try #require(try kernel(Recomputable(kept: $0))) }
+            #expect(Tolerance.relativeError(found.output, expected.output) < 1e-5)
+            #expect(Tolerance.relativeError(found.gradient, expected.gradient) < 1e-5)
+        }
+    }
+
+    @Test func rowsThatAreNotThereAreRefused() throws {
+        let tensor = try FourBitTensor(
+            quantizing: Tensor.ones([4, 32]), config: QuantizationConfig(blockSize: 32))
+        let error = #expect(throws: TorchError.self) { try FourBitWeight(tensor).rows(2..<5) }
+        #expect(error?.message == "rows 2..<5 of a weight of 4")
+    }
+
+    /// What is read in pieces is quantized as what is read at once.
+    @Test(arguments: [64, 128, 4096])
+    func piecesMakeTheSameBytes(_ numElementsOfPiece: Int) throws {
+        let values = try Tensor.normal([5, 7, 33], generator: Generator(seed: 6))
+        let config = QuantizationConfig(blockSize: 64)
+        var ranges: [Range<Int>] = []
+        let pieced = try FourBitTensor(
+            path: "w", shape: [5, 7, 33], config: config, placement: WholePlacement(),
+            numElementsOfPiece: numElementsOfPiece
+        ) { range in
+            ranges.append(range)
+            return try values.reshape([-1]).narrow(0, range.lowerBound, range.count)
+        }
+        let whole = try FourBitTensor(quantizing: values, config: config)
+        #expect(pieced.packed.bytes == whole.packed.bytes)
+        #expect(try pieced.dequantized(to: .float32).isEqual(to: whole.dequantized(to: .float32)))
+        #expect(ranges.count == (1155 + numElementsOfPiece - 1) / numElementsOfPiece)
     }
 }

@@ -34,7 +34,7 @@ import Torch
         let base = RecordingSource(dtype: .bfloat16)
         let source = try QuantizingSource(base)
         let weight = try source.linearWeight(
-            at: "model.layers.0.mlp.up_proj", outFeatures: 24, inFeatures: 64)
+            at: "model.layers.0.mlp.up_proj.weight", shape: [24, 64])
         let fourBit = try #require(weight as? FourBitWeight)
         #expect(base.paths == ["model.layers.0.mlp.up_proj.weight"])
         #expect(fourBit.tensor.sourceDType == .bfloat16)
@@ -59,7 +59,7 @@ import Torch
     func skippedModulesMatchWholeComponents(_ path: String, _ isSkipped: Bool) throws {
         let source = try QuantizingSource(
             RecordingSource(), skippedModules: ["lm_head", "layers.3", "mlp.gate_proj"])
-        let weight = try source.linearWeight(at: path, outFeatures: 4, inFeatures: 8)
+        let weight = try source.linearWeight(at: path + ".weight", shape: [4, 8])
         #expect(weight is DenseWeight == isSkipped)
         #expect(weight is FourBitWeight == !isSkipped)
     }
@@ -70,7 +70,7 @@ import Torch
         var weights: [any LinearWeight] = []
         for layer in 0..<5 {
             weights.append(
-                try source.linearWeight(at: "layers.\(layer)", outFeatures: 16, inFeatures: 64))
+                try source.linearWeight(at: "layers.\(layer).weight", shape: [16, 64]))
         }
         #expect(weights.count == 5)
         #expect(base.mostAlive == 1)
@@ -87,7 +87,7 @@ import Torch
     @Test func integerWeightIsRefused() throws {
         let source = try QuantizingSource(RecordingSource(dtype: .uint8))
         let error = #expect(throws: QuantizationError.self) {
-            try source.linearWeight(at: "layers.0", outFeatures: 4, inFeatures: 8)
+            try source.linearWeight(at: "layers.0.weight", shape: [4, 8])
         }
         #expect(error == .unsupportedDType(path: "layers.0.weight", found: .uint8))
     }

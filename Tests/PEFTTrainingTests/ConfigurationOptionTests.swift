@@ -10,7 +10,7 @@ import Testing
         model= data= dataset=[] eval_data=null eval_dataset={} output_dir= adapter=null ignore_base_fingerprint=false \
         resume=false overwrite_output_dir=false \
         quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 loss_scaling=none \
-        lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear exclude_modules=null \
+        lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear target_parameters=null exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
         max_length=1024 dataset_streaming=false truncation_mode=error packing=false completion_only_loss=null \
         assistant_only_loss=false shuffle=true group_by_length=false \

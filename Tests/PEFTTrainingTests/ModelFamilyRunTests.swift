@@ -10,7 +10,7 @@ import TrainingTestSupport
     /// Fixtures of the models, one a family and kind of positions.
     static let models = [
         "rope-llama3", "rope-longrope", "mistral", "qwen2-window", "qwen3", "smollm3", "granite",
-        "olmo2", "phi3", "gemma2", "gemma3", "gpt-neox", "gpt2",
+        "olmo2", "phi3", "gemma2", "gemma3", "mixtral", "qwen3-moe", "gpt-neox", "gpt2",
     ]
     private static let rows = (0..<24).map { row in
         (0..<(8 + row % 9)).map { 1 + (row * 5 + $0 * 3) % 18 }

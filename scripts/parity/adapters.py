@@ -35,6 +35,7 @@ CASES = {
     "dropout": BASE | dict(lora_dropout=0.3),
     "output head": BASE | dict(target_modules=["q_proj", "lm_head"]),
 }
+EXPERTS = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=48, mlp_only_layers=[2], norm_topk_prob=True)
 # Families whose linears are fused, stored transposed, or called otherwise; each with all of them adapted.
 FAMILIES = {
     "gemma2": dict(head_dim=32, sliding_window=20, query_pre_attn_scalar=32),
@@ -42,6 +43,16 @@ FAMILIES = {
     "gpt_neox": dict(num_key_value_heads=4),
     "phi3": dict(),
     "qwen2": dict(),
+    "mixtral": dict(num_local_experts=5),
+    "qwen3_moe": EXPERTS,
+}
+# Adapters of experts by the names of their tensors, and by the names that their linears had in transformers 4.
+EXPERT_CASES = {
+    "parameters of experts": BASE | dict(
+        target_modules=[], target_parameters=["experts.gate_up_proj", "experts.down_proj"],
+        rank_pattern={"layers.1.mlp.experts.down_proj": 2}),
+    "one parameter, router and linears": BASE | dict(target_parameters=["experts.down_proj", "gate.weight"]),
+    "modules of experts": BASE | dict(target_modules=["gate_proj", "up_proj", "down_proj", "o_proj"], use_rslora=True),
 }
 CONFIG_KEYS = {"r": "lora_r"}
 
@@ -116,6 +127,7 @@ def main():
     both_ways(check, "llama", CASES)
     for family, settings in FAMILIES.items():
         both_ways(check, family, {f"{family}, all-linear": BASE | dict(target_modules="all-linear")}, **settings)
+    both_ways(check, "qwen3_moe", EXPERT_CASES, **EXPERTS)
     check.finish()
 
 

@@ -50,14 +50,19 @@ typedef struct CKernelsPanels {
     // A power of two.
     int64_t block_size;
     float levels[16];
+    // The row of the storage that is row 0 of the weight: elements and blocks are counted from the storage's beginning.
+    int64_t first_row;
 } CKernelsPanels;
 
 // bfloat16 elements as they are.
 CKernelsPanels ckernels_panels_bfloat16(const void *elements, int64_t rows, int64_t columns);
 
 // 4-bit codes and the largest magnitude of each block; arguments as of ckernels_fourbit_dequantize. Subnormal results may be zero.
+//
+// The weight is `rows` rows of the storage from first_row on, which may begin and end within a block.
 CKernelsPanels ckernels_panels_fourbit(
-    const float *codebook, const void *packed, CKernelsScales absmax, int64_t block_size, int64_t rows, int64_t columns);
+    const float *codebook, const void *packed, CKernelsScales absmax, int64_t block_size, int64_t first_row, int64_t rows,
+    int64_t columns);
 
 #ifdef __cplusplus
 }

@@ -15,7 +15,7 @@ final class DecoderBlock {
     private let attentionNorms: Norms
     private let attention: SelfAttention
     private let feedForwardNorms: Norms
-    private let feedForward: FeedForward
+    private let feedForward: any FeedForwardPart
     private let residualMultiplier: Double
     private let isParallel: Bool
 
@@ -30,7 +30,7 @@ final class DecoderBlock {
     ///   - isParallel: whether both parts read the block's input.
     init(
         attentionNorms: Norms, _ attention: SelfAttention, feedForwardNorms: Norms,
-        _ feedForward: FeedForward, residualMultiplier: Double = 1, isParallel: Bool = false
+        _ feedForward: any FeedForwardPart, residualMultiplier: Double = 1, isParallel: Bool = false
     ) {
         self.attentionNorms = attentionNorms
         self.attention = attention

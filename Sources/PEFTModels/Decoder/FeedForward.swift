@@ -1,8 +1,16 @@
 import PEFTLayers
 import Torch
 
+/// What works on each token of a block by itself.
+protocol FeedForwardPart {
+    /// `[tokens, hidden] -> [tokens, hidden]`.
+    func callAsFunction(
+        _ input: Recomputable, context: ForwardContext
+    ) throws(TorchError) -> Tensor
+}
+
 /// The feed-forward part of a block.
-struct FeedForward {
+struct FeedForward: FeedForwardPart {
     /// What widens a token.
     enum Up {
         /// `activation(gate(x)) * up(x)`, a linear for each.

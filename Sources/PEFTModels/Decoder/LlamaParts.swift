@@ -63,7 +63,7 @@ extension DecoderConfig {
     func preNormBlock(
         _ scope: Scope, residualMultiplier: Double = 1,
         attention makeAttention: (Scope) throws -> SelfAttention,
-        feedForward makeFeedForward: ((Scope) throws -> FeedForward)? = nil
+        feedForward makeFeedForward: ((Scope) throws -> any FeedForwardPart)? = nil
     ) throws -> DecoderBlock {
         let before = try rmsNorm(scope / "input_layernorm")
         let attention = try makeAttention(scope / "self_attn")

@@ -68,6 +68,9 @@ extension FineTuneConfig: ConfigurableOptions {
             "target_modules", \.targetModules, section: "Adapter",
             help: "the linears that get an adapter"),
         .init(
+            "target_parameters", \.targetParameters, section: "Adapter", placeholder: "NAME,...",
+            help: "parameters that get one too, such as experts.down_proj"),
+        .init(
             "exclude_modules", \.excludeModules, section: "Adapter",
             placeholder: "NAME,...|REGEX",
             help: "linears that get none"),

@@ -65,7 +65,12 @@ extension FineTuneConfig {
         checks.expect("lora_dropout", loraDropout, "at least 0 and below 1") {
             (0..<1).contains($0)
         }
-        checkModules("target_modules", targetModules, &checks)
+        if targetModules != .names([]) || targetParameters?.isEmpty != false {
+            checkModules("target_modules", targetModules, &checks)
+        }
+        checks.forbid(
+            "target_parameters", if: targetParameters?.contains("") == true,
+            "holds an empty name")
         if let excludeModules {
             checkModules("exclude_modules", excludeModules, &checks)
             checks.forbid(

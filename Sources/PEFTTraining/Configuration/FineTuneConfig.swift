@@ -52,6 +52,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var loraDropout = 0.0
     /// The linears that get an adapter.
     public var targetModules = ModuleSelection.allLinear
+    /// Parameters that get an adapter though no linear has them, by the ends of their paths: `experts.gate_up_proj`.
+    public var targetParameters: [String]?
     /// Linears that get none, even if targeted.
     public var excludeModules: ModuleSelection?
     /// The indices of the blocks that get adapters; nil means all.
