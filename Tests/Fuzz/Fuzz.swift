@@ -23,7 +23,7 @@ import Foundation
             exit(try replay() ? 0 : 1)
         case ("run", 2...):
             guard let seconds = Double(arguments[1]) else { usage() }
-            let readers = try arguments.dropFirst(2).map { name in
+            let readers = arguments.dropFirst(2).map { name in
                 guard let reader = reader(name) else { usage() }
                 return reader
             }

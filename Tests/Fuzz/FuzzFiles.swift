@@ -13,8 +13,8 @@ enum FuzzFiles {
     /// The files of a sample by their names in its folder; a single file has the empty name.
     static func load(_ url: URL) throws -> [String: [UInt8]] {
         var isFolder: ObjCBool = false
-        FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder)
-        guard isFolder.boolValue else { return ["": Array(try Data(contentsOf: url))] }
+        let exists = FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder)
+        guard exists, isFolder.boolValue else { return ["": Array(try Data(contentsOf: url))] }
         var files: [String: [UInt8]] = [:]
         for name in try FileManager.default.contentsOfDirectory(atPath: url.path) {
             files[name] = Array(try Data(contentsOf: url.appending(path: name)))
