@@ -57,8 +57,7 @@ public final class DoRA: LinearAdapter {
             let cross = try weight.matmul(loraA.transposed()) * (2 * scaling)  // [out, r]
             let gram = try loraA.matmul(loraA.transposed()) * (scaling * scaling)  // [r, r]
             let added = try ((cross + loraB.matmul(gram)) * loraB).sum([1])
-            // What rounding leaves of a row that vanishes may be below zero.
-            return try (squared + added).abs().sqrt()
+            return try (squared + added).sqrt()
         }
     }
 

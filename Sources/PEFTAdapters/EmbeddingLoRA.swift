@@ -150,7 +150,7 @@ public final class EmbeddingDoRA: EmbeddingAdapter {
             let cross = try loraA.matmul(wide).transposed() * (2 * scaling)  // [hidden, r]
             let gram = try loraA.matmul(loraA.transposed()) * (scaling * scaling)  // [r, r]
             let added = try ((cross + loraB.matmul(gram)) * loraB).sum([1])
-            return try (squared + added).abs().sqrt()
+            return try (squared + added).sqrt()
         }
     }
 

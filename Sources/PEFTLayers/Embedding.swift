@@ -37,8 +37,11 @@ public final class Embedding {
         try Trace.layer(path) { () throws(TorchError) in
             let table = weight.value
             let tokens = try tokens.to(table.device)
+            // A dry run knows the gradient of a selection, not of `embedding`.
+            let rows = try table.requiresGrad
+                ? table.indexSelected(0, tokens) : table.embedding(tokens)
             // Rows of a table that is trained in float32 are rounded, not the table.
-            var output = try table.embedding(tokens).to(weight.original.dtype)
+            var output = try rows.to(weight.original.dtype)
             if let adapter, usesAdapter {
                 output = try adapter.apply(to: tokens, baseOutput: output, table: table)
             }

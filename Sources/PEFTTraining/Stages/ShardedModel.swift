@@ -32,7 +32,7 @@ public final class ShardedModel {
     ) throws(Diagnosis) {
         self.adapted = adapted
         self.execution = execution
-        trainableParameters = adapted.trainableParameters
+        trainableParameters = Self.ordered(adapted)
         own = trainableParameters.map { OwnParameter(whole: $0) }
         try Self.requireOnePlace(adapted)
     }
@@ -48,7 +48,7 @@ public final class ShardedModel {
         _ adapted: AdaptedModel, recomputingEvery interval: Int?, granule: Int = 1
     ) throws {
         self.adapted = adapted
-        trainableParameters = adapted.trainableParameters
+        trainableParameters = Self.ordered(adapted)
         try Self.requireOnePlace(adapted)
         var execution: any BlockExecution = ResidentExecution()
         if let shards = adapted.base.shards {
@@ -124,6 +124,15 @@ public final class ShardedModel {
         return trainableParameters.map {
             subjects[ObjectIdentifier($0)] ?? GradientReport.Subject($0)
         }
+    }
+
+    /// The trainable tensors unit by unit, those around the blocks first: the order in which they are divided, so that sums over
+    /// all of them are the same in one process.
+    private static func ordered(_ adapted: AdaptedModel) -> [Parameter] {
+        let inBlocks = adapted.base.model.units.flatMap(\.trainableParameters)
+        let known = Set(inBlocks.map { ObjectIdentifier($0) })
+        return adapted.trainableParameters.filter { !known.contains(ObjectIdentifier($0)) }
+            + inBlocks
     }
 
     private static func requireOnePlace(_ adapted: AdaptedModel) throws(Diagnosis) {
