@@ -6,7 +6,7 @@ public enum AdapterError: Error, Equatable, Sendable {
     case invalidConfig([AdapterConfigProblem])
     /// Parts of the configuration that match nothing in this model; all of them at once.
     case unmatched([UnmatchedPattern])
-    /// Linear layers that have an adapter already.
+    /// Layers and tensors that have an adapter already.
     case alreadyAdapted([String])
     /// Tensors that do not fit the adapter; all of them at once.
     case mismatchedTensors(missing: [String], unexpected: [String], mismatched: [MismatchedTensor])
@@ -26,6 +26,8 @@ public enum AdapterConfigProblem: Equatable, Sendable {
     case unknownKey(String, value: String, nearest: String?)
     /// Two options contradict each other.
     case conflict(key: String, other: String, remedy: String)
+    /// An option asks for something that the layer at a path cannot have.
+    case unsuitableLayer(key: String, path: String, reason: String, remedy: String)
     /// A regular expression does not parse.
     case invalidPattern(key: String, pattern: String, detail: String)
     /// No method of that name is supported here.
@@ -52,6 +54,12 @@ public struct UnmatchedPattern: Equatable, Sendable {
         case notTargeted(example: String)
         /// What it matches takes its value from a pattern that comes first.
         case shadowed(by: String)
+        /// No module has the name; the nearest existing name, if there is any.
+        case noSuchModule(nearest: String?)
+        /// None of the layers that it concerns has a bias.
+        case noBias
+        /// The model's head has a weight of its own.
+        case headIsNotTied
     }
 
     /// The option's key in `adapter_config.json`.
@@ -127,6 +135,8 @@ extension AdapterConfigProblem: CustomStringConvertible {
                 + "a later PEFT may define it: remove it if the adapter works without"
         case .conflict(let key, let other, let remedy):
             "\(key): cannot be combined with \(other); \(remedy)"
+        case .unsuitableLayer(let key, let path, let reason, let remedy):
+            "\(key): \(path) \(reason); \(remedy)"
         case .invalidPattern(let key, let pattern, let detail):
             "\(key): \"\(pattern)\" is not a valid regular expression: \(detail)"
         case .unknownMethod(let type, let known):
@@ -161,6 +171,11 @@ extension UnmatchedPattern.Reason: CustomStringConvertible {
         case .notTargeted(let example):
             "matches only linear layers without an adapter, such as \"\(example)\""
         case .shadowed(let other): "\"\(other)\" comes first in all that it matches"
+        case .noSuchModule(let nearest?):
+            "no module's path ends with it; the nearest name is \"\(nearest)\""
+        case .noSuchModule(nil): "no module's path ends with it"
+        case .noBias: "none of the layers has a bias"
+        case .headIsNotTied: "the model's head has a weight of its own"
         }
     }
 }

@@ -5,21 +5,33 @@ public import Torch
 public struct AdapterSet {
     /// The configuration as it is written: `all-linear` as names, inference mode on.
     public let config: any AdapterConfig
-    /// The adapters with the paths of their layers, in the model's order.
-    public let adapters: [(path: String, adapter: any LinearAdapter)]
+    /// The adapters with the paths of their layers, then the tensors of the base that are trained whole, in the model's order.
+    public let adapters: [(path: String, adapter: any AdapterPart)]
     /// How many layers each name, pattern and index of the configuration applies to.
     public let matches: [PatternMatch]
     /// Copies of frozen base weights that PEFT writes into the same file, by name; they carry no information.
     ///
-    /// PEFT adds the weight of an adapted output head.
+    /// PEFT adds the weight of an adapted output head or embedding.
     public let frozenCopies: [String: [Int]]
 
-    /// The adapters' tensors, layer by layer in the model's order.
-    public var parameters: [Parameter] { adapters.flatMap { $0.adapter.parameters } }
+    /// Names under which trained tensors are written a second time, as PEFT does for a tied head; reading passes over them.
+    public var repeated: [String: Parameter] = [:]
+
+    /// The adapters' tensors, layer by layer in the model's order; what tied layers share once.
+    public var parameters: [Parameter] {
+        var seen: Set<ObjectIdentifier> = []
+        return adapters.flatMap { $0.adapter.parameters }
+            .filter { seen.insert(ObjectIdentifier($0)).inserted }
+    }
+
+    /// How many linear layers have an adapter.
+    public var numAdaptedLinears: Int { adapters.count { $0.adapter is any LinearAdapter } }
 
     /// The shape of each tensor of `adapter_model.safetensors`, by name.
     public var tensorShapes: [String: [Int]] {
-        Dictionary(uniqueKeysWithValues: parameters.map { ($0.path, $0.value.shape) })
+        let shapes = parameters.map { ($0.path, $0.value.shape) }
+        return Dictionary(uniqueKeysWithValues: shapes)
+            .merging(repeated.mapValues { $0.value.shape }) { shape, _ in shape }
     }
 
     /// Whether the model computes exactly what its base computes: none of the adapters changes anything.
@@ -69,89 +81,5 @@ public struct AdapterSet {
             throw .mismatchedTensors(
                 missing: missing, unexpected: unexpected, mismatched: mismatched)
         }
-    }
-}
-
-extension LoRAConfig: AdapterConfig {
-    /// `LORA`.
-    public static var peftType: String { coding.peftType }
-
-    /// Attaches a LoRA to every target.
-    ///
-    /// - Throws: `AdapterError` as `validate()`; `unmatched` with each name, pattern and index that matches nothing;
-    ///   `alreadyAdapted` if a target has an adapter.
-    public func attach(
-        to registry: ModuleRegistry, seed: UInt64, isTrainable: Bool
-    ) throws(AdapterError) -> AdapterSet {
-        let linears = Dictionary(uniqueKeysWithValues: registry.linears.map { ($0.path, $0) })
-        let parameters = try targetedParameters(in: registry)
-        let resolved = try parameters.config.resolve(
-            in: ModulePaths(
-                linears: registry.linears.filter { $0.parameter == nil }.map(\.path),
-                outputHead: registry.headPath, parameters: registry.parameters.map(\.path)),
-            parameters: parameters.targets.map(\.path))
-        let chosen = resolved.targets.compactMap { target in
-            linears[target.path].map { (target, $0) }
-        }
-        let modules = Set(chosen.map(\.0.path))
-        let taken =
-            chosen.filter { $0.1.adapter != nil }.map(\.0.path)
-            + parameters.targets.map(\.linear)
-            .filter { $0.adapter != nil || modules.contains($0.path) }.map(\.path)
-        if !taken.isEmpty { throw .alreadyAdapted(taken) }
-
-        var made: [(linear: Linear, adapter: any LinearAdapter)] = []
-        var frozenCopies: [String: [Int]] = [:]
-        for (target, linear) in chosen {
-            let (inFeatures, outFeatures) = (linear.weight.inFeatures, linear.weight.outFeatures)
-            do {
-                let adapter = try LoRA(
-                    target: target, inFeatures: inFeatures, outFeatures: outFeatures,
-                    dropout: loraDropout, initialization: initLoraWeights, seed: seed,
-                    isTrainable: isTrainable, on: linear.weight.device)
-                made.append((linear, adapter))
-            } catch {
-                throw .torch(error)
-            }
-            if target.path == registry.headPath {
-                let name = "base_model.model.\(target.path).base_layer.weight"
-                frozenCopies[name] = [outFeatures, inFeatures]
-            }
-        }
-        for (target, parameter) in zip(resolved.parameterTargets, parameters.targets) {
-            do {
-                let adapter = try makeAdapter(
-                    target, parameter, seed: seed, isTrainable: isTrainable)
-                made.append((parameter.linear, adapter))
-            } catch {
-                throw .torch(error)
-            }
-        }
-        for (linear, adapter) in made { linear.attach(adapter) }
-        var written = resolved.config
-        written.inferenceMode = true
-        return AdapterSet(
-            config: written, adapters: made.map { ($0.linear.path, $0.adapter) },
-            matches: resolved.matches + parameters.matches, frozenCopies: frozenCopies)
-    }
-
-    /// The adapter of a parameter: of experts, or of one layer.
-    private func makeAdapter(
-        _ target: LoRATarget, _ parameter: TargetedParameter, seed: UInt64, isTrainable: Bool
-    ) throws(TorchError) -> any LinearAdapter {
-        let (linear, weight) = (parameter.linear, parameter.linear.weight)
-        guard let numExperts = linear.parameter?.numExperts else {
-            let layer = LoRATarget(
-                path: linear.path, rank: target.rank, alpha: target.alpha, useRslora: useRslora)
-            return try LoRA(
-                target: layer, inFeatures: weight.inFeatures, outFeatures: weight.outFeatures,
-                initialization: initLoraWeights, seed: seed, isTrainable: isTrainable,
-                on: weight.device)
-        }
-        return try ExpertLoRA(
-            target: target, numExperts: numExperts, inFeatures: weight.inFeatures,
-            outFeatures: weight.outFeatures / numExperts, prefix: parameter.prefix,
-            initialization: initLoraWeights, seed: seed, isTrainable: isTrainable,
-            on: weight.device)
     }
 }

@@ -39,3 +39,21 @@ package struct DropoutMask {
         try ElementwiseKernels().masked(tensor, kept: kept)
     }
 }
+
+extension DropoutMask {
+    /// Dropout of a tensor as an operation with gradient: `kept x / P(kept)`.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Memory: one byte an element until backward.
+    func dropout(_ tensor: Tensor) throws(TorchError) -> Tensor {
+        let outputs = try Autograd.node("dropout", inputs: [tensor]) {
+            () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
+            let pullback: Pullback = { gradients throws(TorchError) in
+                guard let gradient = gradients[0] else { return [nil] }
+                return [try applied(to: gradient.contiguous()) * scale]
+            }
+            return ([try applied(to: tensor.detach()) * scale], pullback)
+        }
+        return outputs[0]
+    }
+}

@@ -46,14 +46,14 @@ public final class ExpertLoRA: ExpertsAdapter {
     ) throws(TorchError) {
         self.target = target
         self.numExperts = numExperts
-        let start = try LoRA.start(
-            initialization, rank: target.rank, shapeA: [numExperts * target.rank, inFeatures],
-            shapeB: [outFeatures, target.rank * numExperts],
+        let (valueA, valueB) = try initialization.start(
+            rank: target.rank, [numExperts * target.rank, inFeatures],
+            [outFeatures, target.rank * numExperts],
             generator: Generator(seed: StableHash.of(seed, target.path)))
         loraA = try Parameter(
-            path: prefix + ".lora_A.weight", value: start.a.to(device), isTrainable: isTrainable)
+            path: prefix + ".lora_A.weight", value: valueA.to(device), isTrainable: isTrainable)
         loraB = try Parameter(
-            path: prefix + ".lora_B.weight", value: start.b.to(device), isTrainable: isTrainable)
+            path: prefix + ".lora_B.weight", value: valueB.to(device), isTrainable: isTrainable)
     }
 
     /// The update of each expert, over the memory of A and B.

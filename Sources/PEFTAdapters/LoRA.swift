@@ -46,43 +46,14 @@ public final class LoRA: LinearAdapter {
         self.dropout = dropout
         let shapeA = [target.rank, inFeatures]
         let shapeB = [outFeatures, target.rank]
-        let start = try Self.start(
-            initialization, rank: target.rank, shapeA: shapeA, shapeB: shapeB,
-            generator: Generator(seed: StableHash.of(seed, target.path)))
+        let generator = try Generator(seed: StableHash.of(seed, target.path))
+        let (valueA, valueB) = try initialization.start(
+            rank: target.rank, shapeA, shapeB, generator: generator)
         let prefix = "base_model.model." + target.path
         loraA = try Parameter(
-            path: prefix + ".lora_A.weight", value: start.a.to(device), isTrainable: isTrainable)
+            path: prefix + ".lora_A.weight", value: valueA.to(device), isTrainable: isTrainable)
         loraB = try Parameter(
-            path: prefix + ".lora_B.weight", value: start.b.to(device), isTrainable: isTrainable)
-    }
-
-    /// The numbers that A and B start with, float32.
-    static func start(
-        _ initialization: LoRAInitialization, rank: Int, shapeA: [Int], shapeB: [Int],
-        generator: Generator
-    ) throws(TorchError) -> (a: Tensor, b: Tensor) {
-        let valueA =
-            switch initialization {
-            case .kaimingUniform, .random:
-                try kaimingUniform(shapeA, generator: generator)
-            case .gaussian:
-                try Tensor.normal(
-                    shapeA, standardDeviation: 1 / Double(rank), generator: generator)
-            }
-        let valueB =
-            switch initialization {
-            case .kaimingUniform, .gaussian: try Tensor.zeros(shapeB)
-            case .random: try kaimingUniform(shapeB, generator: generator)
-            }
-        return (valueA, valueB)
-    }
-
-    /// Kaiming's uniform numbers with a = √5: in ±1/√fan-in, the fan-in being the columns.
-    private static func kaimingUniform(
-        _ shape: [Int], generator: Generator
-    ) throws(TorchError) -> Tensor {
-        let bound = 1 / Double(shape[1]).squareRoot()
-        return try Tensor.uniform(shape, from: -bound, to: bound, generator: generator)
+            path: prefix + ".lora_B.weight", value: valueB.to(device), isTrainable: isTrainable)
     }
 
     /// Adds the update to the base's output.
@@ -92,23 +63,45 @@ public final class LoRA: LinearAdapter {
     public func apply(
         to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
     ) throws(TorchError) -> Tensor {
+        try update(
+            of: input, mask: dropoutMask(for: input, key: context.dropout), addedTo: baseOutput,
+            dtype: input.dtype)
+    }
+
+    /// The update `s B A dropout(x)`, alone or added to another tensor.
+    ///
+    /// - Parameters:
+    ///   - input: `[tokens, inFeatures]`, the compute dtype.
+    ///   - mask: the elements that dropout keeps; nil for all.
+    ///   - base: `[tokens, outFeatures]`, in ``DType/forSums``; nil for none.
+    ///   - dtype: that the sum is rounded to, once.
+    /// - Returns: `[tokens, outFeatures]` in that dtype; gradients reach the input, the base, A and B.
+    /// - Throws: `TorchError` if the shapes do not fit.
+    func update(
+        of input: Tensor, mask: DropoutMask?, addedTo base: Tensor?, dtype: DType
+    ) throws(TorchError) -> Tensor {
         let (loraA, loraB) = (loraA.value, loraB.value)
-        let inputs = [input, baseOutput, loraA, loraB]
+        let inputs = [input, loraA, loraB] + (base.map { [$0] } ?? [])
         let outputs = try Autograd.node("LoRA", inputs: inputs) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
             let step = Step(
-                input: try input.detach(), needsInputGradient: input.requiresGrad,
-                mask: try dropoutMask(for: input, key: context.dropout), scaling: target.scaling,
-                loraA: try loraA.detach(), loraB: try loraB.detach())
+                input: try input.detach(), needsInputGradient: input.requiresGrad, mask: mask,
+                scaling: target.scaling, loraA: try loraA.detach(), loraB: try loraB.detach())
             let product = try step.product()
-            let update = try product.linear(step.loraB.to(product.dtype)).to(baseOutput.dtype)
-            try update.addInPlace(baseOutput.detach())
-            let output = try update.to(input.dtype)
-            let pullback: Pullback = { gradients throws(TorchError) in
-                guard let gradient = gradients[0] else { return [nil, nil, nil, nil] }
-                return try step.backward(gradient, product: product)
+            var update = try product.linear(step.loraB.to(product.dtype))
+            if let base {
+                update = try update.to(base.dtype)
+                try update.addInPlace(base.detach())
             }
-            return ([output], pullback)
+            let hasBase = base != nil
+            let pullback: Pullback = { gradients throws(TorchError) in
+                guard let gradient = gradients[0] else {
+                    return [Tensor?](repeating: nil, count: hasBase ? 4 : 3)
+                }
+                let gradients = try step.backward(gradient, product: product)
+                return hasBase ? gradients + [gradient] : gradients
+            }
+            return ([try update.to(dtype)], pullback)
         }
         return outputs[0]
     }
@@ -123,7 +116,8 @@ public final class LoRA: LinearAdapter {
             kept: mask?.kept)
     }
 
-    private func dropoutMask(
+    /// The elements of an input that dropout keeps; nil in evaluation and without dropout.
+    func dropoutMask(
         for input: Tensor, key: DropoutKey?
     ) throws(TorchError) -> DropoutMask? {
         guard let key, dropout > 0 else { return nil }
@@ -178,7 +172,7 @@ extension LoRA {
             return product
         }
 
-        /// `dB = dy^T p`, `dp = s dy B`, `dA = dp^T dropout(x)`, `dx = dropout(dp A)`, `dbase = dy`.
+        /// `dB = dy^T p`, `dp = s dy B`, `dA = dp^T dropout(x)`, `dx = dropout(dp A)`; in the order x, A, B.
         func backward(_ gradient: Tensor, product: Tensor) throws(TorchError) -> [Tensor?] {
             let gradient = try gradient.contiguous()
             let flat = try gradient.reshape([-1, loraB.shape[0]]).to(product.dtype)
@@ -193,9 +187,7 @@ extension LoRA {
                     .to(input.dtype)
                 gradientInput = try mask?.applied(to: unmasked) ?? unmasked
             }
-            return [
-                gradientInput, gradient, try gradientA.to(.float32), try gradientB.to(.float32),
-            ]
+            return [gradientInput, try gradientA.to(.float32), try gradientB.to(.float32)]
         }
     }
 }

@@ -32,6 +32,8 @@ extension LoRAConfig {
         var problems: [AdapterConfigProblem] = []
         for (option, isSet, value) in [
             ("lora_dropout", loraDropout != 0, "0"), ("fan_in_fan_out", fanInFanOut, "false"),
+            ("use_dora", useDora, "false"), ("lora_bias", loraBias, "false"),
+            ("init_lora_weights", initLoraWeights == .orthogonal, "true"),
         ] where isSet {
             problems.append(
                 .conflict(

@@ -1,4 +1,4 @@
-/// A linear layer that gets a LoRA, with the values that hold for it.
+/// A layer that gets a LoRA, with the values that hold for it.
 public struct LoRATarget: Equatable, Sendable {
     /// The layer's path, such as `model.layers.0.self_attn.q_proj`.
     public let path: String
@@ -49,7 +49,8 @@ extension LoRAConfig {
         let selector = TargetSelector(
             targets: targetModules ?? .names([]), excluded: excludeModules,
             layers: layersToTransform?.values ?? [],
-            layersPattern: layersPattern?.values.filter { !$0.isEmpty } ?? [])
+            layersPattern: layersPattern?.values.filter { !$0.isEmpty } ?? [],
+            trainedWhole: modulesToSave ?? [])
         let hasModules = targetModules != nil && targetModules != .names([])
         let selection =
             hasModules
@@ -63,7 +64,7 @@ extension LoRAConfig {
             of: alphaPattern, key: "alpha_pattern", for: paths, tally: &tally)
         try tally.requireMatches { key, text in
             let pattern = try? ModulePattern.suffix(text, key: key)
-            if let example = modules.linears.first(where: { pattern?.matchesWhole($0) == true }) {
+            if let example = modules.targets.first(where: { pattern?.matchesWhole($0) == true }) {
                 return .notTargeted(example: example)
             }
             return .noSuchLayer(nearest: modules.nearestName(to: text))

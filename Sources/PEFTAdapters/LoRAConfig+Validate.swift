@@ -8,7 +8,7 @@ extension LoRAConfig {
     ///
     /// - Throws: `AdapterError.invalidConfig` with every problem found.
     public func validate() throws(AdapterError) {
-        let problems = valueProblems + targetProblems + patternProblems
+        let problems = valueProblems + targetProblems + patternProblems + trainedProblems
         if !problems.isEmpty { throw .invalidConfig(problems) }
     }
 
@@ -40,6 +40,59 @@ extension LoRAConfig {
             require(
                 "task_type", Self.taskTypes.contains(taskType),
                 "one of " + Self.taskTypes.joined(separator: ", "), .string(taskType))
+        }
+        return problems
+    }
+
+    /// Variants and what else is trained: what PEFT refuses, too.
+    private var trainedProblems: [AdapterConfigProblem] {
+        var problems: [AdapterConfigProblem] = []
+        if loraBias, useDora {
+            problems.append(
+                .conflict(
+                    key: "lora_bias", other: "use_dora", remedy: "set one of them to false"))
+        }
+        if loraBias, initLoraWeights != .kaimingUniform, initLoraWeights != .random {
+            problems.append(
+                .conflict(
+                    key: "lora_bias",
+                    other: "init_lora_weights \(initLoraWeights.configValue)",
+                    remedy: "set init_lora_weights to true"))
+        }
+        if initLoraWeights == .orthogonal {
+            let ranks =
+                [("r", r)]
+                + rankPattern.sorted { $0.key < $1.key }.map {
+                    ("rank_pattern[\"\($0.key)\"]", $0.value)
+                }
+            for (key, rank) in ranks where !rank.isMultiple(of: 2) {
+                problems.append(
+                    .wrongValue(
+                        key: key, expected: "an even number, with init_lora_weights \"orthogonal\"",
+                        found: "\(rank)"))
+            }
+        }
+        if let names = modulesToSave, names.isEmpty || names.contains("") {
+            problems.append(
+                .wrongValue(
+                    key: "modules_to_save", expected: "null or names of modules",
+                    found: names.configValue.description))
+        }
+        let tokens: [[Int]] =
+            switch trainableTokenIndices {
+            case nil: []
+            case .embedding(let tokens): [tokens]
+            case .layers(let layers): layers.sorted { $0.key < $1.key }.map(\.value)
+            }
+        for tokens in tokens
+        where tokens.isEmpty || Set(tokens).count < tokens.count
+            || tokens.contains(where: { $0 < 0 })
+        {
+            problems.append(
+                .wrongValue(
+                    key: "trainable_token_indices",
+                    expected: "at least one token, each of 0 or above and given once",
+                    found: tokens.configValue.description))
         }
         return problems
     }
@@ -93,6 +146,11 @@ extension LoRAConfig {
             } catch {
                 if case .invalidConfig(let found) = error { problems += found }
             }
+        }
+        do {
+            _ = try ModulesToSave.patterns(modulesToSave ?? [])
+        } catch {
+            if case .invalidConfig(let found) = error { problems += found }
         }
         if case .regex(let pattern) = targetModules { check("target_modules", pattern) }
         if case .regex(let pattern) = excludeModules { check("exclude_modules", pattern) }

@@ -1,11 +1,14 @@
 public import Foundation
 
 /// How the matrices of a LoRA start.
-public enum LoRAInitialization: Hashable, Sendable {
+public enum LoRAInitialization: Codable, Hashable, Sendable {
     /// A uniform in ±1/√in (Kaiming with a = √5), B zero: the model starts as its base.
     case kaimingUniform
     /// A normal with standard deviation 1/r, B zero: the model starts as its base.
     case gaussian
+    /// A and B normal, with rows of A and columns of B that are orthogonal in the rank, so that B A is zero: the model starts as its
+    /// base, and both learn from the first step. The rank is even.
+    case orthogonal
     /// A uniform in ±1/√in, B uniform in ±1/√r: the model does not start as its base; for debugging.
     case random
 }
@@ -43,6 +46,18 @@ public struct LoRAConfig: Hashable, Sendable {
     public var fanInFanOut = false
     /// How the matrices start.
     public var initLoraWeights = LoRAInitialization.kaimingUniform
+    /// Whether a magnitude of each row of the weight is trained beside the direction; see ``DoRA``.
+    public var useDora = false
+    /// Whether B has a bias; see ``BiasedLoRA``.
+    public var loraBias = false
+    /// Which of the base's biases are trained.
+    public var bias = TrainedBiases.none
+    /// Modules that are trained whole: those whose path ends with one of the names.
+    public var modulesToSave: [String]?
+    /// Tokens whose rows of the embedding are trained, alone or by the name of the layer.
+    public var trainableTokenIndices: TrainedTokenIndices?
+    /// Whether a head that is tied to the embedding stays so where the embedding is trained.
+    public var ensureWeightTying = false
 
     /// The base model's name or folder.
     public var baseModelNameOrPath: String?
@@ -118,6 +133,12 @@ extension LoRAConfig: Codable {
             ConfigField("use_rslora", \.useRslora),
             ConfigField("fan_in_fan_out", \.fanInFanOut),
             ConfigField("init_lora_weights", \.initLoraWeights),
+            ConfigField("use_dora", \.useDora),
+            ConfigField("lora_bias", \.loraBias),
+            ConfigField("bias", \.bias),
+            ConfigField("modules_to_save", \.savedModules),
+            ConfigField("trainable_token_indices", \.trainableTokenIndices),
+            ConfigField("ensure_weight_tying", \.ensureWeightTying),
             ConfigField("base_model_name_or_path", \.baseModelNameOrPath),
             ConfigField("revision", \.revision),
             ConfigField("task_type", \.taskType),
@@ -128,14 +149,17 @@ extension LoRAConfig: Codable {
             ConfigField("qalora_group_size", \.qaloraGroupSize),
         ],
         unsupported: [
-            "alora_invocation_tokens": .null, "arrow_config": .null, "bias": .string("none"),
-            "corda_config": .null, "ensure_weight_tying": .bool(false), "eva_config": .null,
-            "kasa_config": .null, "layer_replication": .null,
-            "loftq_config": .object([:]), "lora_bias": .bool(false), "lora_ga_config": .null,
-            "megatron_config": .null, "modules_to_save": .null, "monteclora_config": .null,
-            "trainable_token_indices": .null, "use_bdlora": .null,
-            "use_dora": .bool(false), "use_qalora": .bool(false), "velora_config": .null,
+            "alora_invocation_tokens": .null, "arrow_config": .null, "corda_config": .null,
+            "eva_config": .null, "kasa_config": .null, "layer_replication": .null,
+            "loftq_config": .object([:]), "lora_ga_config": .null, "megatron_config": .null,
+            "monteclora_config": .null, "use_bdlora": .null, "use_qalora": .bool(false), "velora_config": .null,
         ])
+
+    /// PEFT takes an empty list as none.
+    private var savedModules: [String]? {
+        get { modulesToSave }
+        set { modulesToSave = newValue?.isEmpty == true ? nil : newValue }
+    }
 
     private var alpha: Alpha {
         get { Alpha(value: loraAlpha) }
@@ -165,12 +189,13 @@ private struct Alpha: ConfigRepresentable {
 }
 
 extension LoRAInitialization: ConfigRepresentable {
-    static var expectedValue: String { "true, false or \"gaussian\"" }
+    static var expectedValue: String { "true, false, \"gaussian\" or \"orthogonal\"" }
 
     init?(configValue: ConfigValue) {
         switch configValue {
         case .bool(let standard): self = standard ? .kaimingUniform : .random
         case .string(let name) where name.lowercased() == "gaussian": self = .gaussian
+        case .string("orthogonal"): self = .orthogonal
         default: return nil
         }
     }
@@ -180,6 +205,7 @@ extension LoRAInitialization: ConfigRepresentable {
         case .kaimingUniform: .bool(true)
         case .random: .bool(false)
         case .gaussian: .string("gaussian")
+        case .orthogonal: .string("orthogonal")
         }
     }
 }

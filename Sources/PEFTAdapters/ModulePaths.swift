@@ -2,19 +2,26 @@
 package struct ModulePaths: Sendable {
     /// Paths of the linear layers that can have an adapter, in the model's order.
     package let linears: [String]
+    /// Paths of the tables of tokens or positions, which `all-linear` leaves out.
+    package let embeddings: [String]
     /// The path of the output head, which `all-linear` leaves out.
     package let outputHead: String?
-    /// Paths of all other modules.
+    /// Paths of all modules that are not linear.
     package let others: Set<String>
 
     /// Collects the names.
     ///
     /// - Parameters:
     ///   - linears: paths of the linear layers that can have an adapter, in the model's order.
+    ///   - embeddings: paths of the tables that can have an adapter.
     ///   - outputHead: the path of the output head.
     ///   - parameters: paths of all parameters; they tell which modules exist besides.
-    package init(linears: [String], outputHead: String? = "lm_head", parameters: [String] = []) {
+    package init(
+        linears: [String], embeddings: [String] = [], outputHead: String? = "lm_head",
+        parameters: [String] = []
+    ) {
         self.linears = linears
+        self.embeddings = embeddings
         self.outputHead = outputHead
         var others: Set<String> = []
         for path in linears + parameters {
@@ -26,6 +33,9 @@ package struct ModulePaths: Sendable {
         }
         self.others = others.subtracting(linears)
     }
+
+    /// All layers that can have an adapter, in the model's order.
+    var targets: [String] { embeddings + linears }
 
     /// Names before a layer's number: `layers`, `model.layers`.
     var listNames: [String] {
@@ -39,13 +49,13 @@ package struct ModulePaths: Sendable {
 
     /// The nearest name, among all ends of the linears' paths.
     func nearestName(to pattern: String) -> String? {
-        let candidates = Set(linears.flatMap(Self.suffixes(of:))).sorted()
+        let candidates = Set(targets.flatMap(Self.suffixes(of:))).sorted()
         let name = pattern.replacing("\\", with: "")
         return NearestName.of(name, in: candidates) ?? NearestName.anyway(of: name, in: candidates)
     }
 
     /// The ends of a path, the shortest first: `q_proj`, `self_attn.q_proj`, ...
-    private static func suffixes(of path: String) -> [String] {
+    static func suffixes(of path: String) -> [String] {
         let parts = path.split(separator: ".")
         return parts.indices.reversed().map { parts[$0...].joined(separator: ".") }
     }

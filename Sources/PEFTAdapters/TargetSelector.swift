@@ -1,4 +1,4 @@
-/// Chooses the linear layers of a model that get an adapter, the same for every method.
+/// Chooses the layers of a model that get an adapter, the same for every method.
 ///
 /// - Source: peft 0.21.2 `tuners/tuners_utils.py:check_target_module_exists`.
 ///
@@ -13,13 +13,16 @@ package struct TargetSelector {
     package var layers: [Int]
     /// `layers_pattern`; empty means any name before the layer's number.
     package var layersPattern: [String]
+    /// `modules_to_save`: what is trained whole gets no adapter.
+    package var trainedWhole: [String]
 
     /// Takes the options that all methods have.
     package init(
         targets: TargetModules, excluded: TargetModules? = nil, layers: [Int] = [],
-        layersPattern: [String] = []
+        layersPattern: [String] = [], trainedWhole: [String] = []
     ) {
         self.targets = targets
+        self.trainedWhole = trainedWhole
         self.excluded = excluded
         self.layers = layers
         self.layersPattern = layersPattern
@@ -54,7 +57,7 @@ public struct PatternMatch: Equatable, Sendable {
 }
 
 extension TargetSelector {
-    /// Chooses among the model's linear layers.
+    /// Chooses among the model's linear layers and tables.
     ///
     /// - Parameter modules: the paths of the model's linear layers and of the modules around them.
     /// - Returns: the chosen layers.
@@ -72,7 +75,7 @@ extension TargetSelector {
         var paths: [String] = []
         var existingLayers: Set<Int> = []
 
-        for path in modules.linears {
+        for path in names == nil ? modules.targets : modules.linears {
             let matching = patterns.filter { $0.matches(path) }
             if matching.isEmpty { continue }
             let index = layerIndex(path)
@@ -126,15 +129,20 @@ extension TargetSelector {
     private func exclusion(
         in modules: ModulePaths, tally: inout Tally
     ) throws(AdapterError) -> (String) -> Bool {
-        guard let excluded else { return { _ in false } }
-        let patterns = try Self.matchers(of: excluded, key: "exclude_modules")
+        let saved = try ModulesToSave.patterns(trainedWhole)
+        let patterns =
+            try excluded.map { excluded throws(AdapterError) in
+                try Self.matchers(of: excluded, key: "exclude_modules")
+            } ?? []
         for pattern in patterns {
             tally.declare("exclude_modules", pattern.text)
-            for path in modules.linears where pattern.matches(path) {
+            for path in modules.targets where pattern.matches(path) {
                 tally.count("exclude_modules", pattern.text)
             }
         }
-        return { path in patterns.contains { $0.matches(path) } }
+        return { path in
+            patterns.contains { $0.matches(path) } || saved.contains { $0.matchesWhole(path) }
+        }
     }
 
     /// Reads the layer index of a path; every entry of `layers_pattern` must find one somewhere.
@@ -152,7 +160,7 @@ extension TargetSelector {
             let pattern = try ModulePattern.layerIndex(after: text)
             patterns.append(pattern)
             tally.declare("layers_pattern", text)
-            for path in modules.linears where pattern.index(in: path) != nil {
+            for path in modules.targets where pattern.index(in: path) != nil {
                 tally.count("layers_pattern", text)
             }
         }

@@ -11,7 +11,7 @@ public struct ModuleUnit {
 
     /// The tensors of the block and its adapters that the optimizer updates.
     public var trainableParameters: [Parameter] {
-        parameters.filter(\.isTrainable) + linears.flatMap(\.trainableParameters)
+        parameters.flatMap(\.trained) + linears.flatMap(\.trainableParameters)
     }
 }
 

@@ -12,27 +12,56 @@ public final class Embedding {
     /// trainable tensors as inputs of its node. It is for code that differentiates only through its input, as reentrant
     /// checkpointing does.
     public var outputRequiresGrad = false
+    /// The adapter, if one is attached.
+    public private(set) var adapter: (any EmbeddingAdapter)?
 
-    /// Makes the table at `scope.weight`.
+    /// Makes the table at `scope.weight` and registers the layer.
     ///
     /// - Throws: the source's error.
     public init(vocabularySize: Int, hiddenSize: Int, _ scope: Scope) throws {
         weight = try scope.parameter("weight", shape: [vocabularySize, hiddenSize])
         path = scope.path
+        scope.registry.add(self)
     }
 
     /// Looks tokens up.
     ///
-    /// - Parameter tokens: `[tokens]`, int32 or int64, on any device.
-    /// - Returns: `[tokens, hidden]`, the table's dtype.
+    /// - Parameters:
+    ///   - tokens: `[tokens]`, int32 or int64, on any device.
+    ///   - usesAdapter: whether the adapter takes part.
+    /// - Returns: `[tokens, hidden]`, the base table's dtype.
     /// - Throws: `TorchError` if a token is not in the table.
-    public func callAsFunction(_ tokens: Tensor) throws(TorchError) -> Tensor {
+    public func callAsFunction(
+        _ tokens: Tensor, usesAdapter: Bool = true
+    ) throws(TorchError) -> Tensor {
         try Trace.layer(path) { () throws(TorchError) in
-            let output = try weight.value.embedding(tokens.to(weight.value.device))
+            let table = weight.value
+            let tokens = try tokens.to(table.device)
+            // A dry run knows the gradient of a selection, not of `embedding`.
+            let rows = try table.requiresGrad
+                ? table.indexSelected(0, tokens) : table.embedding(tokens)
+            // Rows of a table that is trained in float32 are rounded, not the table.
+            var output = try rows.to(weight.original.dtype)
+            if let adapter, usesAdapter {
+                output = try adapter.apply(to: tokens, baseOutput: output, table: table)
+            }
             if outputRequiresGrad, !output.requiresGrad {
                 try output.setRequiresGrad(true)
             }
             return output
         }
+    }
+
+    /// Attaches an adapter.
+    ///
+    /// - Precondition: none is attached yet.
+    public func attach(_ adapter: any EmbeddingAdapter) {
+        precondition(self.adapter == nil, "\(path) already has an adapter")
+        self.adapter = adapter
+    }
+
+    /// The tensors of the adapter that the optimizer updates.
+    public var trainableParameters: [Parameter] {
+        (adapter?.parameters ?? []).filter(\.isTrainable)
     }
 }

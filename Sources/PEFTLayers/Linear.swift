@@ -131,8 +131,9 @@ public final class Linear {
         self.adapter = adapter
     }
 
-    /// The tensors of the layer and its adapter that the optimizer updates.
+    /// The tensors of the layer's weight and its adapter that the optimizer updates.
     public var trainableParameters: [Parameter] {
-        (adapter?.parameters ?? []).filter(\.isTrainable)
+        (weight.replaceable?.replacement?.trained ?? [])
+            + (adapter?.parameters ?? []).filter(\.isTrainable)
     }
 }

@@ -3,10 +3,7 @@ public import Torch
 /// Answers: what is attached to this linear.
 ///
 /// An adapter works on any storage: it sees the weight only as a ``LinearWeight``.
-public protocol LinearAdapter: AnyObject {
-    /// The adapter's tensors, in the order in which they are written.
-    var parameters: [Parameter] { get }
-
+public protocol LinearAdapter: AdapterPart {
     /// The output of the adapted layer.
     ///
     /// - Parameters:
@@ -33,14 +30,6 @@ public protocol LinearAdapter: AnyObject {
     func lowRankTerm(
         for input: Tensor, context: ForwardContext
     ) throws(TorchError) -> LowRankTerm?
-
-    /// Whether the adapted layer computes exactly what it would compute without the adapter, for every input.
-    ///
-    /// True of a LoRA as it starts; an adapter of which it is true after training has learned nothing.
-    ///
-    /// - Throws: `TorchError` if memory does not suffice.
-    /// - Complexity: every element may be looked at; waits for the device.
-    func changesNothing() throws(TorchError) -> Bool
 }
 
 extension LinearAdapter {

@@ -21,6 +21,9 @@ public protocol LinearWeight: AnyObject {
     /// are codes.
     var dense: Tensor? { get }
 
+    /// The weight as a parameter that an adapter can train as a whole; nil where weights are codes.
+    var replaceable: Parameter? { get }
+
     /// Where the weight is.
     var device: Device { get }
 
@@ -89,6 +92,9 @@ extension LinearWeight {
     /// Nil: the weight has no elements as they are computed with.
     public var dense: Tensor? { nil }
 
+    /// Nil: codes are not trained.
+    public var replaceable: Parameter? { nil }
+
     /// The storage's decoded weight.
     public func prepared(for dtype: DType) throws(TorchError) -> any LinearWeight {
         let wide = try dequantized()
@@ -109,21 +115,23 @@ public final class DenseWeight: LinearWeight {
     }
 
     /// Rows of the weight.
-    public var outFeatures: Int { parameter.value.shape[0] }
+    public var outFeatures: Int { parameter.original.shape[0] }
     /// Columns of the weight.
-    public var inFeatures: Int { parameter.value.shape[1] }
+    public var inFeatures: Int { parameter.original.shape[1] }
     /// The weight.
     public var parameters: [Parameter] { [parameter] }
+    /// The weight.
+    public var replaceable: Parameter? { parameter }
     /// The weight's elements.
     public var dense: Tensor? { parameter.value }
     /// The dtype's name.
-    public var storageDescription: String { parameter.value.dtype.name }
+    public var storageDescription: String { parameter.original.dtype.name }
     /// Bytes of the elements.
-    public var sizeBytes: Int { parameter.value.sizeBytes }
+    public var sizeBytes: Int { parameter.original.sizeBytes }
 
     /// `y = x W^T`; input or weight may already be in the dtype that the other's products are computed in.
     public func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor {
-        let (value, product) = (parameter.value, input.productDType(into: outputDType))
+        let (value, product) = (try parameter.computed(), input.productDType(into: outputDType))
         guard value.productDType(into: outputDType) == product else {
             return try input.linear(value)
         }
@@ -147,7 +155,7 @@ public final class DenseWeight: LinearWeight {
     }
 
     /// Where the elements are.
-    public var device: Device { parameter.value.device }
+    public var device: Device { parameter.original.device }
 
     /// The same numbers on a device.
     public func moved(to device: Device) throws(TorchError) -> any LinearWeight {

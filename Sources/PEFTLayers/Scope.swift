@@ -1,34 +1,55 @@
-import Torch
+package import Torch
 
-/// Every parameter and every adaptable linear that was made under one root, in order of construction.
+/// Every parameter and every adaptable layer that was made under one root, in order of construction.
 public final class ModuleRegistry {
     /// Tensors other than linear weights: embeddings, norms, biases.
     public private(set) var parameters: [Parameter] = []
     /// All linear layers.
     public private(set) var linears: [Linear] = []
+    /// All tables of tokens or positions.
+    public private(set) var embeddings: [Embedding] = []
     /// The path of the output head, which `all-linear` leaves out.
     public private(set) var headPath: String?
+    private var bring: ((_ path: String) throws(TorchError) -> Void)?
 
     /// Makes an empty registry.
     public init() {}
 
     func add(_ parameter: Parameter) { parameters.append(parameter) }
     func add(_ linear: Linear) { linears.append(linear) }
+    func add(_ embedding: Embedding) { embeddings.append(embedding) }
     func setHead(_ path: String) { headPath = path }
 
-    /// The tensors that the optimizer updates, base layers first, in order of construction.
+    /// Brings one of the base's tensors into memory, where it is divided over processes.
+    ///
+    /// For what looks at the base outside of a pass: an adapter whose start depends on it.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice or another process fails.
+    package func bringIntoMemory(_ path: String) throws(TorchError) { try bring?(path) }
+
+    /// Says who brings the base's tensors into memory; nobody has to where all are there.
+    package func isDivided(
+        _ bring: @escaping (_ path: String) throws(TorchError) -> Void
+    ) { self.bring = bring }
+
+    /// The tensors that the optimizer updates, base layers first, in order of construction; what several layers share once.
     public var trainableParameters: [Parameter] {
-        parameters.filter(\.isTrainable) + linears.flatMap(\.trainableParameters)
+        var seen: Set<ObjectIdentifier> = []
+        let all =
+            parameters.flatMap(\.trained) + embeddings.flatMap(\.trainableParameters)
+            + linears.flatMap(\.trainableParameters)
+        return all.filter { seen.insert(ObjectIdentifier($0)).inserted }
     }
 
     /// The tensors that nothing updates and that must get no gradient, tied ones once.
     public var frozenParameters: [Parameter] {
-        parameters.filter { !$0.isTrainable } + linears.flatMap(\.weight.parameters)
+        (parameters.filter { !$0.isTrainable } + linears.flatMap(\.weight.parameters))
+            .filter { $0.replacement == nil }
     }
 
     /// Elements of the base model, tied tensors once.
     public var numElements: Int {
-        parameters.reduce(0) { $0 + $1.value.numElements }
+        parameters.reduce(0) { $0 + $1.original.numElements }
             + linears.reduce(0) {
                 $0 + ($1.weight is TiedWeight ? 0 : $1.weight.outFeatures * $1.weight.inFeatures)
             }
@@ -36,9 +57,14 @@ public final class ModuleRegistry {
 
     /// Bytes of the base model in memory, tied tensors once.
     public var sizeBytes: Int {
-        parameters.reduce(0) { $0 + $1.value.sizeBytes }
+        parameters.reduce(0) { $0 + $1.original.sizeBytes }
             + linears.reduce(0) { $0 + ($1.weight is TiedWeight ? 0 : $1.weight.sizeBytes) }
     }
+}
+
+extension Parameter {
+    /// What the optimizer updates of it: itself, or what replaces it; nothing of a frozen tensor.
+    package var trained: [Parameter] { [replacement ?? self].filter(\.isTrainable) }
 }
 
 /// A place in the module tree: a path, where tensors come from, and where they are registered.
@@ -156,8 +182,9 @@ public struct Scope {
     private func headWeight(
         _ embedding: Parameter?, _ shape: [Int]
     ) throws -> any LinearWeight {
-        if let embedding { return TiedWeight(embedding) }
-        return try denseWeight((self / "weight").path, shape)
+        let path = (self / "weight").path
+        if let embedding { return try TiedWeight(embedding, as: path) }
+        return try denseWeight(path, shape)
     }
 
     private func denseWeight(_ path: String, _ shape: [Int]) throws -> DenseWeight {

@@ -1,10 +1,17 @@
 public import Torch
 
 /// A head whose weight is the embedding's: the same tensor, counted once.
+///
+/// It has a name of its own all the same, since an adapter can train the head's weight apart from the embedding's, or both as one.
 public final class TiedWeight: LinearWeight {
     private let shared: DenseWeight
+    private let embeddingPath: String
 
-    init(_ embedding: Parameter) { shared = DenseWeight(embedding) }
+    init(_ embedding: Parameter, as path: String) throws(TorchError) {
+        embeddingPath = embedding.path
+        shared = DenseWeight(
+            try Parameter(path: path, value: embedding.original, isTrainable: false))
+    }
 
     /// Rows of the weight: the vocabulary.
     public var outFeatures: Int { shared.outFeatures }
@@ -12,12 +19,14 @@ public final class TiedWeight: LinearWeight {
     public var inFeatures: Int { shared.inFeatures }
     /// The dtype's name and what it is tied to.
     public var storageDescription: String {
-        "\(shared.storageDescription), tied to \(shared.parameter.path)"
+        "\(shared.storageDescription), tied to \(embeddingPath)"
     }
     /// Bytes of the shared elements.
     public var sizeBytes: Int { shared.sizeBytes }
     /// The shared elements.
     public var dense: Tensor? { shared.dense }
+    /// The weight under the head's name.
+    public var replaceable: Parameter? { shared.parameter }
 
     /// Where the embedding is.
     public var device: Device { shared.device }

@@ -69,7 +69,9 @@ extension CausalLanguageModel {
         _ hiddenStates: Tensor, context: ForwardContext, preparedHead: Linear? = nil
     ) throws(TorchError) -> Tensor {
         let head = preparedHead ?? head
-        let logits = try head(hiddenStates, context: context)
+        let logits = try Parameter.withOriginals(!context.usesAdapters) { () throws(TorchError) in
+            try head(hiddenStates, context: context)
+        }
         return try logitTransform?(logits) ?? logits
     }
 
@@ -88,6 +90,14 @@ extension CausalLanguageModel {
         let ids = try Tensor(tokens, shape: [tokens.count]).to(.int64)
         let hidden = try hiddenStates(ids, context: context, execution: execution)
         return try execution.atEnd(.output) { () throws(TorchError) in
+            try losses(of: hidden, targets: targets, context: context)
+        }
+    }
+
+    private func losses(
+        of hidden: Tensor, targets: [Int32], context: ForwardContext
+    ) throws(TorchError) -> TokenLosses {
+        try Parameter.withOriginals(!context.usesAdapters) { () throws(TorchError) in
             // Made for the first slice of logits: a kernel that makes none needs no other head.
             var preparedHead: Linear?
             return try Trace.layer(head.path) { () throws(TorchError) in

@@ -5,7 +5,8 @@ package import Torch
 ///
 /// Positions are the order of use: 0 the embedding, 1...n the blocks, n + 1 the head. Blocks take turns in two places; what is
 /// gathered stays until its place is needed, so the last block of forward is still there when backward begins, and the
-/// first one in the next forward. Every rank makes the same calls, so the collectives match by themselves.
+/// first one in the next forward. Trainable tensors around the blocks are one unit, gathered with the embedding and in memory until they
+/// change: tied ones are used at both ends, and in backward. Every rank makes the same calls, so the collectives match by themselves.
 package final class ModelShards {
     /// How the model is divided.
     package struct Options: Sendable {
@@ -46,6 +47,8 @@ package final class ModelShards {
     private var trainable: [TrainableUnit?] = []
     private var positions: [[ShardedBuffer]] = []
     private var blocks: [String: Int] = [:]
+    /// For each frozen unit, where it is used first.
+    private var uses: [Int] = []
     private var frozenPool: BufferPool
     private var trainablePool: BufferPool
     private var current = 0
@@ -108,7 +111,8 @@ package final class ModelShards {
             frozen.append(buffer)
             // What is made before the blocks is used before them: tables of tokens and of positions.
             if block != nil { isInput = false }
-            positions[block ?? (isInput ? 0 : output)].append(buffer)
+            uses.append(block ?? (isInput ? 0 : output))
+            positions[uses[index]].append(buffer)
             if layout.path == embedding, isHeadTied { positions[output].append(buffer) }
         }
     }
@@ -144,7 +148,7 @@ package final class ModelShards {
 
     // MARK: - Adapters
 
-    /// Divides the trainable tensors by the unit that each belongs to; those outside of the blocks go with the head.
+    /// Divides the trainable tensors by the unit that each belongs to; those outside of the blocks are one unit.
     ///
     /// - Parameters:
     ///   - units: the decoder blocks.
@@ -162,7 +166,8 @@ package final class ModelShards {
             try divide(parameters, of: unit.path, at: position, granule)
         }
         try divide(
-            all.filter { rest[ObjectIdentifier($0)] != nil }, of: "the head", at: output, granule)
+            all.filter { rest[ObjectIdentifier($0)] != nil }, of: "around the blocks", at: 0,
+            granule)
     }
 
     private func divide(
@@ -171,7 +176,7 @@ package final class ModelShards {
         guard !parameters.isEmpty else { return }
         let unit = try TrainableUnit(
             name: "\(path), trainable", parameters: parameters, ranks: ranks,
-            pool: position == output ? nil : trainablePool, granule: granule)
+            pool: position == 0 ? nil : trainablePool, granule: granule)
         trainable[position] = unit
         if let buffer = unit.buffer { positions[position].append(buffer) }
     }
@@ -223,9 +228,20 @@ package final class ModelShards {
         try buffer.start(into: memory)
     }
 
-    /// Frees what an end of the model took; blocks keep their places.
+    /// Frees what an end of the model took of the base; blocks keep their places.
     package func release(_ end: ModelEnd) throws {
-        for buffer in positions[position(of: end)] { try buffer.evict() }
+        let position = position(of: end)
+        let trained = trainable[position]?.buffer
+        for buffer in positions[position] where buffer !== trained { try buffer.evict() }
+    }
+
+    /// Brings the unit of one of the base's tensors into memory outside of a pass, where it stays until its place is needed.
+    ///
+    /// - Parameter path: the tensor's path; nothing happens for one that is not divided.
+    /// - Throws: `TorchError`; what broke the gather is ``failure``.
+    package func bringIntoMemory(_ path: String) throws(TorchError) {
+        guard let unit = places[path]?.unit else { return }
+        try gathering { try require(uses[unit]) }
     }
 
     /// The position of an end.

@@ -30,6 +30,13 @@ extension FineTuneConfig {
         lora.rankPattern = rankPattern
         lora.alphaPattern = alphaPattern
         lora.useRslora = useRslora
+        lora.initLoraWeights = initLoraWeights
+        lora.useDora = useDora
+        lora.loraBias = loraBias
+        lora.bias = bias
+        lora.modulesToSave = modulesToSave
+        lora.trainableTokenIndices = trainableTokenIndices.map { .embedding($0) }
+        lora.ensureWeightTying = ensureWeightTying
         lora.baseModelNameOrPath = model
         lora.taskType = "CAUSAL_LM"
         return lora

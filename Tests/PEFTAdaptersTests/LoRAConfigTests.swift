@@ -76,26 +76,26 @@ import Testing
 
     @Test(arguments: [
         (
-            #"{"r": "8", "lora_alpha": true, "use_dora": true, "lora_alhpa": 3, "use_new_thing": 7}"#,
+            #"{"r": "8", "lora_alpha": true, "use_qalora": true, "lora_alhpa": 3, "use_new_thing": 7}"#,
             """
             The adapter configuration is not usable:
             - r: expected a whole number, found "8"
             - lora_alpha: expected a number, found true
             - lora_alhpa: unknown key, with the value 3; did you mean lora_alpha?
-            - use_dora: true is not supported, only false; set that, or merge this adapter into its base model with \
-            PEFT and start from there
             - use_new_thing: unknown key, with the value 7; a later PEFT may define it: remove it if the adapter works \
             without
+            - use_qalora: true is not supported, only false; set that, or merge this adapter into its base model with \
+            PEFT and start from there
             """
         ),
         (
-            #"{"init_lora_weights": "pissa", "bias": "all", "modules_to_save": ["lm_head"]}"#,
+            #"{"init_lora_weights": "pissa", "bias": "some", "modules_to_save": "lm_head", "layer_replication": [[0, 1]]}"#,
             """
             The adapter configuration is not usable:
-            - init_lora_weights: expected true, false or "gaussian", found "pissa"
-            - bias: "all" is not supported, only "none"; set that, or merge this adapter into its base model with PEFT \
-            and start from there
-            - modules_to_save: ["lm_head"] is not supported, only null; set that, or merge this adapter into its base \
+            - init_lora_weights: expected true, false, "gaussian" or "orthogonal", found "pissa"
+            - bias: expected one of "none", "all", "lora_only", found "some"
+            - modules_to_save: expected a list, each entry text, or null, found "lm_head"
+            - layer_replication: [[0, 1]] is not supported, only null; set that, or merge this adapter into its base \
             model with PEFT and start from there
             """
         ),

@@ -12,6 +12,8 @@ import Testing
         quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 loss_scaling=none \
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear target_parameters=null exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
+        init_lora_weights=true use_dora=false lora_bias=false bias=none modules_to_save=null trainable_token_indices=null \
+        ensure_weight_tying=false \
         max_length=1024 dataset_streaming=false truncation_mode=error packing=false completion_only_loss=null \
         assistant_only_loss=false shuffle=true group_by_length=false \
         loss_type=nll beta=0.1 desirable_weight=1 undesirable_weight=1 optim=adamw_torch \
@@ -104,6 +106,13 @@ import Testing
         (["--rank-pattern", #"{"a{1,2}": 4}"#], #"rank_pattern: {"a{1,2}": 4}"#),
         (["--alpha-pattern", "q_proj=4.5"], "alpha_pattern: {q_proj: 4.5}"),
         (["--use-rslora"], "use_rslora: true"),
+        (["--init-lora-weights", "gaussian"], "init_lora_weights: gaussian"),
+        (["--use-dora"], "use_dora: true"),
+        (["--lora-bias"], "lora_bias: true"),
+        (["--bias", "lora_only"], "bias: lora_only"),
+        (["--modules-to-save", "norm,lm_head"], "modules_to_save: [norm, lm_head]"),
+        (["--trainable-token-indices", "3,1"], "trainable_token_indices: [3, 1]"),
+        (["--ensure-weight-tying"], "ensure_weight_tying: true"),
         (["--max-length", "64"], "max_length: 64"),
         (["--truncation-mode", "keep_end"], "truncation_mode: keep_end"),
         (["--packing"], "packing: true"),

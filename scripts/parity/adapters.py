@@ -34,6 +34,12 @@ CASES = {
     "rsLoRA": BASE | dict(use_rslora=True),
     "dropout": BASE | dict(lora_dropout=0.3),
     "output head": BASE | dict(target_modules=["q_proj", "lm_head"]),
+    "embedding": BASE | dict(target_modules=["q_proj", "embed_tokens"]),
+    "DoRA": BASE | dict(use_dora=True),
+    "bias of the update": BASE | dict(lora_bias=True),
+    "modules to save": BASE | dict(modules_to_save=["norm", "lm_head"]),
+    "rows of tokens": BASE | dict(trainable_token_indices=[1, 5, 9]),
+    "orthogonal start": BASE | dict(init_lora_weights="orthogonal"),
 }
 EXPERTS = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=48, mlp_only_layers=[2], norm_topk_prob=True)
 # Families whose linears are fused, stored transposed, or called otherwise; each with all of them adapted.
@@ -128,6 +134,10 @@ def main():
     for family, settings in FAMILIES.items():
         both_ways(check, family, {f"{family}, all-linear": BASE | dict(target_modules="all-linear")}, **settings)
     both_ways(check, "qwen3_moe", EXPERT_CASES, **EXPERTS)
+    both_ways(check, "qwen2", {
+        "qwen2, all biases": BASE | dict(bias="all"),
+        "qwen2, biases of adapted layers": BASE | dict(bias="lora_only"),
+    })
     check.finish()
 
 

@@ -88,6 +88,14 @@ public final class DecoderModel: CausalLanguageModel {
     public func hiddenStates(
         _ tokens: Tensor, context: ForwardContext, execution: any BlockExecution
     ) throws(TorchError) -> Tensor {
+        try Parameter.withOriginals(!context.usesAdapters) { () throws(TorchError) in
+            try run(tokens, context: context, execution: execution)
+        }
+    }
+
+    private func run(
+        _ tokens: Tensor, context: ForwardContext, execution: any BlockExecution
+    ) throws(TorchError) -> Tensor {
         var hidden = try execution.atEnd(.input) { () throws(TorchError) in
             try embedded(tokens, context)  // [N, C]
         }
@@ -112,13 +120,16 @@ public final class DecoderModel: CausalLanguageModel {
         _ tokens: Tensor, _ context: ForwardContext
     ) throws(TorchError) -> Tensor {
         let layout = context.layout
-        var hidden = try inputEmbedding(tokens)
+        var hidden = try inputEmbedding(tokens, usesAdapter: context.usesAdapters)
         if let alpha = context.regularization.embeddingNoise, let key = context.dropout {
             hidden = try EmbeddingNoise.added(alpha, to: hidden, layout: layout, key: key)
         }
         if let positionEmbedding {
             let positions = try Tensor(layout.positions, shape: [layout.numTokens])
-            hidden = try hidden + positionEmbedding(positions.to(tokens.device))
+            hidden =
+                try hidden
+                + positionEmbedding(
+                    positions.to(tokens.device), usesAdapter: context.usesAdapters)
         }
         guard ends.embeddingScale != 1 else { return hidden }
         guard ends.roundsEmbeddingScale else { return try hidden * ends.embeddingScale }

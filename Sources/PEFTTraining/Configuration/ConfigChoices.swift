@@ -1,3 +1,4 @@
+import PEFTAdapters
 import PEFTData
 
 /// How the linears of the frozen base are stored.
@@ -66,6 +67,31 @@ public enum ReportTarget: String, Codable, CaseIterable, Hashable, Sendable, Con
     case tensorboard
     /// A page, `report.html`, when the run ends.
     case html
+}
+
+extension TrainedBiases: ConfigChoice {}
+
+extension LoRAInitialization: ConfigParsable {
+    package static var expectation: String { "one of true, false, gaussian, orthogonal" }
+    package static var placeholder: String { "true|false|gaussian|orthogonal" }
+
+    package init?(_ value: OptionValue) {
+        switch value.content {
+        case .boolean(let standard): self = standard ? .kaimingUniform : .random
+        case .string("gaussian"): self = .gaussian
+        case .string("orthogonal"): self = .orthogonal
+        default: return nil
+        }
+    }
+
+    package var optionValue: OptionValue {
+        switch self {
+        case .kaimingUniform: OptionValue(.boolean(true))
+        case .random: OptionValue(.boolean(false))
+        case .gaussian: OptionValue(.string("gaussian"))
+        case .orthogonal: OptionValue(.string("orthogonal"))
+        }
+    }
 }
 
 /// What happens to a step whose loss or gradients are infinite or NaN.

@@ -86,6 +86,27 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "use_rslora", \.useRslora, section: "Adapter",
             help: "scale by alpha / sqrt(r)"),
+        .init(
+            "init_lora_weights", \.initLoraWeights, section: "Adapter",
+            help: "how the two matrices start; true: as the base, by Kaiming"),
+        .init(
+            "use_dora", \.useDora, section: "Adapter",
+            help: "train a magnitude of each row of the weight too (DoRA)"),
+        .init(
+            "lora_bias", \.loraBias, section: "Adapter",
+            help: "give the update a bias"),
+        .init(
+            "bias", \.bias, section: "Adapter",
+            help: "which of the base's biases are trained"),
+        .init(
+            "modules_to_save", \.modulesToSave, section: "Adapter", placeholder: "NAME,...",
+            help: "modules that are trained whole: their path ends with a name"),
+        .init(
+            "trainable_token_indices", \.trainableTokenIndices, section: "Adapter",
+            help: "tokens whose rows of the embedding are trained"),
+        .init(
+            "ensure_weight_tying", \.ensureWeightTying, section: "Adapter",
+            help: "with modules_to_save: a tied head stays so"),
     ]
 
     private static let rows: [ConfigOption<FineTuneConfig>] = [

@@ -1,3 +1,5 @@
+import PEFTAdapters
+
 extension FineTuneConfig {
     /// What is wrong with the values, each alone and together; empty when nothing is.
     package var problems: [ConfigProblem] {
@@ -83,6 +85,29 @@ extension FineTuneConfig {
                 "is empty: no block would get an adapter; leave it out for all blocks")
             for layer in layersToTransform {
                 checks.expect("layers_to_transform", layer, "indices from 0") { $0 >= 0 }
+            }
+        }
+        checks.forbid(
+            "lora_bias", if: loraBias && useDora,
+            "contradicts use_dora: give one of them")
+        let startsAtRandom = initLoraWeights == .kaimingUniform || initLoraWeights == .random
+        checks.forbid(
+            "lora_bias", if: loraBias && !startsAtRandom,
+            "needs init_lora_weights true, or false")
+        checks.forbid(
+            "init_lora_weights",
+            if: initLoraWeights == .orthogonal
+                && !([loraR] + rankPattern.values).allSatisfy { $0.isMultiple(of: 2) },
+            "orthogonal needs even ranks: lora_r and rank_pattern")
+        checks.forbid(
+            "modules_to_save", if: modulesToSave.map { $0.isEmpty || $0.contains("") } ?? false,
+            "holds no name, or an empty one: name modules, or leave it out")
+        if let tokens = trainableTokenIndices {
+            checks.forbid(
+                "trainable_token_indices", if: tokens.isEmpty || Set(tokens).count < tokens.count,
+                "is empty or names a token twice")
+            for token in tokens {
+                checks.expect("trainable_token_indices", token, "tokens from 0") { $0 >= 0 }
             }
         }
         for (name, rank) in rankPattern.sorted(by: { $0.key < $1.key }) {

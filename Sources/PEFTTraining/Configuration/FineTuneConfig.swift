@@ -1,3 +1,4 @@
+public import PEFTAdapters
 public import PEFTData
 public import PEFTSharding
 
@@ -64,6 +65,20 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var alphaPattern: [String: Double] = [:]
     /// Whether to scale by `loraAlpha / sqrt(loraR)`.
     public var useRslora = false
+    /// How the two matrices start.
+    public var initLoraWeights = LoRAInitialization.kaimingUniform
+    /// Whether a magnitude of each row of the weight is trained beside the direction (DoRA).
+    public var useDora = false
+    /// Whether the update has a bias.
+    public var loraBias = false
+    /// Which of the base's biases are trained.
+    public var bias = TrainedBiases.none
+    /// Modules that are trained whole: those whose path ends with one of the names.
+    public var modulesToSave: [String]?
+    /// Tokens whose rows of the embedding are trained.
+    public var trainableTokenIndices: [Int]?
+    /// Whether a head that is tied to the embedding stays so where the embedding is trained whole.
+    public var ensureWeightTying = false
 
     // MARK: Rows
 

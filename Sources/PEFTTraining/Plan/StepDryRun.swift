@@ -103,6 +103,7 @@ struct StepDryRun {
                 registry: registry,
                 source: options.source(source, dense: source, shards: shards)))
         try shards?.finishLoading()
+        registry.keepWithin(shards)
         return model
     }
 }

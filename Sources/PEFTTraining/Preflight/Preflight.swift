@@ -183,7 +183,8 @@ final class Preflight {
         let matches = adapted.adapter.matches.map {
             "\($0.option) \($0.pattern): \($0.numMatches) layers"
         }
-        return Found(adapted, ["\(origin), on \(adapted.adapter.adapters.count) layers"] + matches)
+        return Found(
+            adapted, ["\(origin), on \(adapted.adapter.numAdaptedLinears) layers"] + matches)
     }
 
     private func divide(_ adapted: AdaptedModel) throws -> Found<ShardedModel> {

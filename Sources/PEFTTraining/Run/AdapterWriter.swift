@@ -22,15 +22,19 @@ package struct AdapterWriter {
     /// - Throws: `CheckpointError.cannotWrite`, and an adapter that was there stays; what ``verify(_:)`` throws.
     /// - Memory: one trainable tensor, or the trainable tensors of one block where they are divided over processes.
     package func write(to folder: URL) throws {
-        let tensors = adapted.adapter.parameters.map { parameter in
+        let adapter = adapted.adapter
+        let named =
+            adapter.parameters.map { (name: $0.path, parameter: $0) }
+            + adapter.repeated.map { (name: $0.key, parameter: $0.value) }
+        let tensors = named.map { name, parameter in
             SafetensorsTensor(
-                name: parameter.path, shape: parameter.value.shape, dtype: parameter.value.dtype
+                name: name, shape: parameter.value.shape, dtype: parameter.value.dtype
             ) {
                 try whole(parameter)
             }
         }
         try AdapterFolder.write(
-            configuration: adapted.adapter.config.adapterConfigJSON(), tensors: tensors,
+            configuration: adapter.config.adapterConfigJSON(), tensors: tensors,
             base: adapted.base.fingerprint, to: folder)
         try verify(folder)
     }

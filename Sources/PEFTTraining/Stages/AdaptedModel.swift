@@ -2,6 +2,7 @@ public import Foundation
 public import PEFTAdapters
 import PEFTCheckpoints
 public import PEFTLayers
+import PEFTSharding
 import Torch
 
 /// The second stage: a base model with its adapter attached; the trainable set is fixed from here on.
@@ -23,7 +24,7 @@ public final class AdaptedModel {
     public init(_ base: BaseModel, adapter config: any AdapterConfig, seed: UInt64) throws {
         self.base = base
         isTrainable = true
-        adapter = try config.attach(to: base.registry, seed: seed)
+        adapter = try Self.attach(config, to: base, seed: seed, isTrainable: true)
     }
 
     /// Attaches the adapter of a folder; it is trained unless `isTrainable` says otherwise.
@@ -50,8 +51,19 @@ public final class AdaptedModel {
         if !ignoresBaseFingerprint {
             try files.requireBase(base, name: config.baseModelNameOrPath)
         }
-        adapter = try config.attach(to: base.registry, seed: seed, isTrainable: isTrainable)
+        adapter = try Self.attach(config, to: base, seed: seed, isTrainable: isTrainable)
         try adapter.read(from: files)
+    }
+
+    private static func attach(
+        _ config: any AdapterConfig, to base: BaseModel, seed: UInt64, isTrainable: Bool
+    ) throws -> AdapterSet {
+        do {
+            return try config.attach(to: base.registry, seed: seed, isTrainable: isTrainable)
+        } catch {
+            // What broke a gather is more than its words.
+            throw base.shards?.failure ?? error
+        }
     }
 
     /// The tensors that the optimizer will update, in a fixed order.
@@ -67,7 +79,7 @@ public final class AdaptedModel {
         ModelDescription(
             architecture: base.architecture, numParameters: base.registry.numElements,
             numTrainableParameters: trainableParameters.reduce(0) { $0 + $1.value.numElements },
-            numAdaptedLinears: adapter.adapters.count, weightSizeBytes: base.registry.sizeBytes,
+            numAdaptedLinears: adapter.numAdaptedLinears, weightSizeBytes: base.registry.sizeBytes,
             numElementsRead: numElementsRead, loadSeconds: loadSeconds)
     }
 }

@@ -103,6 +103,7 @@ public final class BaseModel {
         try shards?.finishLoading()
         try stored.complete(with: shards ?? WholePlacement())
         fingerprint = try stored.fingerprint
+        registry.keepWithin(shards)
     }
 }
 
@@ -136,5 +137,13 @@ extension BaseModelOptions {
         guard let quantization else { return dense }
         return try QuantizingSource(
             stored, dense: dense, config: quantization, placement: placement)
+    }
+}
+
+extension ModuleRegistry {
+    /// Says who brings tensors of the base into memory outside of a pass.
+    func keepWithin(_ shards: ModelShards?) {
+        guard let shards, shards.dividesBase else { return }
+        isDivided { path throws(TorchError) in try shards.bringIntoMemory(path) }
     }
 }

@@ -32,7 +32,7 @@ public final class ShardedModel {
     ) throws(Diagnosis) {
         self.adapted = adapted
         self.execution = execution
-        trainableParameters = adapted.trainableParameters
+        trainableParameters = Self.ordered(adapted)
         own = trainableParameters.map { OwnParameter(whole: $0) }
         try Self.requireOnePlace(adapted)
     }
@@ -48,7 +48,7 @@ public final class ShardedModel {
         _ adapted: AdaptedModel, recomputingEvery interval: Int?, granule: Int = 1
     ) throws {
         self.adapted = adapted
-        trainableParameters = adapted.trainableParameters
+        trainableParameters = Self.ordered(adapted)
         try Self.requireOnePlace(adapted)
         var execution: any BlockExecution = ResidentExecution()
         if let shards = adapted.base.shards {
@@ -96,22 +96,43 @@ public final class ShardedModel {
         return changesNothing
     }
 
-    /// The trainable tensors with their layers and blocks, and the method that made them.
+    /// The trainable tensors with their layers and blocks, and the method that made them; in their order.
     package var subjects: [GradientReport.Subject] {
         let registry = adapted.base.registry
         var blocks: [String: String] = [:]
         for unit in adapted.base.model.units {
             for linear in unit.linears { blocks[linear.path] = unit.path }
+            for parameter in unit.parameters { blocks[parameter.layerPath] = unit.path }
         }
-        let layers = registry.parameters.filter(\.isTrainable).map { GradientReport.Subject($0) }
-        return layers
-            + registry.linears.flatMap { linear in
-                linear.trainableParameters.map { parameter in
-                    GradientReport.Subject(
-                        parameter, layer: linear.path, block: blocks[linear.path],
-                        method: linear.adapter.map { String(describing: type(of: $0)) })
-                }
+        var subjects: [ObjectIdentifier: GradientReport.Subject] = [:]
+        func note(_ parameters: [Parameter], of layer: String, _ part: (any AdapterPart)?) {
+            for parameter in parameters where subjects[ObjectIdentifier(parameter)] == nil {
+                subjects[ObjectIdentifier(parameter)] = GradientReport.Subject(
+                    parameter, layer: layer, block: blocks[layer],
+                    method: part.map { String(describing: type(of: $0)) })
             }
+        }
+        for parameter in registry.parameters {
+            note(parameter.trained, of: parameter.layerPath, nil)
+        }
+        for embedding in registry.embeddings {
+            note(embedding.trainableParameters, of: embedding.path, embedding.adapter)
+        }
+        for linear in registry.linears {
+            note(linear.trainableParameters, of: linear.path, linear.adapter)
+        }
+        return trainableParameters.map {
+            subjects[ObjectIdentifier($0)] ?? GradientReport.Subject($0)
+        }
+    }
+
+    /// The trainable tensors unit by unit, those around the blocks first: the order in which they are divided, so that sums over
+    /// all of them are the same in one process.
+    private static func ordered(_ adapted: AdaptedModel) -> [Parameter] {
+        let inBlocks = adapted.base.model.units.flatMap(\.trainableParameters)
+        let known = Set(inBlocks.map { ObjectIdentifier($0) })
+        return adapted.trainableParameters.filter { !known.contains(ObjectIdentifier($0)) }
+            + inBlocks
     }
 
     private static func requireOnePlace(_ adapted: AdaptedModel) throws(Diagnosis) {
@@ -131,5 +152,12 @@ public final class ShardedModel {
                 "it is trainable, but no layer of the model holds it",
                 remedy: "attach the adapter to the model that is trained: AdaptedModel(base, ...)")
         }
+    }
+}
+
+extension Parameter {
+    /// The path of the layer that it belongs to.
+    fileprivate var layerPath: String {
+        path.lastIndex(of: ".").map { String(path[..<$0]) } ?? path
     }
 }

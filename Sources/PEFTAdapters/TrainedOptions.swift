@@ -1,0 +1,51 @@
+/// Which of the base's biases are trained.
+public enum TrainedBiases: String, Codable, Hashable, Sendable, CaseIterable {
+    /// None of them.
+    case none
+    /// All that the model has, those of norms among them.
+    case all
+    /// Those of the linear layers that get an adapter.
+    case loraOnly = "lora_only"
+}
+
+extension TrainedBiases: ConfigRepresentable {
+    static var expectedValue: String { "one of \"none\", \"all\", \"lora_only\"" }
+
+    init?(configValue: ConfigValue) {
+        guard case .string(let name) = configValue else { return nil }
+        self.init(rawValue: name)
+    }
+
+    var configValue: ConfigValue { .string(rawValue) }
+}
+
+/// The tokens whose rows are trained.
+public enum TrainedTokenIndices: Hashable, Sendable {
+    /// Rows of the input embedding.
+    case embedding([Int])
+    /// Rows of the layers whose paths end with the names.
+    case layers([String: [Int]])
+}
+
+extension TrainedTokenIndices: ConfigRepresentable {
+    static var expectedValue: String { "a list of tokens, or an object of such by layer" }
+
+    init?(configValue: ConfigValue) {
+        if let tokens = [Int](configValue: configValue) {
+            self = .embedding(tokens)
+        } else if case .object = configValue,
+            let layers = [String: [Int]](configValue: configValue)
+        {
+            self = .layers(layers)
+        } else {
+            return nil
+        }
+    }
+
+    var configValue: ConfigValue {
+        switch self {
+        case .embedding(let tokens): tokens.configValue
+        case .layers(let layers): layers.configValue
+        }
+    }
+}
