@@ -90,6 +90,15 @@ let targets: [Target] = [
         name: "FineTuneModel", dependencies: umbrella, path: "Examples/FineTuneModel",
         swiftSettings: strict),
     .executableTarget(
+        name: "CustomAdapter", dependencies: umbrella, path: "Examples/CustomAdapter",
+        swiftSettings: strict),
+    .executableTarget(
+        name: "CustomModel", dependencies: umbrella, path: "Examples/CustomModel",
+        swiftSettings: strict),
+    .executableTarget(
+        name: "CustomLoss", dependencies: umbrella, path: "Examples/CustomLoss",
+        swiftSettings: strict),
+    .executableTarget(
         name: "Mistakes", dependencies: umbrella, path: "Examples/Mistakes",
         swiftSettings: strict),
 

@@ -1,5 +1,6 @@
 public import Foundation
 public import PEFTLayers
+import Synchronization
 
 /// The configuration of one adapter method: what `adapter_config.json` says, and how to attach it.
 ///
@@ -49,9 +50,26 @@ extension AdapterConfig {
 /// The methods that an adapter folder can hold.
 public enum AdapterMethods {
     /// One line for each method.
-    public static let all: [any AdapterConfig.Type] = [
+    private static let builtIn: [any AdapterConfig.Type] = [
         LoRAConfig.self
     ]
+
+    private static let methods = Mutex(builtIn)
+
+    /// The known methods.
+    public static var all: [any AdapterConfig.Type] { methods.withLock { $0 } }
+
+    /// Adds a method of one's own, for the whole process: from then on its folders are read as those of the others.
+    ///
+    /// - Throws: `AdapterError.methodTaken` if another method has its name.
+    public static func register(_ method: any AdapterConfig.Type) throws(AdapterError) {
+        let isFree = methods.withLock { methods in
+            let known = methods.first { $0.peftType == method.peftType }
+            if known == nil { methods.append(method) }
+            return known == nil || known == method
+        }
+        guard isFree else { throw .methodTaken(method.peftType) }
+    }
 
     /// Reads the content of `adapter_config.json` with the method that it names.
     ///

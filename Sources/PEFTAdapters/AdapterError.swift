@@ -10,6 +10,8 @@ public enum AdapterError: Error, Equatable, Sendable {
     case alreadyAdapted([String])
     /// Tensors that do not fit the adapter; all of them at once.
     case mismatchedTensors(missing: [String], unexpected: [String], mismatched: [MismatchedTensor])
+    /// A method is registered under a name that another one has.
+    case methodTaken(String)
     /// A tensor operation failed.
     case torch(TorchError)
 }
@@ -107,6 +109,8 @@ extension AdapterError: CustomStringConvertible {
                     },
                 "Is adapter_config.json the one that belongs to them, and the base model the right one?"
             )
+        case .methodTaken(let name):
+            "peft_type \(name) has a method already; register yours under a name of its own"
         case .torch(let error): error.description
         }
     }

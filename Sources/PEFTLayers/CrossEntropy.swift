@@ -7,7 +7,7 @@ public struct TokenLosses {
     /// `-log p(target)` of each target, in token order: float32 `[numTargets]`, not differentiable.
     public let perTarget: Tensor
     /// The same, differentiable where the head is not trained.
-    package let each: Tensor
+    public let each: Tensor
 }
 
 /// Output head and cross entropy in one node.

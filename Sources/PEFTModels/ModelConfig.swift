@@ -6,6 +6,9 @@ public import PEFTLayers
 /// A family declares the keys that it alone has, which its `CodingKeys` name, and sets ``decoder`` to its own defaults in `init()`.
 /// Keys that the file omits keep these defaults.
 public protocol ModelConfig: Codable, Hashable, Sendable {
+    /// What it builds.
+    associatedtype Model: CausalLanguageModel
+
     /// The keys that families share.
     var decoder: DecoderConfig { get set }
     /// Keys that the family's files have for shared ones, as in transformers' `attribute_map`.
@@ -19,7 +22,7 @@ public protocol ModelConfig: Codable, Hashable, Sendable {
     /// Builds the model, asking the scope's source for each tensor once.
     ///
     /// - Throws: the source's error.
-    func makeModel(_ scope: Scope) throws -> DecoderModel
+    func makeModel(_ scope: Scope) throws -> Model
 }
 
 extension ModelConfig {

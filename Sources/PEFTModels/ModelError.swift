@@ -4,6 +4,8 @@ public enum ModelError: Error, Equatable, Sendable, CustomStringConvertible {
     case invalidConfiguration(key: String, found: String, expected: String)
     /// No family has this `model_type`.
     case unknownModelType(String?, known: [String])
+    /// A family is registered under a `model_type` that another one has.
+    case modelTypeTaken(String)
 
     /// What, where, expected, found and the remedy in one sentence.
     public var description: String {
@@ -15,6 +17,8 @@ public enum ModelError: Error, Equatable, Sendable, CustomStringConvertible {
             config.json: model_type: found \(found.map { "\"\($0)\"" } ?? "none"), but only \
             \(known.joined(separator: ", ")) can be built; choose a model of these families
             """
+        case .modelTypeTaken(let type):
+            "model_type \"\(type)\" has a family already; register yours under a name of its own"
         }
     }
 }

@@ -1,9 +1,10 @@
 public import Foundation
 public import PEFTLayers
+import Synchronization
 
 /// The families that can be built, by the `model_type` of a Hugging Face `config.json`.
 public enum ModelRegistry {
-    private static let families: [String: any ModelConfig.Type] = [
+    private static let builtIn: [String: any ModelConfig.Type] = [
         "gemma2": Gemma2Config.self,
         "gemma3_text": Gemma3Config.self,
         "gpt2": GPT2Config.self,
@@ -21,8 +22,27 @@ public enum ModelRegistry {
         "smollm3": SmolLM3Config.self,
     ]
 
+    private static let families = Mutex(builtIn)
+
     /// The known model types, sorted.
-    public static var modelTypes: [String] { families.keys.sorted() }
+    public static var modelTypes: [String] { families.withLock { $0.keys.sorted() } }
+
+    /// Adds a family of one's own, for the whole process: from then on every stage and command reads such models.
+    ///
+    /// - Parameters:
+    ///   - config: the family's configuration.
+    ///   - modelType: the `model_type` of its `config.json`.
+    /// - Throws: ``ModelError/modelTypeTaken(_:)`` if another family has it.
+    public static func register(
+        _ config: any ModelConfig.Type, as modelType: String
+    ) throws(ModelError) {
+        let isFree = families.withLock { families in
+            let known = families[modelType]
+            if known == nil { families[modelType] = config }
+            return known == nil || known == config
+        }
+        guard isFree else { throw .modelTypeTaken(modelType) }
+    }
 
     /// Builds the model of a configuration, asking the scope's source for every tensor once.
     ///
@@ -58,7 +78,7 @@ public enum ModelRegistry {
         of config: Data
     ) throws(ModelError) -> (type: String, config: any ModelConfig.Type) {
         let type = try modelType(config)
-        guard let type, let config = families[type] else {
+        guard let type, let config = families.withLock({ $0[type] }) else {
             throw ModelError.unknownModelType(type, known: modelTypes)
         }
         return (type, config)

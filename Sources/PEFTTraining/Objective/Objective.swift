@@ -1,12 +1,12 @@
-package import PEFTData
-package import PEFTLayers
+public import PEFTData
+public import PEFTLayers
 package import PEFTSharding
-package import Torch
+public import Torch
 
 /// What a training step minimizes: the mean over its items of a loss that depends on the log probabilities of targets.
 ///
 /// A step calls it for each micro-batch; there is no other trainer for another objective.
-package protocol Objective {
+public protocol Objective {
     /// By what the sum over all micro-batches of all processes is divided.
     ///
     /// - Parameter share: this process's share of the step.
@@ -26,10 +26,9 @@ package protocol Objective {
 }
 
 /// Runs the model of a step.
-package struct ForwardPass {
+public struct ForwardPass {
     /// Runs a batch, with the adapter or without.
-    package let losses:
-        (_ batch: TokenBatch, _ usesAdapters: Bool) throws(TorchError) -> TokenLosses
+    public let losses: (_ batch: TokenBatch, _ usesAdapters: Bool) throws(TorchError) -> TokenLosses
     /// The processes, which all make the same calls.
     package let ranks: RankGroup
 
@@ -45,29 +44,50 @@ package struct ForwardPass {
 }
 
 /// The loss of a micro-batch, before it is divided.
-package struct ObjectiveValue {
+public struct ObjectiveValue {
     /// What backward begins at.
-    package let output: Tensor
+    public let output: Tensor
     /// The gradient of the loss with respect to it, before division; nil for one.
-    package let gradient: Tensor?
+    public let gradient: Tensor?
     /// The loss, if it is not the output.
-    package let loss: Double?
+    public let loss: Double?
     /// What the model prefers, summed over the micro-batch.
     package let rewards: RewardSums?
+
+    /// Takes a loss that autograd can follow, or what has the loss's gradient computed beside it.
+    ///
+    /// - Parameters:
+    ///   - output: the loss, or what it was computed from.
+    ///   - gradient: of the loss with respect to `output`, in its shape; nil if that is the loss.
+    ///   - loss: its value; nil if that is `output`.
+    public init(output: Tensor, gradient: Tensor? = nil, loss: Double? = nil) {
+        self.init(output: output, gradient: gradient, loss: loss, rewards: nil)
+    }
+
+    package init(output: Tensor, gradient: Tensor?, loss: Double?, rewards: RewardSums?) {
+        self.output = output
+        self.gradient = gradient
+        self.loss = loss
+        self.rewards = rewards
+    }
 }
 
 /// The loss of supervised fine-tuning: the cross entropy of every target.
-struct NextTokenLoss: Objective {
+public struct NextTokenLoss: Objective {
+    /// Makes the loss.
+    public init() {}
+
     /// The step's target tokens.
-    func divisor(of share: BatchSchedule.Share) -> Double {
+    public func divisor(of share: BatchSchedule.Share) -> Double {
         Double(max(1, share.numTargetTokens))
     }
 
-    func callAsFunction(
+    /// The sum of the losses of a micro-batch's targets.
+    public func callAsFunction(
         _ batch: TokenBatch, of share: BatchSchedule.Share, _ forward: ForwardPass
     ) throws -> ObjectiveValue {
         let losses = try forward.losses(batch, true)
-        return ObjectiveValue(output: losses.sum, gradient: nil, loss: nil, rewards: nil)
+        return ObjectiveValue(output: losses.sum)
     }
 }
 

@@ -54,21 +54,9 @@ public struct TrainStep {
     ///   a dtype that does not train so: see ``PrecisionRules``.
     public init(
         _ ready: ReadyModel, optimizer: Optimizer, schedule: LearningRateSchedule,
-        maxGradNorm: Double,
-        seed: UInt64, lossScaling: LossScaling = .none, reducesEachMicroBatch: Bool = false,
-        regularization: Regularization = Regularization()
-    ) throws(Diagnosis) {
-        try self.init(
-            ready, optimizer: optimizer, schedule: schedule, maxGradNorm: maxGradNorm, seed: seed,
-            lossScaling: lossScaling, reducesEachMicroBatch: reducesEachMicroBatch,
-            regularization: regularization, objective: NextTokenLoss())
-    }
-
-    /// Makes the step of a run that minimizes something else.
-    init(
-        _ ready: ReadyModel, optimizer: Optimizer, schedule: LearningRateSchedule,
-        maxGradNorm: Double, seed: UInt64, lossScaling: LossScaling, reducesEachMicroBatch: Bool,
-        regularization: Regularization, objective: any Objective
+        maxGradNorm: Double, seed: UInt64, lossScaling: LossScaling = .none,
+        reducesEachMicroBatch: Bool = false, regularization: Regularization = Regularization(),
+        objective: any Objective = NextTokenLoss()
     ) throws(Diagnosis) {
         try PrecisionRules.validate(ready.adapted.base.options.precision(lossScaling))
         try optimizer.requireHolds(exactly: ready.trainableParameters)
