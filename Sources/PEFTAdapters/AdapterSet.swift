@@ -17,6 +17,26 @@ public struct AdapterSet {
     /// Names under which trained tensors are written a second time, as PEFT does for a tied head; reading passes over them.
     public var repeated: [String: Parameter] = [:]
 
+    /// Names what was attached.
+    ///
+    /// - Parameters:
+    ///   - config: the configuration as it is written.
+    ///   - adapters: the parts with the paths of their layers, in the model's order.
+    ///   - matches: see ``matches``.
+    ///   - frozenCopies: see ``frozenCopies``.
+    ///   - repeated: see ``repeated``.
+    public init(
+        config: any AdapterConfig, adapters: [(path: String, adapter: any AdapterPart)],
+        matches: [PatternMatch] = [], frozenCopies: [String: [Int]] = [:],
+        repeated: [String: Parameter] = [:]
+    ) {
+        self.config = config
+        self.adapters = adapters
+        self.matches = matches
+        self.frozenCopies = frozenCopies
+        self.repeated = repeated
+    }
+
     /// The adapters' tensors, layer by layer in the model's order; what tied layers share once.
     public var parameters: [Parameter] {
         var seen: Set<ObjectIdentifier> = []

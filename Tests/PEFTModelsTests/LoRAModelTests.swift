@@ -170,7 +170,7 @@ import Torch
         let source = try QuantizingSource(
             RandomSource(seed: 1, standardDeviation: 0.3),
             config: QuantizationConfig(quantType: type))
-        let quantized = try source.linearWeight(at: "layer", outFeatures: 7, inFeatures: 33)
+        let quantized = try source.linearWeight(at: "layer.weight", shape: [7, 33])
         let decoded = DenseWeight(
             try Parameter(
                 path: "layer.weight", value: quantized.dequantized(), isTrainable: false))

@@ -29,7 +29,7 @@ public enum OptimizerChoice: String, Codable, CaseIterable, Hashable, Sendable, 
     ///   - adapters: what is trained, as it is, with the layers' paths.
     /// - Throws: what ``LoRAFA`` throws.
     package func rule(
-        _ config: FineTuneConfig, adapters: [(path: String, adapter: any LinearAdapter)]
+        _ config: FineTuneConfig, adapters: [(path: String, adapter: any AdapterPart)]
     ) throws -> any UpdateRule {
         switch self {
         case .adamwTorch: config.adamW

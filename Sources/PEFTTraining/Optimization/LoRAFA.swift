@@ -34,7 +34,7 @@ public struct LoRAFA: Sendable, Hashable {
     ///
     /// - Throws: ``TrainingError/notLoRA(path:)`` for an adapter that has no matrices A and B.
     package static func freeze(
-        _ adapters: [(path: String, adapter: any LinearAdapter)]
+        _ adapters: [(path: String, adapter: any AdapterPart)]
     ) throws {
         for (path, adapter) in adapters {
             guard let lora = adapter as? LoRA else { throw TrainingError.notLoRA(path: path) }
@@ -45,7 +45,7 @@ public struct LoRAFA: Sendable, Hashable {
     /// Prepares the rule for adapters as they are.
     ///
     /// - Throws: `TorchError` if memory does not suffice; ``TrainingError/notLoRA(path:)``.
-    package init(_ adapters: [(path: String, adapter: any LinearAdapter)]) throws {
+    package init(_ adapters: [(path: String, adapter: any AdapterPart)]) throws {
         var projections: [String: Projection] = [:]
         for (path, adapter) in adapters {
             guard let lora = adapter as? LoRA else { throw TrainingError.notLoRA(path: path) }
