@@ -24,7 +24,7 @@ import PEFT
         let model = folder.appending(path: "model").path
         var options = InitModelOptions()
         (options.config, options.outputDir, options.dtype) = (config.path, model, .float32)
-        try InitModel.run(options)
+        print("\(try InitModel.run(options).numParameters) random parameters")
 
         let rows = folder.appending(path: "rows.jsonl")
         try Data(

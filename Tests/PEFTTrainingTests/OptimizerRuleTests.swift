@@ -69,7 +69,8 @@ import TrainingTestSupport
 
         init(_ golden: Golden) throws {
             self.golden = golden
-            file = try SafetensorsFile(Checkout.fixture("optimizer/\(golden.name).safetensors"))
+            let file = try SafetensorsFile(Checkout.fixture("optimizer/\(golden.name).safetensors"))
+            self.file = file
             let tensors = try golden.shapes.reduce(into: [String: Tensor]()) { tensors, item in
                 tensors[item.key] =
                     try Run.stored("initial.\(item.key)", in: file)

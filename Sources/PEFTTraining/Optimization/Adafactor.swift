@@ -100,9 +100,9 @@ extension Adafactor: UpdateRule {
         let rootMeanSquare =
             try squaredNorm.sqrt()
             * (1 / (Double(tensor.piece.wholeCount).squareRoot() * Self.clipThreshold))
-        // max(1, x) = 1 + (x - 1 + |x - 1|) / 2
+        // max(1, x) = 1 + (x - 1 + |x - 1|) / 2, the magnitude as a root, which dry runs know.
         let excess = try rootMeanSquare + -1
-        let divisor = try (excess + excess.abs()) * 0.5 + 1
+        let divisor = try (excess + (excess * excess).sqrt()) * 0.5 + 1
         let update = try tensor.gradient / divisor.to(.float32)
         if tensor.weightDecay != 0 {
             try tensor.value.multiplyInPlace(1 - tensor.weightDecay * tensor.learningRate)
