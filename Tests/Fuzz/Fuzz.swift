@@ -128,7 +128,7 @@ import Foundation
 
     private static func meaning(_ status: Int32) -> String {
         switch status {
-        case -SIGALRM: "took more than \(Worker.secondsPerInput) s"
+        case -SIGPROF: "took more than \(Worker.secondsPerInput) s"
         case ..<0: "ended by signal \(-status)"
         default: "exit status \(status)"
         }

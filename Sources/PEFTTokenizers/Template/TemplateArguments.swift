@@ -76,11 +76,10 @@ struct TemplateBoundArguments {
 
     /// The number of characters or elements at `index`: less than none is none.
     ///
-    /// - Throws: `TemplateError` of kind `value` above `TemplateValue.maximumLength`, as Python throws
-    ///   when memory is at its end.
+    /// - Throws: `TemplateError` of kind `value` above 2²⁰, the bound of widths in formats too.
     func length(_ index: Int, default defaultValue: Int? = nil) throws(TemplateError) -> Int {
         let length = try int(index, default: defaultValue)
-        guard length <= TemplateValue.maximumLength else {
+        guard length <= 1 << 20 else {
             throw TemplateError(.value, "\(function)(): \(length) characters need too much memory")
         }
         return max(0, length)
