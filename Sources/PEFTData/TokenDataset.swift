@@ -35,6 +35,7 @@ public struct TokenDataset: Sendable, Equatable {
     /// - Parameters:
     ///   - parts: at least one.
     ///   - weights: one a part, above 0; nil to take every row once.
+    /// - Returns: the only part itself, if there is one.
     /// - Precondition: parts of one kind.
     package static func joined(_ parts: [TokenDataset], weights: [Double]?) -> TokenDataset {
         precondition(!parts.isEmpty, "no dataset")

@@ -23,6 +23,8 @@ struct LabelSmoothing {
     ///   - losses: `[n]`.
     ///   - logits: `[n, vocabulary]`, float32.
     ///   - labels: the target of each row.
+    /// - Returns: `[n]`.
+    /// - Throws: `TorchError` if memory does not suffice.
     func smoothed(
         _ losses: Tensor, logits: Tensor, labels: [Int64]
     ) throws(TorchError) -> Tensor {
@@ -41,6 +43,7 @@ struct LabelSmoothing {
     ///   - hidden: what the losses are of, `[n, hidden]`.
     ///   - weight: `[vocabulary, hidden]`.
     ///   - labels: the target of each row.
+    /// - Throws: `TorchError` if memory does not suffice.
     /// - Memory: two tensors of the gradient's shape in float32.
     /// - Complexity: reads the whole weight once for its mean.
     func smooth(

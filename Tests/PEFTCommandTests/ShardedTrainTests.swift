@@ -163,8 +163,9 @@ import TrainingTestSupport
         }
     }
 
-    /// Every rule computes the same in any division, and goes on from any division's state. With rank 128 some tensors are large enough
-    /// for 8-bit state, and are cut between processes.
+    /// Every rule computes the same in any division, and goes on from any division's state.
+    ///
+    /// With rank 128 some tensors are large enough for 8-bit state, and are cut between processes.
     @Test(arguments: ["adamw_8bit", "adafactor", "lion", "sgd", "lorafa"])
     mutating func everyOptimizerIsDivided(optim: String) throws {
         if let rank = flags.firstIndex(of: "--lora-r") {

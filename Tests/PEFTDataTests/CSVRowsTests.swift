@@ -58,8 +58,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", "rows.csv: the file has no rows"),
-        ("text\n", "rows.csv: the file has no rows"),
+        ("", "rows.csv: expected at least one row (one JSON object a line), found none"),
+        ("text\n", "rows.csv: expected at least one row (one JSON object a line), found none"),
         (
             "text,text\na,b\n",
             "rows.csv:1: not comma-separated values: the header names the column \"text\" twice"

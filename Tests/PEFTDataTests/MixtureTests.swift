@@ -40,7 +40,7 @@ import Testing
     }
 
     @Test func sharesAreTheWeights() throws {
-        let schedule = try schedule([1000, 1000, 1000], weights: [7, 2, 1])
+        let schedule = try schedule([1000, 1000, 1000], weights: [7, 2, 1], batch: 10)
         let marks = draws(schedule, epochs: 0..<1).map { $0[0] }
         #expect(marks.count == 3000)
         for (mark, share) in [0.7, 0.2, 0.1].enumerated() {

@@ -29,7 +29,7 @@ final class TrainableUnit {
 
     /// Divides the trainable tensors of a unit; their values are kept.
     ///
-    /// - Parameter granule: pieces of a tensor begin at multiples of so many elements.
+    /// Pieces of a tensor begin at multiples of `granule` elements.
     init(
         name: String, parameters: [Parameter], ranks: RankGroup, pool: BufferPool?, granule: Int
     ) throws(TorchError) {

@@ -27,6 +27,7 @@ public enum OptimizerChoice: String, Codable, CaseIterable, Hashable, Sendable, 
     /// - Parameters:
     ///   - config: gives betas and epsilon.
     ///   - adapters: what is trained, as it is, with the layers' paths.
+    /// - Returns: the rule.
     /// - Throws: what ``LoRAFA`` throws.
     package func rule(
         _ config: FineTuneConfig, adapters: [(path: String, adapter: any AdapterPart)]

@@ -10,6 +10,7 @@ public protocol Objective {
     /// By what the sum over all micro-batches of all processes is divided.
     ///
     /// - Parameter share: this process's share of the step.
+    /// - Returns: above 0.
     func divisor(of share: BatchSchedule.Share) -> Double
 
     /// Runs forward on a micro-batch.

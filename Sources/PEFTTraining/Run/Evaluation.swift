@@ -61,7 +61,7 @@ public enum Evaluation {
             })
     }
 
-    /// The metrics of held-out rows in a run, the same in every process.
+    /// Scores held-out rows in a run.
     ///
     /// - Parameters:
     ///   - heldOut: the rows.
@@ -69,6 +69,7 @@ public enum Evaluation {
     ///   - ready: the model.
     ///   - maxRows: rows of one forward pass.
     ///   - step: steps done.
+    /// - Returns: the same in every process.
     /// - Throws: `TorchError` if memory does not suffice; `CollectiveError` if a process is gone.
     static func metrics(
         of heldOut: HeldOutRows, _ objective: any Objective, _ ready: ReadyModel, maxRows: Int,

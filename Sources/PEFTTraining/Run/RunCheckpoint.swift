@@ -81,7 +81,7 @@ struct RunCheckpoint {
         try ranks.together("checkpoint") {
             _ = try written.get()
             let all = CheckpointFolder.list(in: directory)
-            try outdated(all, limit: limit, keeping: best).forEach { try $0.remove() }
+            for old in outdated(all, limit: limit, keeping: best) { try old.remove() }
             return ""
         }
         return target
