@@ -152,7 +152,8 @@ extension LoRAConfig: Codable {
             "alora_invocation_tokens": .null, "arrow_config": .null, "corda_config": .null,
             "eva_config": .null, "kasa_config": .null, "layer_replication": .null,
             "loftq_config": .object([:]), "lora_ga_config": .null, "megatron_config": .null,
-            "monteclora_config": .null, "use_bdlora": .null, "use_qalora": .bool(false), "velora_config": .null,
+            "monteclora_config": .null, "use_bdlora": .null, "use_qalora": .bool(false),
+            "velora_config": .null,
         ])
 
     /// PEFT takes an empty list as none.

@@ -38,7 +38,8 @@ public final class Embedding {
             let table = weight.value
             let tokens = try tokens.to(table.device)
             // A dry run knows the gradient of a selection, not of `embedding`.
-            let rows = try table.requiresGrad
+            let rows =
+                try table.requiresGrad
                 ? table.indexSelected(0, tokens) : table.embedding(tokens)
             // Rows of a table that is trained in float32 are rounded, not the table.
             var output = try rows.to(weight.original.dtype)

@@ -99,10 +99,14 @@ import TrainingTestSupport
         #expect(try stopped.adapterBytes == whole.adapterBytes)
     }
 
-    /// A base that is brought into memory block by block, and blocks that are computed again.
+    /// A base that is brought into memory block by block, and blocks that are computed again; without clipping, whose norm is
+    /// summed otherwise.
     @Test(arguments: Case.all, [BaseQuantization.none, .nf4])
     func anOffloadedBaseIsTheSameRun(choice: Case, quantize: BaseQuantization) throws {
-        let whole = try makeRun(choice).writing(to: "whole") { $0.quantize = quantize }
+        let whole = try makeRun(choice).writing(to: "whole") {
+            $0.quantize = quantize
+            $0.maxGradNorm = 0
+        }
         try whole.run()
         let offloaded = whole.writing(to: "offloaded") {
             $0.offload = .base
@@ -110,7 +114,7 @@ import TrainingTestSupport
         }
         try offloaded.run()
         #expect(try offloaded.losses == whole.losses)
-        #expect(try offloaded.adapterBytes == whole.adapterBytes)
+        #expect(try offloaded.adapter == whole.adapter)
     }
 
     @Test(arguments: Case.all)
