@@ -129,7 +129,7 @@ public final class DoRA: LinearAdapter {
     }
 
     private func merged(base: Tensor) throws(TorchError) -> Tensor {
-        let norms = try Self.norms(of: base, squared: squaredNorms, lora)
+        let norms = try Self.norms(of: base, squared: (base * base).sum([1]), lora)
         let gain = try magnitude.value.detach() / norms
         return try (base + lora.delta()) * gain.unsqueezed(1)
     }

@@ -92,7 +92,8 @@ final class ExportedModel {
                 path: tensor.path, shape: tensor.shape,
                 isStoredWeight: weights.contains(tensor.path) && tensor.path != head)
         }
-        untiedHead = head.flatMap { [adapters] in plan.isHeadTied && adapters[$0] != nil ? $0 : nil }
+        untiedHead = head.flatMap { [adapters] in plan.isHeadTied && adapters[$0] != nil ? $0 : nil
+        }
         if let untiedHead, let shape = plan.shapes[plan.embedding] {
             entries.append(Entry(path: untiedHead, shape: shape, isStoredWeight: false))
         }

@@ -49,6 +49,18 @@ public struct UpdateSurvival: Equatable, Sendable {
         errorSquares = try Self.sum(change, change)
     }
 
+    /// Makes figures of their sums.
+    package init(
+        path: String, weightSquares: Double, updateSquares: Double, products: Double,
+        errorSquares: Double
+    ) {
+        self.path = path
+        self.weightSquares = weightSquares
+        self.updateSquares = updateSquares
+        self.products = products
+        self.errorSquares = errorSquares
+    }
+
     private init(path: String, _ layers: [UpdateSurvival]) {
         self.path = path
         weightSquares = layers.reduce(0) { $0 + $1.weightSquares }
