@@ -1,6 +1,7 @@
 // GGUF block formats to fp32, bit for bit as the Python package gguf 0.19.0 (gguf/quants.py:dequantize_blocks).
 #include <cstring>
 
+#include "gguf_formats.h"
 #include "half.h"
 
 #pragma clang fp contract(off)
@@ -89,6 +90,6 @@ int32_t ckernels_gguf_decode(int32_t type, const uint8_t *input, int64_t block_b
         decode_q8_0(input, block_begin, block_end, output);
         return 0;
     default:
-        return -1;
+        return ckernels_gguf_decode_groups(type, input, block_begin, block_end, output);
     }
 }

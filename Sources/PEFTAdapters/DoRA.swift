@@ -120,8 +120,16 @@ public final class DoRA: LinearAdapter {
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Memory: two new tensors of the weight's size in float32.
     public func merged(into weight: any LinearWeight) throws(TorchError) -> Tensor {
-        let base = try weight.dequantized()
-        let norms = try Self.norms(of: base, squared: squaredNorms, lora)
+        try merged(base: weight.dequantized())
+    }
+
+    /// `g (W + s B A)`.
+    public func merged(into weight: Tensor) throws(TorchError) -> Tensor? {
+        try merged(base: weight)
+    }
+
+    private func merged(base: Tensor) throws(TorchError) -> Tensor {
+        let norms = try Self.norms(of: base, squared: (base * base).sum([1]), lora)
         let gain = try magnitude.value.detach() / norms
         return try (base + lora.delta()) * gain.unsqueezed(1)
     }

@@ -142,6 +142,13 @@ public final class LoRA: LinearAdapter {
         try product.multiplyInPlace(target.scaling)
         return product
     }
+
+    /// `W + s B A`.
+    public func merged(into weight: Tensor) throws(TorchError) -> Tensor? {
+        let sum = try delta()
+        try sum.addInPlace(weight.detach())
+        return sum
+    }
 }
 
 // MARK: - One forward pass

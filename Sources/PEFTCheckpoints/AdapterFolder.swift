@@ -21,6 +21,13 @@ public struct AdapterFolder {
     /// The key of the base's fingerprint under `__metadata__`; PEFT passes over it.
     static let fingerprintKey = "swift_peft_base_fingerprint"
 
+    /// The key of how the base's linear weights were stored in training; PEFT passes over it.
+    static let baseStorageKey = "swift_peft_base_storage"
+
+    /// How the linear weights of the base were stored in training, such as `nf4, block 64, double quantized`; `none` for numbers as
+    /// they are, nil in files of PEFT.
+    public var baseStorage: String? { weights.metadata?[Self.baseStorageKey] }
+
     /// The text of the fingerprint of the base that the adapter was trained on; nil in files of PEFT.
     public var baseFingerprint: String? { weights.metadata?[Self.fingerprintKey] }
 
@@ -79,15 +86,18 @@ public struct AdapterFolder {
     ///   - tensors: the adapter's tensors under their names in the file, in any order; each is asked for when it is written and again
     ///     when it is compared.
     ///   - base: the fingerprint of the base that they were trained on; nil leaves it out.
+    ///   - baseStorage: how its linear weights were stored then; nil leaves it out.
     ///   - url: the folder; it is created if it is missing.
     /// - Throws: `CheckpointError.cannotWrite`; `TorchError`.
     public static func write(
-        configuration: Data, tensors: [SafetensorsTensor], base: BaseFingerprint? = nil, to url: URL
+        configuration: Data, tensors: [SafetensorsTensor], base: BaseFingerprint? = nil,
+        baseStorage: String? = nil, to url: URL
     ) throws {
         try FolderContents.create(url)
         let entries = tensors.sorted { $0.name < $1.name }
         var metadata = SafetensorsWriter.metadataOfTorch
         metadata[fingerprintKey] = base?.description
+        metadata[baseStorageKey] = baseStorage
         let weights = try SafetensorsWriter.prepare(
             entries, metadata: metadata, for: url.appending(path: weightsName))
         try SafetensorsWriter.verify(entries, at: weights.temporary)
@@ -103,7 +113,7 @@ public struct AdapterFolder {
         try SafetensorsWriter.verify(entries, at: weights.url)
     }
 
-    /// Writes an adapter whose tensors are in memory; see ``write(configuration:tensors:base:to:)-(_,[SafetensorsTensor],_,_)``.
+    /// Writes an adapter whose tensors are in memory; see ``write(configuration:tensors:base:baseStorage:to:)``.
     public static func write(
         configuration: Data, tensors: [String: Tensor], base: BaseFingerprint? = nil, to url: URL
     ) throws {

@@ -65,19 +65,30 @@ public struct BaseModelFiles {
         let names = try FolderContents(url).names
         guard names.contains("config.json") else { throw notAModel(url, names: names) }
         let configuration = try MappedFile(url.appending(path: "config.json")).contents()
-        try checkConfiguration(configuration, path: url.appending(path: "config.json").path)
+        let path = url.appending(path: "config.json").path
+        let keys = try checkConfiguration(configuration, path: path)
         let weights = try ShardedSafetensors(folder: url)
+        let source = CheckpointSource(
+            try HuggingFaceStore(
+                weights, conventions: ModelRegistry.fileConventions(configuration)))
+        guard (keys.quantizationConfig != nil) == (source.fourBitLayers != nil) else {
+            throw CheckpointError.malformed(
+                path: path,
+                reason: keys.quantizationConfig == nil
+                    ? "there are weights in 4 bits, which it does not say"
+                    : "it says that weights are in 4 bits, but none is",
+                remedy: "the files do not belong together: copy or download the folder again")
+        }
         return BaseModelFiles(
-            url: url, format: .huggingFace, configuration: configuration,
-            source: CheckpointSource(
-                try HuggingFaceStore(
-                    weights, conventions: ModelRegistry.fileConventions(configuration))),
+            url: url, format: .huggingFace, configuration: configuration, source: source,
             tokenizer: names.contains("tokenizer.json") ? .folder(url) : nil,
             sizeBytes: weights.sizeBytes)
     }
 
-    /// Refuses a configuration that is not JSON, or of weights that are quantized already.
-    private static func checkConfiguration(_ data: Data, path: String) throws(CheckpointError) {
+    /// Refuses a configuration that is not JSON, or of weights that are quantized in a way that is not read.
+    private static func checkConfiguration(
+        _ data: Data, path: String
+    ) throws(CheckpointError) -> ConfigurationKeys {
         let keys: ConfigurationKeys
         do {
             keys = try JSONDecoder().decode(ConfigurationKeys.self, from: data)
@@ -86,7 +97,7 @@ public struct BaseModelFiles {
                 path: path, reason: "not a JSON object that describes a model",
                 remedy: "the file is damaged: copy or download it again")
         }
-        if let quantization = keys.quantizationConfig {
+        if let quantization = keys.quantizationConfig, !quantization.isRead {
             throw .unsupported(
                 path: path,
                 reason: "the weights are quantized already "
@@ -94,7 +105,36 @@ public struct BaseModelFiles {
                 remedy: "take the model in bfloat16, float16 or float32: it is quantized while "
                     + "it is read")
         }
+        return keys
     }
+
+    /// The fingerprint of the base whose numbers these files hold, perhaps in 4 bits.
+    ///
+    /// A folder that `peft quantize` wrote says what it was made of, and what its own numbers are: so an adapter fits both.
+    ///
+    /// - Parameter found: the fingerprint of the files' numbers.
+    /// - Returns: `found`, or that of the base that was quantized.
+    /// - Throws: `CheckpointError.malformed` if the files' numbers are not those that were written.
+    public func baseFingerprint(_ found: BaseFingerprint) throws(CheckpointError) -> BaseFingerprint
+    {
+        guard
+            let keys = try? JSONDecoder().decode(ConfigurationKeys.self, from: configuration),
+            let base = keys.baseFingerprint.flatMap({ BaseFingerprint($0) }),
+            let own = keys.fingerprint
+        else { return found }
+        guard own == found.description else {
+            throw .malformed(
+                path: url.path,
+                reason: "its numbers are not those that peft quantize wrote: expected the "
+                    + "fingerprint \(own), found \(found)",
+                remedy: "files of another model are among them: quantize the base again")
+        }
+        return base
+    }
+
+    /// The keys of `config.json` for ``baseFingerprint(_:)``; transformers passes over them.
+    package static let baseFingerprintKey = "swift_peft_base_fingerprint"
+    package static let fingerprintKey = "swift_peft_fingerprint"
 
     /// The error for a folder without a model: what was looked for, and what is there instead.
     private static func notAModel(_ url: URL, names: [String]) -> CheckpointError {
@@ -109,17 +149,26 @@ public struct BaseModelFiles {
 
     private struct ConfigurationKeys: Decodable {
         let quantizationConfig: Quantization?
+        let baseFingerprint: String?
+        let fingerprint: String?
 
         struct Quantization: Decodable {
             let quantMethod: String?
+            let loadIn4bit: Bool?
+
+            /// Whether such weights are read: 4-bit ones of bitsandbytes.
+            var isRead: Bool { quantMethod == "bitsandbytes" && loadIn4bit == true }
 
             private enum CodingKeys: String, CodingKey {
                 case quantMethod = "quant_method"
+                case loadIn4bit = "load_in_4bit"
             }
         }
 
         private enum CodingKeys: String, CodingKey {
             case quantizationConfig = "quantization_config"
+            case baseFingerprint = "swift_peft_base_fingerprint"
+            case fingerprint = "swift_peft_fingerprint"
         }
     }
 }

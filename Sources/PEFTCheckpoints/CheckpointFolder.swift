@@ -48,7 +48,7 @@ public struct CheckpointFolder: Hashable, Sendable {
         try FolderContents.create(temporary)
         defer { try? FileManager.default.removeItem(at: temporary) }
         try fill(temporary)
-        try flush(temporary)
+        try AtomicFolder.flush(temporary)
         try move(temporary, to: url)
         try AtomicFile.flushFolder(directory)
         return CheckpointFolder(url: url, step: step)
@@ -88,30 +88,6 @@ public struct CheckpointFolder: Hashable, Sendable {
             removed.append(name)
         }
         return removed
-    }
-
-    /// Flushes every file and folder below `folder` to the disk.
-    private static func flush(_ folder: URL) throws(CheckpointError) {
-        for name in try FolderContents(folder).names {
-            let url = folder.appending(path: name)
-            var status = stat()
-            guard lstat(url.path, &status) == 0 else {
-                throw AtomicFile.writeError(path: url.path, code: errno)
-            }
-            if status.st_mode & S_IFMT == S_IFDIR {
-                try flush(url)
-                continue
-            }
-            let descriptor = open(url.path, O_RDONLY | O_CLOEXEC)
-            guard descriptor >= 0 else {
-                throw AtomicFile.writeError(path: url.path, code: errno)
-            }
-            defer { close(descriptor) }
-            guard fsync(descriptor) == 0 else {
-                throw AtomicFile.writeError(path: url.path, code: errno)
-            }
-        }
-        try AtomicFile.flushFolder(folder)
     }
 
     /// Puts `source` under the name `target`.

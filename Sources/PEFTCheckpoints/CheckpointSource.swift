@@ -1,4 +1,5 @@
 public import PEFTLayers
+package import PEFTQuantization
 public import Torch
 
 /// The parameters of a stored model, strict in both directions.
@@ -23,6 +24,11 @@ public final class CheckpointSource: ParameterSource {
     /// Says whether a tensor is stored at `path`.
     public func contains(_ path: String) -> Bool { store.shapes[path] != nil }
 
+    /// The element type of the numbers at `path`, where the file has plain numbers; nil where it has codes or nothing.
+    package func plainDType(of path: String) -> DType? {
+        SafetensorsDType(rawValue: store.storage(of: path))?.dtype
+    }
+
     /// Reads the tensor at `path` in the element type of the file; quantized blocks become float32.
     ///
     /// - Parameters:
@@ -44,6 +50,30 @@ public final class CheckpointSource: ParameterSource {
         consumed.insert(path)
         numElementsRead += range.count
         return try store.load(range, of: path)
+    }
+
+    /// The names of the weights that are stored in 4 bits, and how; nil if there are none.
+    package var fourBitLayers: (paths: Set<String>, config: QuantizationConfig)? {
+        let stored = names.compactMap { name in store.fourBitParts(of: name).map { (name, $0) } }
+        guard let first = stored.first else { return nil }
+        return (Set(stored.map(\.0)), first.1.config)
+    }
+
+    /// The element type that the numbers at `path` had before they were quantized to the 4 bits that are stored; nil for others.
+    package func fourBitDType(of path: String) -> DType? {
+        store.fourBitParts(of: path)?.sourceDType
+    }
+
+    /// The weight at `path`, if it is stored in 4 bits.
+    ///
+    /// - Throws: `CheckpointError.tensors` if it has another shape.
+    package func fourBitParts(of path: String, shape: [Int]) throws -> FourBitParts? {
+        guard let parts = store.fourBitParts(of: path) else { return nil }
+        if let problem = problem(at: path, expected: shape) {
+            throw CheckpointError.tensors(path: store.path, problems: [problem])
+        }
+        consumed.insert(path)
+        return parts
     }
 
     /// Compares what a model needs with what is stored, reading no data.

@@ -33,12 +33,20 @@ public final class FingerprintingSource: ParameterSource {
     /// - Complexity: 1024 elements are read.
     public func tensor(at path: String, shape: [Int]) throws -> Tensor {
         let tensor = try base.tensor(at: path, shape: shape)
-        let count = tensor.numElements
-        let indices = try Self.indices(count).map { try Tensor($0, shape: [$0.count]) }
-        let flat = try tensor.reshape([count])
-        let values = try indices.map { try flat.indexSelected(0, $0) } ?? flat
-        passed[path] = Sample(shape: shape, values: try values.to(.float32).clone(), isWhole: true)
+        try note(tensor, at: path)
         return tensor
+    }
+
+    /// Keeps the samples of a tensor that is on its way.
+    ///
+    /// - Throws: `TorchError` if memory does not suffice.
+    package func note(_ tensor: Tensor, at path: String) throws(TorchError) {
+        let (shape, count) = (tensor.shape, tensor.numElements)
+        var values = try tensor.reshape([count])
+        if let indices = Self.indices(count) {
+            values = try values.indexSelected(0, Tensor(indices, shape: [indices.count]))
+        }
+        passed[path] = Sample(shape: shape, values: try values.to(.float32).clone(), isWhole: true)
     }
 
     /// Elements of the other source; the samples among them are kept.

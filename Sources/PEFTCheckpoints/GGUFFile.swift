@@ -25,6 +25,7 @@ public final class GGUFFile {
     /// The tensors in the order of the file.
     public let tensors: [GGUFTensorInfo]
     private let indices: [String: Int]
+    private let valueRanges: [String: Range<Int>]
 
     /// Maps the file at `url` and reads its metadata; tensor data is read later, when it is used.
     ///
@@ -37,6 +38,7 @@ public final class GGUFFile {
         }
         file = mapped
         (version, metadata, tensors) = (header.version, header.metadata, header.tensors)
+        valueRanges = header.valueRanges
         indices = Dictionary(
             uniqueKeysWithValues: tensors.enumerated().map { ($0.element.name, $0.offset) })
     }
@@ -44,5 +46,14 @@ public final class GGUFFile {
     /// What the file says of the tensor called `name`.
     public func info(_ name: String) -> GGUFTensorInfo? {
         indices[name].map { tensors[$0] }
+    }
+
+    /// The metadata as it lies in the file: keys in order, each with the bytes of its type and value.
+    var entries: [GGUFEntry] {
+        metadata.keys.compactMap { key in
+            valueRanges[key].map { range in
+                GGUFEntry(key: key, value: file.withBytes(in: range) { [UInt8]($0) })
+            }
+        }
     }
 }

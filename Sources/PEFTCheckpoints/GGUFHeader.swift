@@ -3,6 +3,8 @@ struct GGUFHeader {
     let version: Int
     let metadata: GGUFMetadata
     let tensors: [GGUFTensorInfo]
+    /// Where the type and the value of each metadata key lie.
+    let valueRanges: [String: Range<Int>]
 
     /// Reads and checks the header of a file.
     init(_ bytes: UnsafeRawBufferPointer, path: String) throws(CheckpointError) {
@@ -10,7 +12,7 @@ struct GGUFHeader {
         version = try Self.readVersion(&cursor, path: path)
         let numTensors = try cursor.count(of: "tensors", minBytes: 24)
         let numKeys = try cursor.count(of: "metadata keys", minBytes: 13)
-        metadata = try Self.readMetadata(&cursor, count: numKeys)
+        (metadata, valueRanges) = try Self.readMetadata(&cursor, count: numKeys)
         let alignment = metadata.int("general.alignment") ?? 32
         guard alignment > 0, alignment & (alignment - 1) == 0, alignment <= 1 << 30 else {
             throw cursor.malformed("general.alignment is \(alignment), expected a power of two")
@@ -58,18 +60,21 @@ struct GGUFHeader {
 
     private static func readMetadata(
         _ cursor: inout GGUFCursor, count: Int
-    ) throws(CheckpointError) -> GGUFMetadata {
+    ) throws(CheckpointError) -> (GGUFMetadata, [String: Range<Int>]) {
         var values: [String: GGUFValue] = [:]
+        var ranges: [String: Range<Int>] = [:]
         var keys: [String] = []
         for _ in 0..<count {
             let key = try cursor.string()
+            let start = cursor.offset
             let type = try cursor.integer(UInt32.self)
             guard values.updateValue(try cursor.value(type: type), forKey: key) == nil else {
                 throw cursor.malformed("the metadata key \(key) is there twice")
             }
             keys.append(key)
+            ranges[key] = start..<cursor.offset
         }
-        return GGUFMetadata(values: values, keys: keys)
+        return (GGUFMetadata(values: values, keys: keys), ranges)
     }
 
     private func checkOverlap(_ cursor: GGUFCursor) throws(CheckpointError) {

@@ -6,7 +6,7 @@ import Torch
 final class GGUFStore: TensorStore {
     let file: GGUFFile
     let shapes: [String: [Int]]
-    private let architecture: GGUFArchitecture
+    let architecture: GGUFArchitecture
     private let infos: [String: GGUFTensorInfo]
     /// The tensors that the file holds in pieces.
     private let wholes: [String: PiecedTensor]
@@ -130,6 +130,22 @@ final class GGUFStore: TensorStore {
         return try result.reshape([-1]).narrow(0, range.lowerBound, range.count)
     }
 
+    /// The whole tensor as the file has it, in the file's order of rows.
+    func stored(_ info: GGUFTensorInfo) throws -> Tensor {
+        try decode(0..<info.shape.reduce(1, *), of: info)
+    }
+
+    /// The rows of a matrix in the order of the file: what ``load(_:of:)`` does, inverted.
+    ///
+    /// - Throws: `CheckpointError` if the rows do not divide into heads.
+    func storedOrder(_ matrix: Tensor, of info: GGUFTensorInfo) throws -> Tensor {
+        guard architecture.rowOrder(info.name) != nil else { return try matrix.contiguous() }
+        let values = try GGUFHyperParameters(file, architecture)
+        return try architecture.storedOrder(
+            matrix, of: info.name, numHeads: values.numAttentionHeads,
+            numKeyValueHeads: values.numKeyValueHeads, path: path)
+    }
+
     private func rowsDoNotDivide(
         _ info: GGUFTensorInfo, numHeads: Int, _ what: String
     ) -> CheckpointError {
@@ -164,6 +180,7 @@ final class GGUFStore: TensorStore {
         return .unsupported(
             path: path,
             reason: "tensors of types that are not supported: " + counts.joined(separator: ", "),
-            remedy: "take a file with the types F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0")
+            remedy: "take a file with the types "
+                + GGUFBlockFormat.allCases.map(\.name).joined(separator: ", "))
     }
 }

@@ -1,3 +1,5 @@
+import PEFTQuantization
+
 /// A tensor type of GGUF files: its number there, its name and the size of its blocks.
 ///
 /// - Source: gguf 0.19.0 gguf/constants.py:GGML_QUANT_SIZES.
@@ -16,6 +18,14 @@ public struct GGUFTensorType: Hashable, Sendable {
         guard let row = Self.table.first(where: { $0.id == id }) else { return nil }
         self.id = id
         (name, elementsPerBlock, bytesPerBlock) = (row.name, row.elements, row.bytes)
+    }
+
+    /// The type of a format that is written here.
+    init(_ format: GGUFBlockFormat) {
+        id = format.rawValue
+        name = format.name
+        elementsPerBlock = format.blockSize
+        bytesPerBlock = format.bytesPerBlock
     }
 
     private static let table: [(id: UInt32, name: String, elements: Int, bytes: Int)] = [

@@ -1,5 +1,6 @@
 import Foundation
 import PEFTModels
+import PEFTQuantization
 import Torch
 
 /// The tensors of a Hugging Face folder.
@@ -11,19 +12,24 @@ final class HuggingFaceStore: TensorStore {
     private let storedNames: [String: String]
     /// The tensors that the files hold in pieces.
     private let wholes: [String: PiecedTensor]
+    /// The weights in 4 bits, under the names in the files.
+    private let fourBit: StoredFourBit
 
     /// Opens the files of a folder.
     ///
     /// - Parameters:
     ///   - weights: the files.
     ///   - conventions: how they differ from the model.
-    /// - Throws: `CheckpointError.tensors` with every tensor that is missing among those of single experts, or has another shape.
+    /// - Throws: `CheckpointError` if weights in 4 bits are not whole; `CheckpointError.tensors` with every tensor that is missing among those
+    ///   of single experts, or has another shape.
     init(
         _ weights: ShardedSafetensors, conventions: FileConventions = FileConventions()
     ) throws(CheckpointError) {
         self.weights = weights
         self.conventions = conventions
-        let entries = weights.files.flatMap(\.entries)
+        let fourBit = try StoredFourBit(weights)
+        self.fourBit = fourBit
+        let entries = weights.files.flatMap(\.entries).filter { !fourBit.parts.contains($0.name) }
         let base = conventions.names.base + "."
         let omitsBase =
             conventions.mayOmitBase && !entries.contains { $0.name.hasPrefix(base) }
@@ -33,6 +39,10 @@ final class HuggingFaceStore: TensorStore {
             let isInside = omitsBase && !entry.name.hasPrefix(conventions.names.head + ".")
             let name = conventions.renamed(isInside ? base + entry.name : entry.name)
             if name != entry.name { storedNames[name] = entry.name }
+            if let weight = fourBit.weights[entry.name] {
+                shapes[name] = weight.state.shape
+                continue
+            }
             let isTransposed = conventions.isTransposed(name, shape: entry.shape)
             shapes[name] = isTransposed ? entry.shape.reversed() : entry.shape
         }
@@ -54,18 +64,27 @@ final class HuggingFaceStore: TensorStore {
 
     func storage(of name: String) -> String {
         if let whole = wholes[name] { return whole.pieces.first.map { storage(of: $0.name) } ?? "" }
+        if let weight = fourBit.weights[stored(name)] { return weight.state.quantType.rawValue }
         return weights.entry(stored(name))?.dtype.rawValue ?? "nothing"
     }
 
     func isFloatingPoint(_ name: String) -> Bool {
         if let whole = wholes[name] { return whole.pieces.allSatisfy { isFloatingPoint($0.name) } }
-        return weights.entry(stored(name))?.dtype.dtype?.isFloatingPoint ?? false
+        return fourBit.weights[stored(name)] != nil
+            || weights.entry(stored(name))?.dtype.dtype?.isFloatingPoint ?? false
+    }
+
+    func fourBitParts(of name: String) -> FourBitParts? {
+        fourBit.weights[stored(name)].map { fourBit.parts(of: $0) }
     }
 
     private func stored(_ name: String) -> String { storedNames[name] ?? name }
 
     func load(_ range: Range<Int>, of name: String) throws -> Tensor {
         if let whole = wholes[name] { return try whole.load(range) { try load($0, of: $1) } }
+        if let weight = fourBit.weights[stored(name)] {
+            return try fourBit.decoded(range, of: weight)
+        }
         guard let (file, entry) = weights.location(stored(name)) else {
             throw CheckpointError.tensors(
                 path: path, problems: [.missing(name: name, expected: [])])

@@ -9,7 +9,7 @@ public final class ShardedSafetensors {
     private let locations: [String: (file: SafetensorsFile, entry: SafetensorsEntry)]
 
     static let singleName = "model.safetensors"
-    static let indexName = "model.safetensors.index.json"
+    package static let indexName = "model.safetensors.index.json"
 
     /// Opens every weight file of `folder`.
     ///

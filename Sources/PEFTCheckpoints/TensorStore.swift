@@ -1,3 +1,4 @@
+import PEFTQuantization
 import Torch
 
 /// Stored tensors under Hugging Face names, whatever the file format.
@@ -19,4 +20,12 @@ protocol TensorStore: AnyObject {
 
     /// Whether the tensor called `name` may stay unread: leaving it out changes no result.
     func isHarmless(_ name: String) throws -> Bool
+
+    /// The tensor called `name`, if it is stored as 4-bit codes of bitsandbytes.
+    func fourBitParts(of name: String) -> FourBitParts?
+}
+
+extension TensorStore {
+    /// None.
+    func fourBitParts(of name: String) -> FourBitParts? { nil }
 }

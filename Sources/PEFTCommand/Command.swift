@@ -74,6 +74,9 @@ package struct Command {
         case .plan: try start(name, arguments, PlanOptions.self, plan)
         case .score: try start(name, arguments, ScoreOptions.self, score)
         case .generate: try start(name, arguments, GenerateOptions.self, generate)
+        case .merge: try start(name, arguments, MergeOptions.self, merge)
+        case .quantize: try start(name, arguments, QuantizeOptions.self, quantize)
+        case .export: try start(name, arguments, ExportOptions.self, export)
         case .inspect: try start(name, arguments, InspectOptions.self, inspect)
         case .tokenize: try start(name, arguments, TokenizeOptions.self, tokenize)
         case .initModel: try start(name, arguments, InitModelOptions.self, initModel)
@@ -145,6 +148,36 @@ package struct Command {
         return Status.done
     }
 
+    private func merge(_ options: MergeOptions) throws -> Int32 {
+        let report = try library.merge(options)
+        console.out(options.json ? report.json.line + "\n" : MergeText.text(of: report))
+        return Status.done
+    }
+
+    private func quantize(_ options: QuantizeOptions) throws -> Int32 {
+        let report = try library.quantize(options)
+        if options.json {
+            console.printLine(report.json.line)
+        } else {
+            console.printLine(
+                "model: \(report.output), \(NumberFormat.count(report.numParameters)) parameters, "
+                    + "\(report.storage), \(NumberFormat.bytes(report.sizeBytes)) in "
+                    + "\(report.files.count) files")
+            for note in report.notes { console.printLine("note: " + note) }
+        }
+        return Status.done
+    }
+
+    private func export(_ options: ExportOptions) throws -> Int32 {
+        let summary = try library.export(options)
+        console.printLine(
+            options.json
+                ? summary.json.line
+                : "adapter: \(summary.output), \(NumberFormat.count(summary.numLayers)) layers, "
+                    + NumberFormat.bytes(summary.sizeBytes))
+        return Status.done
+    }
+
     private func inspect(_ options: InspectOptions) throws -> Int32 {
         let report = try library.inspect(options)
         console.out(options.json ? report.json.line + "\n" : InspectText.text(of: report))
@@ -212,6 +245,9 @@ package struct Command {
             case .plan: HelpText.text(for: name, PlanOptions.self)
             case .score: HelpText.text(for: name, ScoreOptions.self)
             case .generate: HelpText.text(for: name, GenerateOptions.self)
+            case .merge: HelpText.text(for: name, MergeOptions.self)
+            case .quantize: HelpText.text(for: name, QuantizeOptions.self)
+            case .export: HelpText.text(for: name, ExportOptions.self)
             case .inspect: HelpText.text(for: name, InspectOptions.self)
             case .tokenize: HelpText.text(for: name, TokenizeOptions.self)
             case .initModel: HelpText.text(for: name, InitModelOptions.self)

@@ -5,6 +5,9 @@ package enum CommandName: String, CaseIterable, Sendable {
     case plan
     case score
     case generate
+    case merge
+    case quantize
+    case export
     case inspect
     case tokenize
     case initModel = "init-model"
@@ -18,6 +21,9 @@ package enum CommandName: String, CaseIterable, Sendable {
         case .plan: "predict the memory and traffic of a run, and propose one that fits"
         case .score: "measure how well a model predicts a file of rows"
         case .generate: "continue a prompt"
+        case .merge: "write a model with an adapter in its weights"
+        case .quantize: "write a model in 4 bits"
+        case .export: "write an adapter for llama.cpp"
         case .inspect: "say what is in a model, an adapter or a checkpoint"
         case .tokenize: "turn text into token ids"
         case .initModel: "write a model of random numbers"
@@ -57,6 +63,24 @@ package enum CommandName: String, CaseIterable, Sendable {
             text and tokens every token after the first is a target.
             """
         case .generate: "Continues a prompt, and prints the text as it comes."
+        case .merge:
+            """
+            Adds the update of an adapter to the weights of its base, W + s B A in float32, and writes the \
+            model: a Hugging Face folder, or of a GGUF base a GGUF file. One weight at a time is in memory. \
+            Says how much of the update is left after rounding, and refuses a model in which most of it \
+            is lost.
+            """
+        case .quantize:
+            """
+            Writes a model with its linear weights in 4 bits, as transformers with bitsandbytes saves it. \
+            The folder is a model like any other: train, score and generate read the codes as they are, \
+            which starts sooner than quantizing, and adapters fit it and its base alike.
+            """
+        case .export:
+            """
+            Writes a LoRA adapter as a GGUF file that llama.cpp loads beside a GGUF file of the base: \
+            llama-cli -m base.gguf --lora adapter.gguf. Names and the order of rows are llama.cpp's.
+            """
         case .inspect:
             "Says what is in a model, adapter or checkpoint folder, or in a GGUF file."
         case .tokenize:
@@ -105,6 +129,22 @@ package enum CommandName: String, CaseIterable, Sendable {
             [
                 "peft generate --model base --adapter out --chat --prompt 'What is a fjord?'",
                 "peft generate --model base --prompt 'Once upon a time' --temperature 0.8 --top-p 0.9",
+            ]
+        case .merge:
+            [
+                "peft merge --adapter out --output merged",
+                "peft merge --adapter out --model base --output merged --dtype float32",
+                "peft merge --adapter out --model SmolLM2.gguf --output merged.gguf --format gguf-q8_0",
+            ]
+        case .quantize:
+            [
+                "peft quantize --model base --output base-nf4",
+                "peft quantize --model base --output base-fp4 --quant-type fp4 --no-double-quant",
+            ]
+        case .export:
+            [
+                "peft export --adapter out --output adapter.gguf",
+                "peft export --adapter out --model SmolLM2.gguf --output adapter.gguf --format gguf-lora",
             ]
         case .inspect:
             ["peft inspect out", "peft inspect SmolLM2.gguf --json"]

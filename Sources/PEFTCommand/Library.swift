@@ -15,6 +15,12 @@ package struct Library {
     package var score: (ScoreOptions) throws -> ScoreReport
     /// Generates, and hands over the text as it comes.
     package var generate: (GenerateOptions, (String) -> Void) throws -> GenerationReport
+    /// Writes a model with an adapter in its weights.
+    package var merge: (MergeOptions) throws -> MergeReport
+    /// Writes a model in 4 bits.
+    package var quantize: (QuantizeOptions) throws -> QuantizeReport
+    /// Writes an adapter for another program.
+    package var export: (ExportOptions) throws -> Export.Summary
     /// Describes a file or folder.
     package var inspect: (InspectOptions) throws -> InspectReport
     /// Tokenizes lines, and hands over the ids of each.
@@ -34,6 +40,9 @@ package struct Library {
         plan: @escaping (PlanOptions) throws -> PlanReport,
         score: @escaping (ScoreOptions) throws -> ScoreReport,
         generate: @escaping (GenerateOptions, (String) -> Void) throws -> GenerationReport,
+        merge: @escaping (MergeOptions) throws -> MergeReport,
+        quantize: @escaping (QuantizeOptions) throws -> QuantizeReport,
+        export: @escaping (ExportOptions) throws -> Export.Summary,
         inspect: @escaping (InspectOptions) throws -> InspectReport,
         tokenize: @escaping (TokenizeOptions, LineReader, ([Int]) -> Void) throws -> Void,
         initModel: @escaping (InitModelOptions) throws -> InitModel.Summary,
@@ -45,6 +54,9 @@ package struct Library {
         self.plan = plan
         self.score = score
         self.generate = generate
+        self.merge = merge
+        self.quantize = quantize
+        self.export = export
         self.inspect = inspect
         self.tokenize = tokenize
         self.initModel = initModel

@@ -30,9 +30,20 @@ public protocol LinearAdapter: AdapterPart {
     func lowRankTerm(
         for input: Tensor, context: ForwardContext
     ) throws(TorchError) -> LowRankTerm?
+
+    /// The weight that computes without the adapter what the adapted layer computes without dropout.
+    ///
+    /// - Parameter weight: the base's, float32 `[outFeatures, inFeatures]`; it stays as it is.
+    /// - Returns: float32 of the same shape, without history; nil for a method that is more than a change of the weight.
+    /// - Throws: `TorchError` if memory does not suffice.
+    /// - Memory: a new tensor of the weight's size.
+    func merged(into weight: Tensor) throws(TorchError) -> Tensor?
 }
 
 extension LinearAdapter {
+    /// None: the method cannot be merged.
+    public func merged(into weight: Tensor) throws(TorchError) -> Tensor? { nil }
+
     /// None.
     public func lowRankTerm(
         for input: Tensor, context: ForwardContext

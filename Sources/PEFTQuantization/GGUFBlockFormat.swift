@@ -1,5 +1,6 @@
 import CKernels
 package import PEFTLayers
+import Synchronization
 public import Torch
 
 // The cases have ggml's names.
@@ -15,6 +16,13 @@ public enum GGUFBlockFormat: UInt32, CaseIterable, Sendable {
     case q5_0 = 6
     case q5_1 = 7
     case q8_0 = 8
+    case q2_k = 10
+    case q3_k = 11
+    case q4_k = 12
+    case q5_k = 13
+    case q6_k = 14
+    case iq4_nl = 20
+    case iq4_xs = 23
     case bf16 = 30
 
     /// The name in GGUF tools: `Q4_1`.
@@ -24,7 +32,8 @@ public enum GGUFBlockFormat: UInt32, CaseIterable, Sendable {
     public var blockSize: Int {
         switch self {
         case .f32, .f16, .bf16: 1
-        case .q4_0, .q4_1, .q5_0, .q5_1, .q8_0: 32
+        case .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .iq4_nl: 32
+        case .q2_k, .q3_k, .q4_k, .q5_k, .q6_k, .iq4_xs: 256
         }
     }
 
@@ -38,6 +47,14 @@ public enum GGUFBlockFormat: UInt32, CaseIterable, Sendable {
         case .q5_0: 2 + 4 + 16
         case .q5_1: 2 + 2 + 4 + 16
         case .q8_0: 2 + 32
+        case .iq4_nl: 2 + 16
+        // Of 256 elements: scales of groups, float16 scales of these, planes of bits.
+        case .q2_k: 16 + 64 + 4
+        case .q3_k: 32 + 64 + 12 + 2
+        case .q4_k: 4 + 12 + 128
+        case .q5_k: 4 + 12 + 32 + 128
+        case .q6_k: 128 + 64 + 16 + 2
+        case .iq4_xs: 2 + 2 + 4 + 128
         }
     }
 
@@ -91,5 +108,42 @@ public enum GGUFBlockFormat: UInt32, CaseIterable, Sendable {
                 output.bindMemory(to: Float.self).baseAddress)
             precondition(status == 0, "the kernel does not know \(name)")
         }
+    }
+
+    // MARK: - Encoding
+
+    /// Encodes numbers.
+    ///
+    /// - Parameters:
+    ///   - values: float32, contiguous, whole blocks.
+    ///   - path: the tensor's name, for errors.
+    /// - Returns: uint8, the blocks one after another.
+    /// - Throws: `QuantizationError` for a NaN, an infinity, or numbers that do not fill blocks.
+    /// - Precondition: the format is `.f32`, `.f16`, `.bf16` or `.q8_0`.
+    /// - Memory: the result.
+    package func encoded(_ values: Tensor, path: String) throws(QuantizationError) -> Tensor {
+        let size = try sizeBytes(numElements: values.numElements)
+        let output = try torch { () throws(TorchError) in try Tensor.empty([size], dtype: .uint8) }
+        let numBlocks = values.numElements / blockSize
+        let isFinite = values.withUnsafeBytes { values in
+            output.withUnsafeMutableBytes { output in
+                let failure = Atomic(false)
+                BlockParallelism.automatic.forEachRange(
+                    of: numBlocks, numElements: numBlocks * blockSize
+                ) { blocks in
+                    let status = ckernels_gguf_encode(
+                        Int32(rawValue), values.bindMemory(to: Float.self).baseAddress,
+                        Int64(blocks.lowerBound), Int64(blocks.upperBound),
+                        output.bindMemory(to: UInt8.self).baseAddress)
+                    precondition(status != CKERNELS_GGUF_UNKNOWN, "\(name) is not written here")
+                    if status == CKERNELS_GGUF_NOT_FINITE {
+                        failure.store(true, ordering: .relaxed)
+                    }
+                }
+                return !failure.load(ordering: .relaxed)
+            }
+        }
+        guard isFinite else { throw .notFinite(path: path, elements: 0..<values.numElements) }
+        return output
     }
 }

@@ -1,7 +1,8 @@
+import Foundation
 import Torch
 
 /// How linear weights are quantized to 4 bits.
-public struct QuantizationConfig: Hashable, Sendable, Codable, CustomStringConvertible {
+public struct QuantizationConfig: Hashable, Sendable, Codable, LosslessStringConvertible {
     /// The block sizes that bitsandbytes knows.
     public static let blockSizes = [32, 64, 128, 256, 512, 1024, 2048, 4096]
 
@@ -25,6 +26,17 @@ public struct QuantizationConfig: Hashable, Sendable, Codable, CustomStringConve
     public var description: String {
         "\(quantType.rawValue), block \(blockSize)"
             + (usesDoubleQuantization ? ", double quantized" : "")
+    }
+
+    /// Reads the storage in words; nil for anything else.
+    public init?(_ description: String) {
+        let words = description.components(separatedBy: ", ")
+        guard (2...3).contains(words.count), let type = QuantType(rawValue: words[0]),
+            words[1].hasPrefix("block "), let size = Int(words[1].dropFirst(6)),
+            words.count == 2 || words[2] == "double quantized"
+        else { return nil }
+        self.init(quantType: type, blockSize: size, usesDoubleQuantization: words.count == 3)
+        guard Self.blockSizes.contains(size), self.description == description else { return nil }
     }
 
     /// Checks the block size.

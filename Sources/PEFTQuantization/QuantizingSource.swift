@@ -13,7 +13,7 @@ public final class QuantizingSource: ParameterSource {
     private let base: any ParameterSource
     private let dense: any ParameterSource
     private let config: QuantizationConfig
-    private let skippedModules: [[Substring]]
+    private let isQuantized: (String) -> Bool
     private let placement: any TensorPlacement
 
     /// Decorates a source.
@@ -25,10 +25,33 @@ public final class QuantizingSource: ParameterSource {
     ///   - skippedModules: layers that stay as they are: whole components of a path, one or more (`lm_head`, `mlp.gate_proj`, `layers.3`).
     ///   - placement: where codes and scales are kept, and which of them this process makes.
     /// - Throws: `QuantizationError.invalidBlockSize`.
-    public init(
+    public convenience init(
         _ base: any ParameterSource, dense: (any ParameterSource)? = nil,
         config: QuantizationConfig = .init(),
         skippedModules: [String] = defaultSkippedModules,
+        placement: any TensorPlacement = WholePlacement()
+    ) throws(QuantizationError) {
+        let skipped = skippedModules.map { $0.split(separator: ".") }
+        try self.init(
+            base, dense: dense, config: config,
+            isQuantized: { path in
+                let components = path.split(separator: ".")
+                return !skipped.contains { components.contains($0) }
+            }, placement: placement)
+    }
+
+    /// Decorates a source.
+    ///
+    /// - Parameters:
+    ///   - base: where the weights to quantize come from, in the file's dtype.
+    ///   - dense: where everything else comes from; nil for the same source.
+    ///   - config: codebook, block size, double quantization.
+    ///   - isQuantized: whether the layer at a path is quantized.
+    ///   - placement: where codes and scales are kept, and which of them this process makes.
+    /// - Throws: `QuantizationError.invalidBlockSize`.
+    public init(
+        _ base: any ParameterSource, dense: (any ParameterSource)? = nil,
+        config: QuantizationConfig, isQuantized: @escaping (String) -> Bool,
         placement: any TensorPlacement = WholePlacement()
     ) throws(QuantizationError) {
         try config.validate()
@@ -36,7 +59,7 @@ public final class QuantizingSource: ParameterSource {
         self.dense = dense ?? base
         self.config = config
         self.placement = placement
-        self.skippedModules = skippedModules.map { $0.split(separator: ".") }
+        self.isQuantized = isQuantized
     }
 
     /// The dense source's tensor.
@@ -49,15 +72,10 @@ public final class QuantizingSource: ParameterSource {
     /// - Throws: the base source's error, or `QuantizationError` for a weight that is not float32, bfloat16 or float16, or that
     ///   holds a NaN or an infinity.
     public func linearWeight(at path: String, shape: [Int]) throws -> any LinearWeight {
-        guard !isSkipped(path) else { return try dense.linearWeight(at: path, shape: shape) }
+        guard isQuantized(path) else { return try dense.linearWeight(at: path, shape: shape) }
         return FourBitWeight(
             try FourBitTensor(path: path, shape: shape, config: config, placement: placement) {
                 try base.elements($0, at: path, shape: shape)
             })
-    }
-
-    private func isSkipped(_ path: String) -> Bool {
-        let components = path.split(separator: ".")
-        return skippedModules.contains { components.contains($0) }
     }
 }

@@ -80,15 +80,16 @@ import Torch
     @Test func typesThatAreNotSupported() throws {
         var bytes = GGUFBytes.tiny
         bytes.tensors += [
-            GGUFBytes.Tensor(name: "blk.0.ffn_up.weight", extents: [256, 1], type: 12, size: 144),
+            GGUFBytes.Tensor(name: "blk.0.ffn_up.weight", extents: [256, 1], type: 16, size: 66),
             GGUFBytes.Tensor(
-                name: "blk.0.ffn_down.weight", extents: [256, 2], type: 12, size: 288),
-            GGUFBytes.Tensor(name: "blk.0.attn_v.weight", extents: [256, 1], type: 14, size: 210),
+                name: "blk.0.ffn_down.weight", extents: [256, 2], type: 16, size: 132),
+            GGUFBytes.Tensor(name: "blk.0.attn_v.weight", extents: [256, 1], type: 34, size: 54),
         ]
         try expect(
             bytes,
-            "tensors of types that are not supported: 2 of type Q4_K, 1 of type Q6_K; take a file "
-                + "with the types F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0")
+            "tensors of types that are not supported: 2 of type IQ2_XXS, 1 of type TQ1_0; take a file "
+                + "with the types F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, "
+                + "IQ4_NL, IQ4_XS, BF16")
     }
 
     @Test(arguments: [

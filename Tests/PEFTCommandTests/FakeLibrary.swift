@@ -26,6 +26,11 @@ final class Calls {
     var generateOptions: GenerateOptions?
     var tokenizeOptions: TokenizeOptions?
     var launchOptions: LaunchOptions?
+    /// What it was asked to merge, and what it says of it.
+    var mergeOptions: MergeOptions?
+    var merged = MergeReport(
+        output: "merged", base: "the numbers of the base's files", storage: "bfloat16",
+        files: ["model.safetensors"], sizeBytes: 1234, layers: [])
     /// What it throws, if anything.
     var error: (any Error)?
     /// What its doctor finds.
@@ -65,6 +70,18 @@ final class Calls {
                 return GenerationReport(
                     prompt: options.prompt, text: "Once more", numPromptTokens: 3, numNewTokens: 2,
                     stopReason: .endOfText, promptTokensPerSecond: 16, tokensPerSecond: 8)
+            },
+            merge: { options in
+                self.mergeOptions = options
+                return self.merged
+            },
+            quantize: { options in
+                QuantizeReport(
+                    output: options.output, storage: "nf4, block 64", files: ["model.safetensors"],
+                    sizeBytes: 2_468, numParameters: 1_234, notes: ["a note"])
+            },
+            export: { options in
+                Export.Summary(output: options.output, sizeBytes: 2_468, numLayers: 14)
             },
             inspect: { options in
                 InspectReport(

@@ -55,6 +55,8 @@ import TrainingTestSupport
             "Examples/wordnet/eval.jsonl": files.url.appending(path: "few.jsonl").path,
             "Examples/wordnet/demo.yaml":
                 Checkout.root.appending(path: "Examples/wordnet/demo.yaml").path,
+            "MERGED": files.path("merged"), "ADAPTER.gguf": files.path("adapter.gguf"),
+            "QUANTIZED": files.path("quantized"),
             "FILE": Checkout.root.appending(path: "CHANGELOG.md").path,
         ]
         #expect(commands.count >= 5)

@@ -6,7 +6,9 @@ import Torch
 
 /// Decoding equals the `gguf` package, bit for bit.
 @Suite struct GGUFBlockFormatTests {
-    static let fixtures: [GGUFFixture] = (try? fixture("gguf", as: [GGUFFixture].self)) ?? []
+    static let fixtures: [GGUFFixture] = ["gguf", "gguf-groups"].flatMap {
+        (try? fixture($0, as: [GGUFFixture].self)) ?? []
+    }
 
     @Test func everyFormatHasAFixture() {
         #expect(
@@ -75,6 +77,42 @@ import Torch
     }
 
     @Test func unknownTypesHaveNoFormat() {
-        #expect(GGUFBlockFormat(rawValue: 12) == nil)
+        #expect(GGUFBlockFormat(rawValue: 16) == nil)
+    }
+
+    // MARK: - Encoding
+
+    /// Numbers and what the package stores them as.
+    struct Encoding: Decodable {
+        let name: String
+        let values: Data
+        let bytes: Data
+    }
+
+    @Test func blocksEqualThePackage() throws {
+        let cases = try fixture("gguf-encoding", as: [Encoding].self)
+        #expect(cases.map(\.name) == ["F32", "F16", "BF16", "Q8_0"])
+        for expected in cases {
+            let format = try #require(
+                GGUFBlockFormat.allCases.first { $0.name == expected.name })
+            let values = expected.values.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+            let encoded = try format.encoded(
+                Tensor(values, shape: [values.count]), path: "w")
+            #expect(encoded.bytes == expected.bytes, "\(expected.name)")
+        }
+    }
+
+    /// Not finite themselves, or in what they are stored as.
+    @Test(arguments: [
+        (GGUFBlockFormat.f32, Float.infinity), (.f16, 65_520), (.bf16, .nan),
+        (.q8_0, -.infinity), (.q8_0, 1e9),
+    ])
+    func numbersThatAreNotFiniteAreRefused(_ format: GGUFBlockFormat, _ value: Float) throws {
+        var values = [Float](repeating: 1, count: 64)
+        values[40] = value
+        let tensor = try Tensor(values, shape: [64])
+        #expect(throws: QuantizationError.notFinite(path: "w", elements: 0..<64)) {
+            try format.encoded(tensor, path: "w")
+        }
     }
 }

@@ -93,13 +93,30 @@ enum {
     CKERNELS_GGUF_Q5_0 = 6,
     CKERNELS_GGUF_Q5_1 = 7,
     CKERNELS_GGUF_Q8_0 = 8,
+    CKERNELS_GGUF_Q2_K = 10,
+    CKERNELS_GGUF_Q3_K = 11,
+    CKERNELS_GGUF_Q4_K = 12,
+    CKERNELS_GGUF_Q5_K = 13,
+    CKERNELS_GGUF_Q6_K = 14,
+    CKERNELS_GGUF_IQ4_NL = 20,
+    CKERNELS_GGUF_IQ4_XS = 23,
     CKERNELS_GGUF_BF16 = 30,
 };
 
-// Decodes blocks to fp32. F32, F16 and BF16 have blocks of one element, the others of 32. `input` need not be aligned.
+// Decodes blocks to fp32. F32, F16 and BF16 have blocks of one element, the K formats and IQ4_XS of 256, the others of 32. `input` need not be aligned.
 // Returns 0, or -1 for an unknown type.
 int32_t ckernels_gguf_decode(
     int32_t type, const uint8_t *input, int64_t block_begin, int64_t block_end, float *output);
+
+enum {
+    CKERNELS_GGUF_UNKNOWN = -1,
+    CKERNELS_GGUF_NOT_FINITE = -2,
+};
+
+// Encodes blocks of F32, F16, BF16 or Q8_0. Returns 0, CKERNELS_GGUF_UNKNOWN for another type, or CKERNELS_GGUF_NOT_FINITE if a number,
+// or what it is stored as, is infinite or NaN.
+int32_t ckernels_gguf_encode(
+    int32_t type, const float *input, int64_t block_begin, int64_t block_end, uint8_t *output);
 
 #ifdef __cplusplus
 }

@@ -33,14 +33,6 @@ public enum InitModel {
         }
     }
 
-    private struct Entry {
-        let name: String
-        let shape: [Int]
-        var numElements: Int { shape.reduce(1, *) }
-    }
-
-    private static let indexName = "model.safetensors.index.json"
-
     /// Writes a Hugging Face folder as transformers initializes one: normal numbers for matrices, norms that multiply by
     /// one, zeros for biases.
     ///
@@ -61,59 +53,36 @@ public enum InitModel {
         let plan = try ModelPlan(
             config, options: BaseModelOptions(quantization: nil, computeDType: .float32))
         let files = ModelRegistry.fileConventions(config)
-        let entries = plan.layout.tensors.map { tensor in
-            let isTransposed = files.isTransposed(tensor.path, shape: tensor.shape)
-            return Entry(
-                name: tensor.path, shape: isTransposed ? tensor.shape.reversed() : tensor.shape)
-        }
         let dtype = options.dtype.torch
-        let shards = divided(
-            entries, elementBytes: dtype.sizeBytes, limit: options.maxShardMegabytes * 1_000_000)
         let random = Source(
             seed: UInt64(options.seed),
             standardDeviation: try initializerRange(config, path: options.config),
             normWeight: files.normWeight, dtype: dtype)
+        let tensors = plan.layout.tensors.map { tensor in
+            let isTransposed = files.isTransposed(tensor.path, shape: tensor.shape)
+            let shape = isTransposed ? tensor.shape.reversed() : tensor.shape
+            return SafetensorsTensor(name: tensor.path, shape: shape, dtype: dtype) {
+                try random.tensor(tensor.path, shape)
+            }
+        }
+        let numParameters = plan.layout.tensors.reduce(0) { $0 + $1.numElements }
         let configuration = try configuration(config, dtype: dtype, path: options.config)
         try prepare(folder, isReplaced: options.overwrite)
-        var weightMap: [(String, JSONValue)] = []
-        var names: [String] = []
-        for (index, shard) in shards.enumerated() {
-            let name =
-                shards.count == 1
-                ? "model.safetensors"
-                : String(format: "model-%05d-of-%05d.safetensors", index + 1, shards.count)
-            let tensors = shard.map { entry in
-                SafetensorsTensor(name: entry.name, shape: entry.shape, dtype: dtype) {
-                    try random.tensor(entry.name, entry.shape)
-                }
-            }
-            try SafetensorsWriter.write(tensors, to: folder.appending(path: name))
-            names.append(name)
-            weightMap += shard.map { ($0.name, .string(name)) }
-        }
-        let numParameters = entries.reduce(0) { $0 + $1.numElements }
-        let sizeBytes = numParameters * dtype.sizeBytes
-        if shards.count > 1 {
-            let index: JSONObject = [
-                "metadata": [
-                    "total_parameters": .int(numParameters), "total_size": .int(sizeBytes),
-                ],
-                "weight_map": .object(JSONObject(weightMap.sorted { $0.0 < $1.0 })),
-            ]
-            try AtomicFile.write(
-                Data((JSONValue.object(index).serialized() + "\n").utf8),
-                to: folder.appending(path: indexName))
-        }
+        let written = try ShardedSafetensors.write(
+            tensors, numParameters: numParameters,
+            maxShardBytes: options.maxShardMegabytes * 1_000_000, to: folder)
         try AtomicFile.write(
             configuration, to: folder.appending(path: "config.json"))
-        return Summary(numParameters: numParameters, sizeBytes: sizeBytes, files: names)
+        return Summary(
+            numParameters: numParameters, sizeBytes: written.sizeBytes, files: written.files)
     }
 
     /// Makes the folder; removes a model that is to be replaced, its configuration first.
     private static func prepare(_ folder: URL, isReplaced: Bool) throws {
         let manager = FileManager.default
         let names = ((try? manager.contentsOfDirectory(atPath: folder.path)) ?? []).filter {
-            $0 == "config.json" || $0 == indexName || $0.hasSuffix(".safetensors")
+            $0 == "config.json" || $0 == ShardedSafetensors.indexName
+                || $0.hasSuffix(".safetensors")
         }.sorted()
         guard names.isEmpty || isReplaced else {
             throw CheckpointError.cannotWrite(
@@ -128,24 +97,6 @@ public enum InitModel {
                 path: folder.path, reason: "the folder cannot be made",
                 remedy: "give a folder on a disk that can be written")
         }
-    }
-
-    /// The tensors of each file: in order, as many as fit.
-    private static func divided(
-        _ entries: [Entry], elementBytes: Int, limit: Int
-    ) -> [[Entry]] {
-        var shards: [[Entry]] = [[]]
-        var size = 0
-        for entry in entries {
-            let bytes = entry.numElements * elementBytes
-            if size + bytes > limit, !shards[shards.count - 1].isEmpty {
-                shards.append([])
-                size = 0
-            }
-            shards[shards.count - 1].append(entry)
-            size += bytes
-        }
-        return shards
     }
 
     // MARK: - Configuration

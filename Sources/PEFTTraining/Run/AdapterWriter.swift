@@ -35,7 +35,7 @@ package struct AdapterWriter {
         }
         try AdapterFolder.write(
             configuration: adapter.config.adapterConfigJSON(), tensors: tensors,
-            base: adapted.base.fingerprint, to: folder)
+            base: adapted.base.fingerprint, baseStorage: adapted.base.options.storage, to: folder)
         try verify(folder)
     }
 

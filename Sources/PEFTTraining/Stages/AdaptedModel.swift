@@ -49,7 +49,8 @@ public final class AdaptedModel {
         let files = try AdapterFolder.read(folder)
         let config = try AdapterMethods.readConfig(adapterConfigJSON: files.configuration)
         if !ignoresBaseFingerprint {
-            try files.requireBase(base, name: config.baseModelNameOrPath)
+            try files.requireBase(
+                base.fingerprint, of: base.files.url.path, name: config.baseModelNameOrPath)
         }
         adapter = try Self.attach(config, to: base, seed: seed, isTrainable: isTrainable)
         try adapter.read(from: files)

@@ -7,13 +7,14 @@ extension AdapterFolder {
     /// A folder that does not name its base, as PEFT writes it, passes.
     ///
     /// - Parameters:
-    ///   - base: the base model in memory.
+    ///   - found: the fingerprint of that base model.
+    ///   - model: where it is.
     ///   - name: what the adapter's configuration calls its base.
     /// - Throws: ``Diagnosis`` with ``DiagnosisCode/otherBase``, naming both.
-    func requireBase(_ base: BaseModel, name: String?) throws(Diagnosis) {
+    func requireBase(
+        _ found: BaseFingerprint, of model: String, name: String?
+    ) throws(Diagnosis) {
         guard let text = baseFingerprint else { return }
-        let found = base.fingerprint
-        let model = base.files.url.path
         let trainedOn = name.map { " (\($0))" } ?? ""
         guard let expected = BaseFingerprint(text) else {
             throw Diagnosis(

@@ -10,6 +10,8 @@ public import Torch
 public struct BaseModelOptions: Sendable, Hashable {
     /// The storage of the linear weights; nil keeps them dense, in the compute dtype.
     public var quantization: QuantizationConfig?
+    /// The layers that are quantized, where a folder has them in 4 bits already; nil for all but the head.
+    var storedLayers: Set<String>?
     /// The dtype of activations and of everything that is not quantized.
     public var computeDType: DType
 
@@ -24,6 +26,17 @@ public struct BaseModelOptions: Sendable, Hashable {
         self.computeDType = computeDType
         self.device = device
     }
+
+    /// These options for a folder whose weights are in 4 bits already, which stay as they are; else the same.
+    func adjusted(to source: CheckpointSource) -> BaseModelOptions {
+        guard let stored = source.fourBitLayers else { return self }
+        var options = self
+        (options.storedLayers, options.quantization) = (stored.paths, stored.config)
+        return options
+    }
+
+    /// How linear weights are stored, in words; `none` for numbers as they are.
+    var storage: String { quantization?.description ?? "none" }
 
     /// What a model that was read so trains with, in the terms of the rules.
     func precision(_ lossScaling: LossScaling) -> PrecisionRules.Combination {
@@ -81,6 +94,7 @@ public final class BaseModel {
     /// - Memory: this process's part as stored, plus its part of one tensor.
     package init(at url: URL, options: BaseModelOptions, shards: ModelShards?) throws {
         files = try BaseModelFiles.open(url)
+        let options = options.adjusted(to: files.source)
         self.options = options
         self.shards = shards
         architecture = try ModelRegistry.familyName(files.configuration)
@@ -98,11 +112,11 @@ public final class BaseModel {
                 registry: registry,
                 source: options.source(
                     stored, dense: CastingSource(stored, dtype: options.computeDType),
-                    shards: shards)))
+                    files: files.source, shards: shards)))
         try files.source.verifyAllConsumed()
         try shards?.finishLoading()
         try stored.complete(with: shards ?? WholePlacement())
-        fingerprint = try stored.fingerprint
+        fingerprint = try files.baseFingerprint(stored.fingerprint)
         registry.keepWithin(shards)
     }
 }
@@ -113,28 +127,39 @@ extension BaseModelOptions {
     /// - Parameters:
     ///   - stored: the file's numbers, for what is quantized.
     ///   - dense: the same in the compute dtype, for what is not.
+    ///   - files: the files, for weights that are in 4 bits already; nil where nothing is read.
     ///   - shards: how the model is divided; laid out.
     /// - Returns: a source that answers with weights in their storage.
     /// - Throws: `QuantizationError` for a block size that there is not.
     func source(
-        _ stored: any ParameterSource, dense: any ParameterSource, shards: ModelShards?
+        _ stored: any ParameterSource, dense: any ParameterSource, files: CheckpointSource? = nil,
+        shards: ModelShards?
     ) throws(QuantizationError) -> any ParameterSource {
         let source: any ParameterSource =
             if let shards, shards.dividesBase {
                 try quantized(
                     stored, dense: ShardingSource(dense, shards: shards, dtype: computeDType),
-                    placement: shards)
+                    files: files, placement: shards)
             } else {
-                try quantized(stored, dense: dense, placement: WholePlacement())
+                try quantized(stored, dense: dense, files: files, placement: WholePlacement())
             }
         return DeviceSource(source, on: device)
     }
 
-    /// The source that stores linear weights as these options say.
+    /// The source that stores linear weights as these options say; without files they are only planned.
     func quantized(
-        _ stored: any ParameterSource, dense: any ParameterSource, placement: any TensorPlacement
+        _ stored: any ParameterSource, dense: any ParameterSource, files: CheckpointSource? = nil,
+        placement: any TensorPlacement
     ) throws(QuantizationError) -> any ParameterSource {
         guard let quantization else { return dense }
+        if let storedLayers {
+            guard let files else {
+                return try QuantizingSource(
+                    stored, dense: dense, config: quantization,
+                    isQuantized: { storedLayers.contains($0) }, placement: placement)
+            }
+            return StoredWeightSource(files, samples: stored, dense: dense, placement: placement)
+        }
         return try QuantizingSource(
             stored, dense: dense, config: quantization, placement: placement)
     }

@@ -10,6 +10,8 @@ struct ModelPlan {
     let shapes: [String: [Int]]
     /// The tensors as they are stored in memory.
     let layout: LayoutPlan
+    /// The layers, without elements.
+    let registry = ModuleRegistry()
     /// The paths of the decoder blocks, in order.
     let blocks: [String]
     /// The path of the embedding's table.
@@ -31,7 +33,7 @@ struct ModelPlan {
         let model = try ModelRegistry.makeModel(
             config: config,
             Scope(
-                registry: ModuleRegistry(),
+                registry: registry,
                 source: options.quantized(source, dense: dense, placement: layout)))
         shapes = source.shapes
         self.layout = layout

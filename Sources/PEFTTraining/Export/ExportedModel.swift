@@ -1,0 +1,163 @@
+import Foundation
+import PEFTAdapters
+import PEFTCheckpoints
+import PEFTLayers
+import PEFTModels
+import PEFTQuantization
+import PEFTSharding
+import Torch
+
+/// A model as it is written again, tensor by tensor: the base, or with an adapter in its weights `W + Δ` in float32.
+///
+/// W are the file's numbers, or these as a run computed with them: quantized to 4 bits and decoded.
+///
+/// - Memory: the adapter, and one weight a few times in float32.
+final class ExportedModel {
+    /// One tensor of the model.
+    struct Entry {
+        /// The Hugging Face name.
+        let path: String
+        /// The model's shape.
+        let shape: [Int]
+        /// Whether it is the weight of a linear layer that the base's storage holds.
+        let isStoredWeight: Bool
+        var numElements: Int { shape.reduce(1, *) }
+    }
+
+    /// The numbers of one tensor.
+    enum Content {
+        /// The file's own, in the file's dtype.
+        case unchanged(Tensor)
+        /// Others, float32: the base's, and these with the update; the same tensor where there is no update.
+        case changed(base: Tensor, merged: Tensor)
+    }
+
+    /// The base model.
+    let files: BaseModelFiles
+    /// The tensors, in the model's order.
+    let entries: [Entry]
+    /// The name of a head that is tied in the base and not any more, because the adapter changes it; nil for none.
+    let untiedHead: String?
+    /// How the base's linear weights were stored before the update was added; nil for the file's numbers.
+    let storage: QuantizationConfig?
+
+    private let source: FingerprintingSource
+    private let adapters: [String: any LinearAdapter]
+    private let folder: AdapterFolder?
+    private let baseName: String?
+    private let embedding: String
+    private let byPath: [String: Entry]
+
+    /// Opens a base model and reads an adapter.
+    ///
+    /// - Parameters:
+    ///   - files: the base model.
+    ///   - folder: the adapter; nil for the base alone.
+    ///   - storage: how the base's linear weights are stored before the update is added; nil for the file's numbers.
+    /// - Throws: `CheckpointError`, `AdapterError` or `ModelError` naming everything that does not fit.
+    init(
+        _ files: BaseModelFiles, adapter folder: AdapterFolder?, storage: QuantizationConfig?
+    ) throws {
+        self.files = files
+        self.folder = folder
+        self.storage = storage
+        let plan = try ModelPlan(
+            files.configuration,
+            options: BaseModelOptions(quantization: nil, computeDType: .float32))
+        try files.source.validate(expected: plan.shapes)
+        source = FingerprintingSource(files.source)
+        let config = try folder.map {
+            try AdapterMethods.readConfig(adapterConfigJSON: $0.configuration)
+        }
+        baseName = config?.baseModelNameOrPath
+        let set = try config?.attach(to: plan.registry, seed: 0, isTrainable: false)
+        if let folder { try set?.read(from: folder) }
+        if let whole = plan.layout.tensors.first(where: { $0.shape.count > 2 }) {
+            throw MergeError.hasExperts(model: files.url.path, path: whole.path)
+        }
+        var adapters: [String: any LinearAdapter] = [:]
+        for (path, part) in set?.adapters ?? [] {
+            guard let adapter = part as? any LinearAdapter else {
+                throw MergeError.notMergeable(
+                    path: path, method: String(describing: type(of: part)))
+            }
+            adapters[path + ".weight"] = adapter
+        }
+        self.adapters = adapters
+        embedding = plan.embedding
+        let head = plan.registry.headPath.map { $0 + ".weight" }
+        let weights = Set(plan.registry.linears.map { $0.path + ".weight" })
+        var entries = plan.layout.tensors.map { tensor in
+            Entry(
+                path: tensor.path, shape: tensor.shape,
+                isStoredWeight: weights.contains(tensor.path) && tensor.path != head)
+        }
+        untiedHead = head.flatMap { [adapters] in plan.isHeadTied && adapters[$0] != nil ? $0 : nil
+        }
+        if let untiedHead, let shape = plan.shapes[plan.embedding] {
+            entries.append(Entry(path: untiedHead, shape: shape, isStoredWeight: false))
+        }
+        self.entries = entries
+        byPath = Dictionary(uniqueKeysWithValues: entries.map { ($0.path, $0) })
+    }
+
+    /// The fingerprint of the base, all of whose tensors have been asked for.
+    var fingerprint: BaseFingerprint {
+        get throws { try files.baseFingerprint(source.fingerprint) }
+    }
+
+    /// Elements of all tensors.
+    var numElements: Int { entries.reduce(0) { $0 + $1.numElements } }
+
+    /// How the files differ from the model.
+    var conventions: FileConventions { ModelRegistry.fileConventions(files.configuration) }
+
+    /// The element type that the base's files have a tensor's numbers in, or had before these became codes; nil for blocks of GGUF.
+    func dtypeInFiles(of entry: Entry) -> DType? {
+        let path = entry.path == untiedHead ? embedding : entry.path
+        return files.source.plainDType(of: path) ?? files.source.fourBitDType(of: path)
+    }
+
+    /// Whether an adapter is in it.
+    var isMerged: Bool { folder != nil }
+
+    /// The entry of a name; nil if the model has no such tensor.
+    func entry(_ path: String) -> Entry? { byPath[path] }
+
+    /// The numbers of a tensor.
+    ///
+    /// - Throws: the source's error; ``MergeError``.
+    func content(of entry: Entry) throws -> Content {
+        let isUntied = entry.path == untiedHead
+        let stored = try source.tensor(
+            at: isUntied ? embedding : entry.path, shape: entry.shape)
+        let adapter = adapters[entry.path]
+        let isQuantized = storage != nil && entry.isStoredWeight
+        guard isQuantized || adapter != nil else { return .unchanged(stored) }
+        return try withoutGrad {
+            var base: Tensor
+            if let storage, isQuantized {
+                base = try FourBitTensor(quantizing: stored, config: storage, path: entry.path)
+                    .dequantized(to: .float32)
+            } else {
+                base = try stored.to(.float32)
+            }
+            guard let adapter else { return .changed(base: base, merged: base) }
+            guard let merged = try adapter.merged(into: base) else {
+                throw MergeError.notMergeable(
+                    path: entry.path, method: String(describing: type(of: adapter)))
+            }
+            guard try merged.allFinite() else { throw MergeError.notFinite(path: entry.path) }
+            return .changed(base: base, merged: merged)
+        }
+    }
+
+    /// Compares the base, whose tensors have all been asked for, with the one that the adapter was trained on.
+    ///
+    /// - Throws: ``Diagnosis`` with ``DiagnosisCode/otherBase``; `CheckpointError` if something in the files was not read.
+    func verify(ignoresFingerprint: Bool) throws {
+        try files.source.verifyAllConsumed()
+        guard !ignoresFingerprint else { return }
+        try folder?.requireBase(fingerprint, of: files.url.path, name: baseName)
+    }
+}

@@ -1,0 +1,86 @@
+/// An adapter that cannot be merged, or whose merge would lose what was learned.
+public enum MergeError: Error, Equatable, Sendable {
+    /// The method is more than a change of the layer's weight.
+    case notMergeable(path: String, method: String)
+    /// The merged weight holds an infinity or a NaN, or does so in what it is stored as.
+    case notFinite(path: String)
+    /// Most of the update is lost by rounding.
+    case updateLost(survived: Double, storage: String, worst: [String])
+    /// A GGUF file is written in the form of a GGUF file only.
+    case baseIsNoGGUF(model: String)
+    /// The adapter does not say which base it belongs to, or that base is not there.
+    case noBase(adapter: String, name: String?)
+    /// The base is in 4 bits already, so it is not quantized in another way first.
+    case baseIsQuantized(model: String, storage: String)
+    /// The model is in 4 bits already, and is not quantized twice.
+    case isQuantized(model: String, storage: String)
+    /// The method is more than a low-rank update, which is all that the other program knows.
+    case notLowRank(path: String, method: String)
+    /// The model is a mixture of experts, whose files have another form than the model.
+    case hasExperts(model: String, path: String)
+    /// The other program has no tensor of its own for a tied head.
+    case headIsTied(path: String)
+}
+
+extension MergeError: CustomStringConvertible {
+    /// What, where, expected, found and the remedy.
+    public var description: String {
+        switch self {
+        case .notMergeable(let path, let method):
+            """
+            \(path): an adapter part of the kind \(method) is more than a change of the weight and cannot be \
+            merged; use the adapter as it is: --adapter
+            """
+        case .notFinite(let path):
+            """
+            \(path): the merged weight holds an infinity or a NaN, or is too large for what it is to be \
+            stored as; train with a lower learning rate, or choose another --dtype
+            """
+        case .updateLost(let survived, let storage, let worst):
+            """
+            \(Self.percent(survived)) of the update survives in \(storage), so that most of what was \
+            learned would be lost (least: \(worst.joined(separator: ", "))); merge into a finer storage, \
+            keep the adapter beside its base, or give --allow-lost-update to write the model all the same
+            """
+        case .baseIsNoGGUF(let model):
+            """
+            \(model): a GGUF file is written with the metadata of the base, which is no GGUF file; merge \
+            without --format and convert the folder with llama.cpp's convert_hf_to_gguf.py
+            """
+        case .noBase(let adapter, let name):
+            name.map {
+                "\(adapter): its base model \($0) is not a path that is there; give the base as --model"
+            } ?? "\(adapter): the adapter does not name its base model; give it as --model"
+        case .baseIsQuantized(let model, let storage):
+            """
+            \(model): the base is in 4 bits already (\(storage)); leave --base-quantize out: the update is \
+            added to what these bits stand for
+            """
+        case .isQuantized(let model, let storage):
+            """
+            \(model): the model is in 4 bits already (\(storage)) and can be used as it is; to store it \
+            otherwise, quantize the model that it was made of
+            """
+        case .notLowRank(let path, let method):
+            """
+            \(path): an adapter of the method \(method) is more than a low-rank update, which is all that \
+            llama.cpp applies; merge it instead: peft merge
+            """
+        case .hasExperts(let model, let path):
+            """
+            \(model): the model is a mixture of experts (\(path)), which is not written here; use the adapter \
+            as it is: --adapter
+            """
+        case .headIsTied(let path):
+            """
+            \(path): the base's head is tied to its embedding, so that llama.cpp has no weight to apply \
+            this update to; merge it instead: peft merge
+            """
+        }
+    }
+
+    static func percent(_ share: Double) -> String {
+        let rounded = (share * 1000).rounded() / 10
+        return "\(rounded == 0 ? 0 : rounded) %"
+    }
+}
