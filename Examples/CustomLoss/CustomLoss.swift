@@ -48,8 +48,7 @@ struct FocalLoss: Objective {
             ready, optimizer: Optimizer(ready, rule: AdamW()),
             schedule: LearningRateSchedule(
                 peak: 1e-2, kind: .constant, warmupSteps: 0, totalSteps: 20), maxGradNorm: 1,
-            seed: 1,
-            objective: FocalLoss(gamma: 2))
+            seed: 1, objective: FocalLoss(gamma: 2))
         for index in 0..<20 {
             let result = try step(step: index, microBatches: [rows])
             print("step \(index + 1): loss \(result.loss)")

@@ -22,9 +22,8 @@ extension LoRAConfig: AdapterConfig {
         var attachment = LoRAAttachment(
             resolved.config, registry: registry, seed: seed, isTrainable: isTrainable)
         try attachment.addTargets(resolved.targets)
-        for (target, parameter) in zip(resolved.parameterTargets, parameters.targets) {
-            try attachment.addParameter(target, parameter)
-        }
+        try attachment.addParameters(
+            Array(zip(resolved.parameterTargets, parameters.targets)))
         try attachment.addTokens()
         try attachment.addModules()
         try attachment.addBiases()
@@ -104,14 +103,21 @@ private struct LoRAAttachment {
         }
     }
 
+    mutating func addParameters(
+        _ targets: [(LoRATarget, TargetedParameter)]
+    ) throws(AdapterError) {
+        let adapted = targets.map(\.1.linear).filter {
+            $0.adapter != nil || taken.contains($0.path)
+        }
+        if !adapted.isEmpty { throw .alreadyAdapted(adapted.map(\.path)) }
+        for (target, parameter) in targets { try addParameter(target, parameter) }
+    }
+
     /// The adapter of a parameter: of experts, or of one layer.
-    mutating func addParameter(
+    private mutating func addParameter(
         _ target: LoRATarget, _ parameter: TargetedParameter
     ) throws(AdapterError) {
         let (linear, weight) = (parameter.linear, parameter.linear.weight)
-        if linear.adapter != nil || taken.contains(linear.path) {
-            throw .alreadyAdapted([linear.path])
-        }
         let adapter = try torch { () throws(TorchError) -> any LinearAdapter in
             guard let numExperts = linear.parameter?.numExperts else {
                 let layer = LoRATarget(

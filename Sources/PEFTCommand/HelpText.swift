@@ -80,7 +80,7 @@ package enum HelpText {
         let note = isRequired ? " (required)" : defaultNote(value)
         let right = wrapped(option.help + note, width: width - indent)
         if left.count + 2 > indent {
-            return [left] + right.map { String(repeating: " ", count: indent) + $0 }
+            return wrappedChoices(left) + right.map { String(repeating: " ", count: indent) + $0 }
         }
         return right.enumerated().map { column($0.offset == 0 ? left : "", indent) + $0.element }
     }
@@ -97,6 +97,22 @@ package enum HelpText {
 
     private static func column(_ text: String, _ width: Int) -> String {
         text + String(repeating: " ", count: max(0, width - text.count))
+    }
+
+    /// An option whose choices may be too many for a line, broken behind a bar.
+    private static func wrappedChoices(_ left: String) -> [String] {
+        guard left.count > width else { return [left] }
+        let choices = left.split(separator: "|").map(String.init)
+        var lines = [choices[0]]
+        for choice in choices.dropFirst() {
+            if lines[lines.count - 1].count + choice.count + 2 > width {
+                lines[lines.count - 1] += "|"
+                lines.append("      " + choice)
+            } else {
+                lines[lines.count - 1] += "|" + choice
+            }
+        }
+        return lines
     }
 
     /// The text in lines of at most `width` columns, broken at spaces.

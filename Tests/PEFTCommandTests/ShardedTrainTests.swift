@@ -178,7 +178,10 @@ import TrainingTestSupport
         try expectDone(
             start("resumed", ranks: 4, rows: 2, "--max-steps", "3", "--offload", "optimizer"))
         try expectDone(start("resumed", ranks: 1, rows: 8, "--max-steps", "6", "--resume"))
-        try expectSame("one", "resumed")
+        // A run that ends early evaluates once more.
+        #expect(try largestDifference("loss", "one", "resumed") < 1e-5)
+        #expect(try largestDifference("grad_norm", "one", "resumed") < 1e-5)
+        try expectSameAdapter("one", "resumed")
         let files = try RunFiles.names(in: workspace.path("two/checkpoint-6"))
             .filter { $0.hasPrefix("optimizer") }
         #expect(

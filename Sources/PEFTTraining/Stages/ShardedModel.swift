@@ -34,7 +34,7 @@ public final class ShardedModel {
         self.execution = execution
         trainableParameters = Self.ordered(adapted)
         own = trainableParameters.map { OwnParameter(whole: $0) }
-        try Self.requireOnePlace(adapted)
+        try Self.requireOnePlace(trainableParameters, adapted)
     }
 
     /// Divides a model over the processes that its base was read by.
@@ -49,7 +49,7 @@ public final class ShardedModel {
     ) throws {
         self.adapted = adapted
         trainableParameters = Self.ordered(adapted)
-        try Self.requireOnePlace(adapted)
+        try Self.requireOnePlace(trainableParameters, adapted)
         var execution: any BlockExecution = ResidentExecution()
         if let shards = adapted.base.shards {
             try shards.divideTrainable(
@@ -135,9 +135,12 @@ public final class ShardedModel {
             + inBlocks
     }
 
-    private static func requireOnePlace(_ adapted: AdaptedModel) throws(Diagnosis) {
+    /// - Parameter ordered: the tensors of every unit, so that one that two units share is there twice.
+    private static func requireOnePlace(
+        _ ordered: [Parameter], _ adapted: AdaptedModel
+    ) throws(Diagnosis) {
         var places: [UnsafeRawPointer: String] = [:]
-        for parameter in adapted.trainableParameters {
+        for parameter in ordered {
             let earlier = places.updateValue(parameter.path, forKey: parameter.value.identity)
             guard let earlier else { continue }
             throw Diagnosis(
