@@ -17,7 +17,7 @@ import Torch
         Change(
             key: "general.architecture", value: .string("mamba"),
             message: "the GGUF architecture is mamba; supported are gemma2, gemma3, gpt2, gptneox, "
-                + "granite, llama, olmo2, phi3, qwen2, qwen3, smollm3"),
+                + "granite, llama, olmo2, olmoe, phi3, qwen2, qwen3, qwen3moe, smollm3"),
         Change(
             key: "llama.rope.scaling.type", value: .string("longrope"),
             message: "RoPE is scaled (longrope); "
