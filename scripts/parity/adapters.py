@@ -106,6 +106,9 @@ def ours_loads_there(check, name, label, folder, options, rows, plain):
         warnings.simplefilter("always")
         model = PeftModel.from_pretrained(base, adapter).eval()
     complaints = [str(warning.message) for warning in caught if "keys" in str(warning.message)]
+    if model.peft_config["default"].target_parameters:
+        # PEFT applies patterns to parameters, too, but looks only among modules for what they match; shapes and logits tell.
+        complaints = [text for text in complaints if "did not match any targeted module" not in text]
     check.equal(f"{name}: PEFT's complaints about keys of our adapter", complaints, [])
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     expected = {key: list(tensor.shape) for key, tensor in state.items()}
