@@ -115,11 +115,20 @@ import Torch
                 - layers_to_transform: cannot be combined with adapters of parameters (target_parameters); PEFT adapts them in all \
                 layers: give their whole paths instead
                 """)
-        let implied = try error {
+        let variants = try error {
             $0.targetModules = .allLinear
             $0.loraDropout = 0.1
+            $0.useDora = true
+            $0.initLoraWeights = .orthogonal
         }
-        #expect(implied.contains("lora_dropout: cannot be combined"))
+        for option in ["lora_dropout", "use_dora", "init_lora_weights"] {
+            #expect(variants.contains("\(option): cannot be combined with adapters of parameters"))
+        }
+        let biased = try error {
+            $0.targetModules = .allLinear
+            $0.loraBias = true
+        }
+        #expect(biased.contains("lora_bias: cannot be combined with adapters of parameters"))
     }
 
     @Test func unknownParametersAreNamedWithTheNearest() throws {
