@@ -98,6 +98,10 @@ import Testing
         (["--target-modules", "q_proj,v_proj"], "target_modules: [q_proj, v_proj]"),
         (["--target-modules", "q_proj"], "target_modules: [q_proj]"),
         (["--target-modules", #".*\.(q|v)_proj"#], #"target_modules: '.*\.(q|v)_proj'"#),
+        (
+            ["--target-parameters", "experts.down_proj", "gate.weight"],
+            "target_parameters: [experts.down_proj, gate.weight]"
+        ),
         (["--exclude-modules", "k_proj"], "exclude_modules: k_proj"),
         (["--layers-to-transform", "0", "2"], "layers_to_transform: [0, 2]"),
         (["--layers-to-transform=0,2"], "layers_to_transform: [0, 2]"),
