@@ -150,7 +150,7 @@ import Torch
                 let sum = try CrossEntropy.losses(
                     hiddenStates: leaves[0], targets: batch.targets, weight: weight,
                     instructionSet: instructionSet
-                ) { slice throws(TorchError) in try slice.linear(weight) }.sum
+                ) { slice throws(TorchError) in try slice.to(weight.dtype).linear(weight) }.sum
                 return try sum * (ofMean ? 1 / Double(numTokens) : 1)
             }
             return try #require(found.gradients[0]).to(.float64)
@@ -243,7 +243,7 @@ import Torch
             instructionSet: instructionSet
         ) { slice throws(TorchError) in
             isCalled = true
-            return try slice.linear(weight.to(slice.dtype))
+            return try slice.to(weight.dtype).linear(weight)
         }
         #expect(isCalled == (callsHead || !instructionSet.isSupported))
         #expect(losses.perTarget.shape == [4])
@@ -257,7 +257,7 @@ import Torch
         let found = try Differentiated([batch.hidden.to(.bfloat16)]) { leaves in
             let result = try CrossEntropy.losses(
                 hiddenStates: leaves[0], targets: batch.targets, weight: weight
-            ) { slice throws(TorchError) in try slice.linear(weight.to(slice.dtype)) }
+            ) { slice throws(TorchError) in try slice.to(weight.dtype).linear(weight) }
             losses = result
             return try result.sum * 0.125
         }
@@ -279,7 +279,7 @@ import Torch
         let found = try Differentiated([Tensor.random([5, 6], seed: 1).to(.bfloat16)]) { leaves in
             try CrossEntropy.losses(
                 hiddenStates: leaves[0], targets: [-1, -1, -1, -1, -1], weight: weight
-            ) { slice throws(TorchError) in try slice.linear(weight.to(slice.dtype)) }.sum
+            ) { slice throws(TorchError) in try slice.to(weight.dtype).linear(weight) }.sum
         }
         #expect(try found.output.item() == 0)
         #expect(try found.gradients[0]?.floats() == Array(repeating: 0, count: 30))
@@ -292,7 +292,7 @@ import Torch
             _ = try CrossEntropy.losses(
                 hiddenStates: Tensor.random([2, 6], seed: 1).to(.bfloat16), targets: [0, 13],
                 weight: weight, instructionSet: instructionSet
-            ) { slice throws(TorchError) in try slice.linear(weight.to(slice.dtype)) }
+            ) { slice throws(TorchError) in try slice.to(weight.dtype).linear(weight) }
         }
         #expect(error?.operation == "cross_entropy")
         #expect(error?.message == "Target 13 is out of bounds.")

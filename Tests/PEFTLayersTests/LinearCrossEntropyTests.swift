@@ -110,7 +110,7 @@ struct HeadCase {
             try CrossEntropy.losses(
                 hiddenStates: leaves[0], targets: targets, weight: weight,
                 instructionSet: instructionSet
-            ) { slice throws(TorchError) in try slice.linear(weight) }.sum
+            ) { slice throws(TorchError) in try slice.to(weight.dtype).linear(weight) }.sum
         }
     }
 }
