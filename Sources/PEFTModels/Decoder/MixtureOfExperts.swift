@@ -5,8 +5,7 @@ import Torch
 
 /// A feed-forward part of which each token uses a few experts.
 ///
-/// `y = sum_k w_k down_e(activation(gate_e(x)) * up_e(x))` over the K experts e that the router chooses, plus that of the shared expert
-/// if there is one.
+/// `y = sum_k w_k down_e(activation(gate_e(x)) * up_e(x))` over the K experts e that the router chooses.
 ///
 /// - Source: Shazeer et al. 2017, "Outrageously Large Neural Networks"; transformers 5.23
 ///   `models/mixtral/modeling_mixtral.py:MixtralSparseMoeBlock`.
@@ -20,8 +19,6 @@ struct MixtureOfExperts: FeedForwardPart {
     /// Down of all experts.
     let down: Linear
     let activation: Activation
-    /// An expert of every token.
-    var shared: SharedExpert?
 
     /// `[tokens, hidden] -> [tokens, hidden]`.
     func callAsFunction(
@@ -45,9 +42,7 @@ struct MixtureOfExperts: FeedForwardPart {
                 up: .fusedGated(gateUps[expert]), activation: activation, down: downs[expert])
             outputs.append(try part(own, context: context))
         }
-        let sum = try routing.combined(outputs)
-        guard let shared else { return sum }
-        return try sum + shared(Recomputable(kept: hidden), context: context)
+        return try routing.combined(outputs)
     }
 }
 
@@ -71,21 +66,6 @@ extension MixtureOfExperts {
             return try ExpertRouting(
                 order.narrow(1, 0, expertsPerToken), weights: weights,
                 numExperts: linear.weight.outFeatures)
-        }
-    }
-
-    /// An expert of every token, times the sigmoid of a score where it has a gate.
-    struct SharedExpert {
-        let feedForward: FeedForward
-        /// `[1, C]`.
-        let gate: Linear
-
-        /// `[N, C] -> [N, C]`.
-        func callAsFunction(
-            _ input: Recomputable, context: ForwardContext
-        ) throws(TorchError) -> Tensor {
-            let output = try feedForward(input, context: context)
-            return try output * gate(input, context: context).sigmoid()
         }
     }
 }

@@ -135,7 +135,7 @@ public final class ShardedModel {
             + inBlocks
     }
 
-    /// - Parameter ordered: the tensors of every unit, so that one that two units share is there twice.
+    /// Refuses a tensor that two units hold, and one that no layer holds; in `ordered` the first is there twice.
     private static func requireOnePlace(
         _ ordered: [Parameter], _ adapted: AdaptedModel
     ) throws(Diagnosis) {
