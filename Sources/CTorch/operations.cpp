@@ -19,6 +19,8 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linalg_qr.h>
+#include <ATen/ops/linalg_svd.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/log.h>
@@ -181,6 +183,16 @@ int32_t ctorch_shape_cumsum(CTorchTensor value, int64_t axis, CTorchTensor *out)
 }
 
 // MARK: linear algebra and neural-network operations
+
+int32_t ctorch_linalg_qr(CTorchTensor value, CTorchTensor *q, CTorchTensor *r) {
+  CTORCH_TRY(auto [orthonormal, upper] = at::linalg_qr(tensor(value), "reduced");
+             *q = makeHandle(std::move(orthonormal)); *r = makeHandle(std::move(upper)));
+}
+int32_t ctorch_linalg_svd(CTorchTensor value, CTorchTensor *u, CTorchTensor *s, CTorchTensor *vt) {
+  CTORCH_TRY(auto [left, singular, right] = at::linalg_svd(tensor(value), /*full_matrices=*/false);
+             *u = makeHandle(std::move(left)); *s = makeHandle(std::move(singular));
+             *vt = makeHandle(std::move(right)));
+}
 
 CTORCH_BINARY(linalg, matmul)
 int32_t ctorch_linalg_linear(CTorchTensor input, CTorchTensor weight, CTorchTensor bias, CTorchTensor *out) {
