@@ -78,13 +78,7 @@ extension LoRAConfig {
                     key: "modules_to_save", expected: "null or names of modules",
                     found: names.configValue.description))
         }
-        let tokens: [[Int]] =
-            switch trainableTokenIndices {
-            case nil: []
-            case .embedding(let tokens): [tokens]
-            case .layers(let layers): layers.sorted { $0.key < $1.key }.map(\.value)
-            }
-        for tokens in tokens
+        for tokens in trainableTokenIndices?.lists ?? []
         where tokens.isEmpty || Set(tokens).count < tokens.count
             || tokens.contains(where: { $0 < 0 })
         {

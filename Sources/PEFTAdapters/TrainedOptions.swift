@@ -25,6 +25,34 @@ public enum TrainedTokenIndices: Hashable, Sendable {
     case embedding([Int])
     /// Rows of the layers whose paths end with the names.
     case layers([String: [Int]])
+
+    /// The lists of tokens, by the names of their layers in order.
+    package var lists: [[Int]] {
+        switch self {
+        case .embedding(let tokens): [tokens]
+        case .layers(let layers): layers.sorted { $0.key < $1.key }.map(\.value)
+        }
+    }
+}
+
+extension TrainedTokenIndices: Codable {
+    /// Reads a list of tokens, or an object of such by layer.
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        if let tokens = try? container.decode([Int].self) {
+            self = .embedding(tokens)
+        } else {
+            self = .layers(try container.decode([String: [Int]].self))
+        }
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        switch self {
+        case .embedding(let tokens): try container.encode(tokens)
+        case .layers(let layers): try container.encode(layers)
+        }
+    }
 }
 
 extension TrainedTokenIndices: ConfigRepresentable {

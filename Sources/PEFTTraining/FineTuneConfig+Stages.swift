@@ -35,7 +35,7 @@ extension FineTuneConfig {
         lora.loraBias = loraBias
         lora.bias = bias
         lora.modulesToSave = modulesToSave
-        lora.trainableTokenIndices = trainableTokenIndices.map { .embedding($0) }
+        lora.trainableTokenIndices = trainableTokenIndices
         lora.ensureWeightTying = ensureWeightTying
         lora.baseModelNameOrPath = model
         lora.taskType = "CAUSAL_LM"

@@ -116,6 +116,10 @@ import Testing
         (["--bias", "lora_only"], "bias: lora_only"),
         (["--modules-to-save", "norm,lm_head"], "modules_to_save: [norm, lm_head]"),
         (["--trainable-token-indices", "3,1"], "trainable_token_indices: [3, 1]"),
+        (
+            ["--trainable-token-indices", "{embed_tokens: [3, 1]}"],
+            "trainable_token_indices: {embed_tokens: [3, 1]}"
+        ),
         (["--ensure-weight-tying"], "ensure_weight_tying: true"),
         (["--max-length", "64"], "max_length: 64"),
         (["--truncation-mode", "keep_end"], "truncation_mode: keep_end"),

@@ -51,8 +51,17 @@ import TrainingTestSupport
                 }, names: ["embed_tokens.weight", "lm_head.weight"]),
             Case(
                 testDescription: "tokens",
-                change: { $0.trainableTokenIndices = [3, 7] },
+                change: { $0.trainableTokenIndices = .embedding([3, 7]) },
                 names: ["embed_tokens.token_adapter.trainable_tokens_delta"]),
+            Case(
+                testDescription: "tokens of two layers", model: TinyModel.grouped,
+                change: {
+                    $0.trainableTokenIndices = .layers(["embed_tokens": [3], "lm_head": [5, 7]])
+                },
+                names: [
+                    "embed_tokens.token_adapter.trainable_tokens_delta",
+                    "lm_head.token_adapter.trainable_tokens_delta",
+                ]),
         ]
     }
 

@@ -181,3 +181,32 @@ extension ModuleSelection: ConfigParsable {
         }
     }
 }
+
+/// In a file: a list of tokens, or a map of such by layer. As a flag: tokens, or a map in braces.
+extension TrainedTokenIndices: ConfigParsable {
+    package static var expectation: String { "a list of tokens, or a map of such by layer" }
+    package static var placeholder: String { [Int].placeholder }
+    package static var arity: ConfigArity { .many }
+
+    package init?(_ value: OptionValue) {
+        if let tokens = [Int](value) {
+            self = .embedding(tokens)
+        } else if let layers = [String: [Int]](value) {
+            self = .layers(layers)
+        } else {
+            return nil
+        }
+    }
+
+    package static func value(ofArguments arguments: [String]) -> OptionValue {
+        arguments.first?.hasPrefix("{") == true
+            ? [String: [Int]].value(ofArguments: arguments) : [Int].value(ofArguments: arguments)
+    }
+
+    package var optionValue: OptionValue {
+        switch self {
+        case .embedding(let tokens): tokens.optionValue
+        case .layers(let layers): layers.optionValue
+        }
+    }
+}

@@ -103,7 +103,7 @@ extension FineTuneConfig: ConfigurableOptions {
             help: "modules that are trained whole: their path ends with a name"),
         .init(
             "trainable_token_indices", \.trainableTokenIndices, section: "Adapter",
-            help: "tokens whose rows of the embedding are trained"),
+            help: "tokens whose rows of the embedding, or of layers by name, are trained"),
         .init(
             "ensure_weight_tying", \.ensureWeightTying, section: "Adapter",
             help: "with modules_to_save: a tied head stays so"),

@@ -102,7 +102,7 @@ extension FineTuneConfig {
         checks.forbid(
             "modules_to_save", if: modulesToSave.map { $0.isEmpty || $0.contains("") } ?? false,
             "holds no name, or an empty one: name modules, or leave it out")
-        if let tokens = trainableTokenIndices {
+        for tokens in trainableTokenIndices?.lists ?? [] {
             checks.forbid(
                 "trainable_token_indices", if: tokens.isEmpty || Set(tokens).count < tokens.count,
                 "is empty or names a token twice")

@@ -75,8 +75,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var bias = TrainedBiases.none
     /// Modules that are trained whole: those whose path ends with one of the names.
     public var modulesToSave: [String]?
-    /// Tokens whose rows of the embedding are trained.
-    public var trainableTokenIndices: [Int]?
+    /// Tokens whose rows are trained: of the embedding, or of layers by name.
+    public var trainableTokenIndices: TrainedTokenIndices?
     /// Whether a head that is tied to the embedding stays so where the embedding is trained whole.
     public var ensureWeightTying = false
 

@@ -22,8 +22,7 @@ def load_base(folder, quantize):
     """
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32, **quantize) if quantize else None
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, quantization_config=config, device_map={"": "cpu"},
-        attn_implementation="sdpa",
+        folder, dtype=torch.float32, quantization_config=config, device_map={"": "cpu"}
     ).eval()
     for module in model.modules():
         if isinstance(module, Linear4bit):
