@@ -29,6 +29,15 @@ public enum Attention {
         query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, scale: Double,
         window: Int? = nil, softCap: Double? = nil
     ) throws(TorchError) -> Tensor {
+        if let sharing = layout.sharing {
+            try requireFit(
+                query, key, value, numQueries: layout.numTokens, numKeys: layout.numTokens)
+            return try sharing.once(
+                causal(
+                    query: sharing.inRows(query), key: sharing.inRows(key),
+                    value: sharing.inRows(value), layout: sharing.rows, scale: scale,
+                    window: window, softCap: softCap))
+        }
         guard let softCap else {
             return try causal(
                 query: query, key: key, value: value, layout: layout, scale: scale,

@@ -6,6 +6,8 @@ public struct SequenceLayout: Sendable, Equatable {
     public let segmentLengths: [Int]
     /// The position of the first token, of every segment: the number of cached tokens in generation, else 0.
     public let firstPosition: Int
+    /// What the segments take from one another: they are then the ends of rows; nil if each is a row.
+    package let sharing: SharedPrefixes?
 
     /// Describes segments that start at a position.
     ///
@@ -14,16 +16,31 @@ public struct SequenceLayout: Sendable, Equatable {
         precondition(segmentLengths.allSatisfy { $0 > 0 }, "a segment has at least one token")
         self.segmentLengths = segmentLengths
         self.firstPosition = firstPosition
+        self.sharing = nil
+    }
+
+    /// Describes the ends of rows that share their beginnings.
+    init(sharing: SharedPrefixes) {
+        segmentLengths = zip(sharing.rowLengths, sharing.sharedLengths).map(-)
+        firstPosition = 0
+        self.sharing = sharing
     }
 
     /// The number of tokens of all segments.
     public var numTokens: Int { segmentLengths.reduce(0, +) }
 
-    /// The position of each token in its segment.
+    /// The position of each token in its row.
     public var positions: [Int64] {
-        segmentLengths.flatMap { length in
-            (0..<length).map { Int64(firstPosition + $0) }
+        zip(firstPositions, segmentLengths).flatMap { first, length in
+            (first..<first + length).map(Int64.init)
         }
+    }
+
+    /// How many tokens there are up to the end of each segment in its row: its length, with what it shares or is cached.
+    package var rowLengths: [Int] { zip(firstPositions, segmentLengths).map(+) }
+
+    private var firstPositions: [Int] {
+        sharing?.sharedLengths ?? segmentLengths.map { _ in firstPosition }
     }
 
     /// Consecutive segments of one length, which attention takes in one call.
@@ -101,18 +118,27 @@ public struct ForwardContext {
     public let gradientSums: GradientSums?
     /// What a training pass does besides.
     public let regularization: Regularization
+    /// Whether the loss may compute common beginnings of rows once: see ``SharedPrefixes``.
+    public let sharesPrefixes: Bool
 
     /// Describes a forward pass.
     public init(
         layout: SequenceLayout, dropout: DropoutKey? = nil, cache: KeyValueCache? = nil,
         usesAdapters: Bool = true, regularization: Regularization = Regularization(),
-        gradientSums: GradientSums? = nil
+        sharesPrefixes: Bool = false, gradientSums: GradientSums? = nil
     ) {
         self.gradientSums = gradientSums
+        self.sharesPrefixes = sharesPrefixes
         self.layout = layout
         self.dropout = dropout
         self.cache = cache
         self.usesAdapters = usesAdapters
         self.regularization = regularization
+    }
+    /// The same pass over another layout.
+    package func over(_ layout: SequenceLayout) -> ForwardContext {
+        ForwardContext(
+            layout: layout, dropout: dropout, cache: cache, usesAdapters: usesAdapters,
+            regularization: regularization, gradientSums: gradientSums)
     }
 }

@@ -61,9 +61,7 @@ public struct RotaryEmbedding {
 
     /// The frequencies of all tokens, `[D / 2]`, or of each, `[N, D / 2]`.
     private func frequencies(for layout: SequenceLayout) throws(TorchError) -> Tensor {
-        let lengths = layout.segmentLengths.map {
-            scaling.representative(of: layout.firstPosition + $0)
-        }
+        let lengths = layout.rowLengths.map(scaling.representative)
         let short = scaling.representative(of: 0)
         guard lengths.contains(where: { $0 != short }) else { return inverseFrequencies }
         var rows: [Tensor] = []

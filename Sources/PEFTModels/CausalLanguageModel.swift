@@ -80,18 +80,33 @@ extension CausalLanguageModel {
     /// - Parameters:
     ///   - tokens: `[tokens]`.
     ///   - targets: the token to predict at each position, negative for none.
-    ///   - context: segments and dropout.
+    ///   - context: segments and dropout; common beginnings of rows are computed once if it says so.
     ///   - execution: how each block is run.
     /// - Returns: the differentiable sum and the parts.
     /// - Throws: `TorchError` if a token is out of range or memory does not suffice.
     public func losses(
         tokens: [Int32], targets: [Int32], context: ForwardContext, execution: any BlockExecution
     ) throws(TorchError) -> TokenLosses {
-        let ids = try Tensor(tokens, shape: [tokens.count]).to(.int64)
-        let hidden = try hiddenStates(ids, context: context, execution: execution)
+        let hidden = try hiddenStates(tokens, context: context, execution: execution)
         return try execution.atEnd(.output) { () throws(TorchError) in
             try losses(of: hidden, targets: targets, context: context)
         }
+    }
+
+    /// The states of all tokens, of common beginnings of rows computed once if the context allows that.
+    private func hiddenStates(
+        _ tokens: [Int32], context: ForwardContext, execution: any BlockExecution
+    ) throws(TorchError) -> Tensor {
+        let sharing =
+            context.sharesPrefixes
+            ? SharedPrefixes(
+                tokens: tokens, rowLengths: context.layout.segmentLengths, areAlike: canExtendCache)
+            : nil
+        let computed = sharing?.kept(of: tokens) ?? tokens
+        let hidden = try hiddenStates(
+            Tensor(computed, shape: [computed.count]).to(.int64),
+            context: sharing.map { context.over($0.layout) } ?? context, execution: execution)
+        return try sharing?.inRows(hidden) ?? hidden
     }
 
     private func losses(

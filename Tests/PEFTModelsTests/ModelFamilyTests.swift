@@ -181,6 +181,56 @@ private struct Case {
         }
     }
 
+    /// Rows with common beginnings: a pair, a row that is another's beginning, two that begin as another's end goes, one of its own.
+    @Test(arguments: cases, [false, true])
+    func sharedPrefixesChangeNothing(name: String, isRecomputed: Bool) throws {
+        let model = try Case(name)
+        var leaves = try model.requireGrad()
+        // The loss node takes a frozen head, with which an embedding may be tied.
+        for path in [model.model.head.path + ".weight", model.model.inputEmbedding.weight.path] {
+            try leaves.removeValue(forKey: path)?.setRequiresGrad(false)
+        }
+        func tokens(_ range: Range<Int>, _ factor: Int) -> [Int32] {
+            range.map { Int32($0 * factor % 23) }
+        }
+        let prompt = tokens(0..<29, 7)
+        let rows = [
+            prompt + tokens(0..<9, 5), prompt + tokens(0..<20, 11), prompt,
+            prompt + tokens(0..<19, 11) + [3], tokens(1..<27, 3), prompt + tokens(0..<9, 5),
+        ]
+        let targets = rows.flatMap { $0.dropFirst() + [-100] }
+        let execution: any BlockExecution =
+            isRecomputed ? Recomputation(leaves: leaves) : ResidentExecution()
+        func differentiate(sharing: Bool) throws -> (losses: [Float], gradients: [String: Tensor]) {
+            let context = ForwardContext(
+                layout: SequenceLayout(segmentLengths: rows.map(\.count)), sharesPrefixes: sharing)
+            let losses = try model.model.losses(
+                tokens: rows.flatMap { $0 }, targets: targets, context: context,
+                execution: execution)
+            try losses.sum.backward()
+            let gradients = try leaves.mapValues { leaf in
+                defer { try? leaf.setGrad(nil) }
+                return try #require(leaf.grad)
+            }
+            return (try losses.perTarget.floats(), gradients)
+        }
+        let isShared = rows.map(\.count).allSatisfy { model.model.canExtendCache(from: 29, to: $0) }
+        #expect(isShared || name.hasPrefix("rope-dynamic") || name.hasSuffix("longrope"))
+        let expected = try differentiate(sharing: false)
+        let found = try differentiate(sharing: true)
+        #expect(Tolerance.maxError(found.losses, expected.losses) <= Tolerance.logits)
+        for (path, gradient) in expected.gradients {
+            let (found, expected) = (
+                try #require(found.gradients[path]).floats(), try gradient.floats()
+            )
+            if path.hasSuffix("k_proj.bias"), expected.allSatisfy({ abs($0) < 1e-5 }) {
+                #expect(found.allSatisfy { abs($0) < 1e-5 }, "\(path)")
+                continue
+            }
+            #expect(Tolerance.relativeError(found, expected) <= Tolerance.gradient, "\(path)")
+        }
+    }
+
     @Test(arguments: cases)
     func generationWithCacheEqualsGenerationWithout(name: String) throws {
         let model = try Case(name).model

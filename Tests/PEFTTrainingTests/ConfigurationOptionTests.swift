@@ -130,6 +130,7 @@ import Testing
         (["--assistant-only-loss"], "assistant_only_loss: true"),
         (["--no-shuffle"], "shuffle: false"),
         (["--shuffle=false"], "shuffle: false"),
+        (["--share-prefixes"], "share_prefixes: true"),
         (["--learning-rate", "2e-5"], "learning_rate: 2e-5"),
         (["--learning_rate", "1"], "learning_rate: 1"),
         (

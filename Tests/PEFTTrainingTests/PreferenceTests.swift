@@ -152,7 +152,9 @@ import TrainingTestSupport
     // MARK: - Runs
 
     /// Pairs of token rows are no rows of TRL, so a run needs a model with a tokenizer.
-    private func makeRun(_ lossType: LossType, steps: Int = 12) throws -> TinyRun {
+    private func makeRun(
+        _ lossType: LossType, steps: Int = 12, prompt: String = "colour"
+    ) throws -> TinyRun {
         var run = try TinyRun(steps: steps)
         run.config.model = try TinyModel.write(to: run.workspace.url.appending(path: "model"))
         let words = ["red", "green", "blue", "black", "white", "grey"]
@@ -161,10 +163,10 @@ import TrainingTestSupport
             if lossType == .kto {
                 let isGood = row.isMultiple(of: 2)
                 return
-                    #"{"prompt": "colour \#(row % 4):", "completion": " \#(isGood ? good : bad)", "label": \#(isGood)}"#
+                    #"{"prompt": "\#(prompt) \#(row % 4):", "completion": " \#(isGood ? good : bad)", "label": \#(isGood)}"#
             }
             return
-                #"{"prompt": "colour \#(row % 4):", "chosen": " \#(good)", "rejected": " \#(bad)"}"#
+                #"{"prompt": "\#(prompt) \#(row % 4):", "chosen": " \#(good)", "rejected": " \#(bad)"}"#
         }
         run.config.data = try run.workspace.write(rows.joined(separator: "\n"), as: "pairs.jsonl")
         run.config.evalData = run.config.data
@@ -201,6 +203,30 @@ import TrainingTestSupport
             #expect(abs(loss - M_LN2) < 1e-6)
         }
         #expect(metrics.contains { $0["rewards/margins"] != nil })
+    }
+
+    /// Both rows of a pair begin with the prompt, and all prompts alike.
+    @Test(arguments: LossType.allCases.filter { $0 != .nll })
+    func sharedPromptsChangeNothing(lossType: LossType) throws {
+        let prompt = "of these many things on the table, name the colour of number"
+        var run = try makeRun(lossType, steps: 3, prompt: prompt).writing(to: "each")
+        run.config.dtype = .float32
+        run.config.learningRate = 1e-3
+        try run.run()
+        let shared = run.writing(to: "shared") { $0.sharePrefixes = true }
+        try shared.run()
+        let expected = try RunFiles.metrics(in: run.config.outputDir)
+        let found = try RunFiles.metrics(in: shared.config.outputDir)
+        #expect(found.count == expected.count)
+        for (found, expected) in zip(found, expected) {
+            for key in ["loss", "grad_norm", "rewards/margins"] {
+                guard let value = expected[key]?.doubleValue else { continue }
+                let difference = abs(try #require(found[key]?.doubleValue) - value)
+                #expect(difference <= Tolerance.trainedAdapter * max(1e-2, abs(value)), "\(key)")
+            }
+        }
+        // Sums are taken in another order: the option was followed.
+        #expect(try shared.adapterBytes != run.adapterBytes)
     }
 
     @Test func aStoppedRunGoesOnBitExactly() throws {

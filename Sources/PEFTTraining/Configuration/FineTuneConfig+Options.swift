@@ -134,6 +134,9 @@ extension FineTuneConfig: ConfigurableOptions {
         .init(
             "group_by_length", \.groupByLength, section: "Rows",
             help: "take rows of about the same length together"),
+        .init(
+            "share_prefixes", \.sharePrefixes, section: "Rows",
+            help: "compute once how rows of a micro-batch begin alike"),
     ]
 
     private static let training: [ConfigOption<FineTuneConfig>] = [

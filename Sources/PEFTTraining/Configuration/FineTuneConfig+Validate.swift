@@ -174,6 +174,9 @@ extension FineTuneConfig {
             }
         }
         checks.forbid(
+            "share_prefixes", if: sharePrefixes && neftuneNoiseAlpha != nil,
+            "does not go with neftune_noise_alpha: each row has noise of its own")
+        checks.forbid(
             "group_by_length", if: groupByLength && packing,
             "has no meaning with packing, which fills rows to one length")
         checks.forbid(

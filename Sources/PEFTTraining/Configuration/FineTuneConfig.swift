@@ -98,6 +98,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var shuffle = true
     /// Whether rows of about the same length share a step.
     public var groupByLength = false
+    /// Whether beginnings that rows of a micro-batch have in common are computed once: see `SharedPrefixes`.
+    public var sharePrefixes = false
 
     // MARK: Training
 

@@ -47,6 +47,8 @@ public struct TrainStep {
     let regularization: Regularization
     /// What is minimized.
     let objective: any Objective
+    /// Whether common beginnings of rows are computed once.
+    let sharesPrefixes: Bool
 
     /// Makes the step of a run; the optimizer's state decides what comes next.
     ///
@@ -56,7 +58,7 @@ public struct TrainStep {
         _ ready: ReadyModel, optimizer: Optimizer, schedule: LearningRateSchedule,
         maxGradNorm: Double, seed: UInt64, lossScaling: LossScaling = .none,
         reducesEachMicroBatch: Bool = false, regularization: Regularization = Regularization(),
-        objective: any Objective = NextTokenLoss()
+        objective: any Objective = NextTokenLoss(), sharesPrefixes: Bool = false
     ) throws(Diagnosis) {
         try PrecisionRules.validate(ready.adapted.base.options.precision(lossScaling))
         try optimizer.requireHolds(exactly: ready.trainableParameters)
@@ -69,6 +71,7 @@ public struct TrainStep {
         self.reducesEachMicroBatch = reducesEachMicroBatch
         self.regularization = regularization
         self.objective = objective
+        self.sharesPrefixes = sharesPrefixes
     }
 
     /// Trains on the micro-batches of a step.
@@ -216,8 +219,10 @@ public struct TrainStep {
             usesAdapters
             ? ForwardContext(
                 layout: layout, dropout: DropoutKey(seed: seed, step: step, microBatch: index),
-                regularization: regularization, gradientSums: gradients)
-            : ForwardContext(layout: layout, usesAdapters: false)
+                regularization: regularization, sharesPrefixes: sharesPrefixes,
+                gradientSums: gradients)
+            : ForwardContext(
+                layout: layout, usesAdapters: false, sharesPrefixes: sharesPrefixes)
         return try ready.adapted.base.model.losses(
             tokens: batch.tokens, targets: batch.targets, context: context,
             execution: ready.execution)

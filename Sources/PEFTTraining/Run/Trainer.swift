@@ -61,7 +61,8 @@ public final class Trainer {
             maxGradNorm: config.maxGradNorm, seed: UInt64(config.seed),
             lossScaling: config.lossScaling,
             reducesEachMicroBatch: config.reduceEachMicroBatch,
-            regularization: config.regularization, objective: config.objective)
+            regularization: config.regularization, objective: config.objective,
+            sharesPrefixes: config.sharePrefixes)
         if let path = config.profile {
             let numSteps = totalSteps - state.step
             try ready.ranks.together("profile") {
