@@ -11,6 +11,7 @@ public enum ModelRegistry {
         "gpt_neox": GPTNeoXConfig.self,
         "granite": GraniteConfig.self,
         "llama": LlamaConfig.self,
+        "ministral": MinistralConfig.self,
         "mistral": MistralConfig.self,
         "mixtral": MixtralConfig.self,
         "olmo2": Olmo2Config.self,

@@ -111,8 +111,8 @@ import TrainingTestSupport
         try workspace.write("{\"model_type\": \"mamba\"}", as: "model/config.json")
         try expectRefusal(
             "config.json: model_type: found \"mamba\", but only gemma2, gemma3_text, gpt2, gpt_neox, "
-                + "granite, llama, mistral, mixtral, olmo2, olmoe, phi3, qwen2, qwen3, qwen3_moe, smollm3 "
-                + "can be built; choose a model of these families", model: model)
+                + "granite, llama, ministral, mistral, mixtral, olmo2, olmoe, phi3, qwen2, qwen3, qwen3_moe, "
+                + "smollm3 can be built; choose a model of these families", model: model)
     }
 
     @Test func adapterThatIsNotThere() throws {

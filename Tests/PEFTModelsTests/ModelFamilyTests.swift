@@ -76,7 +76,8 @@ private struct Case {
     /// The folders of the fixtures: each family in several shapes, each rotary scaling.
     static let cases = [
         "tied", "grouped", "biased", "llama-gelu", "rope-linear", "rope-dynamic", "rope-llama3",
-        "rope-yarn", "rope-yarn-mscale", "rope-longrope", "mistral", "mistral-no-window", "qwen2",
+        "rope-yarn", "rope-yarn-mscale", "rope-longrope", "mistral", "mistral-no-window",
+        "ministral", "ministral-windows", "qwen2",
         "qwen2-window", "qwen3", "qwen3-biased", "smollm3", "smollm3-window", "granite", "olmo2",
         "olmo2-multi-head", "phi3", "phi3-longrope", "gemma2", "gemma2-no-caps", "gemma3",
         "gemma3-windows", "mixtral", "mixtral-window", "qwen3-moe", "qwen3-moe-fused",

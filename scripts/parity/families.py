@@ -62,6 +62,7 @@ FAMILIES = {
     "gpt_neox": Family(dict(num_key_value_heads=4), **NEOX),
     "granite": Family(dict(embedding_multiplier=2.0, logits_scaling=1.5, residual_multiplier=0.3, attention_multiplier=0.2)),
     "llama": Family(),
+    "ministral": Family(dict(sliding_window=20, layer_types=["full_attention", "sliding_attention"] * 2)),
     "mistral": Family(dict(sliding_window=20)),
     "mixtral": Family(dict(num_local_experts=5), feed_forward="o_proj", experts="experts.gate_up_proj"),
     "olmo2": Family(),

@@ -40,6 +40,40 @@ public struct MistralConfig: ModelConfig {
     }
 }
 
+/// Ministral: Mistral whose blocks have a window each or none, as `layer_types` says.
+///
+/// - Source: transformers 5.23 `models/ministral`.
+public struct MinistralConfig: ModelConfig {
+    /// The keys that families share.
+    public var decoder = MistralConfig().decoder
+    /// How many keys a token of a sliding block sees at most, itself among them; nil: all before it.
+    public var slidingWindow: Int? = MistralConfig().slidingWindow
+
+    private enum CodingKeys: String, CodingKey { case slidingWindow }
+
+    /// Makes transformers' defaults.
+    public init() {}
+
+    /// Refuses a window of no tokens, and rotary settings that are not known.
+    public func validate() throws(ModelError) {
+        try requireWindow(slidingWindow)
+        _ = try decoder.rotarySettings()
+    }
+
+    /// Builds the model.
+    public func makeModel(_ scope: Scope) throws -> DecoderModel {
+        try DecoderModel(
+            decoder, rotaries: [decoder.rotarySettings()], scope, norm: decoder.rmsNorm
+        ) { index, block in
+            var options = SelfAttention.Options(decoder)
+            options.window = decoder.isSliding(index) { _ in true } ? slidingWindow : nil
+            return try decoder.preNormBlock(block) {
+                try decoder.attention(options, index: index, $0)
+            }
+        }
+    }
+}
+
 /// Refuses a window of no tokens.
 func requireWindow(_ window: Int?) throws(ModelError) {
     guard let window, window < 1 else { return }
