@@ -20,10 +20,11 @@ public final class AdaptedModel {
     ///   - base: a base model without adapter.
     ///   - config: targets, rank, scaling.
     ///   - seed: of the initialization.
-    /// - Throws: `AdapterError` naming every pattern that matches nothing.
+    /// - Throws: `AdapterError` naming every pattern that matches nothing; ``TrainingError/otherStart(adapter:)``.
     public init(_ base: BaseModel, adapter config: any AdapterConfig, seed: UInt64) throws {
         self.base = base
         isTrainable = true
+        try Self.requireStart(WeightStart(config, seed: seed), of: base, adapter: "the adapter")
         adapter = try Self.attach(config, to: base, seed: seed, isTrainable: true)
     }
 
@@ -46,6 +47,8 @@ public final class AdaptedModel {
     ) throws {
         self.base = base
         self.isTrainable = isTrainable
+        try Self.requireStart(
+            WeightStart(loading: folder), of: base, adapter: folder.path)
         let files = try AdapterFolder.read(folder)
         let config = try AdapterMethods.readConfig(adapterConfigJSON: files.configuration)
         if !ignoresBaseFingerprint {
@@ -54,6 +57,13 @@ public final class AdaptedModel {
         }
         adapter = try Self.attach(config, to: base, seed: seed, isTrainable: isTrainable)
         try adapter.read(from: files)
+    }
+
+    /// Refuses a base from which something else was taken than the adapter is the start of.
+    private static func requireStart(
+        _ start: WeightStart?, of base: BaseModel, adapter: String
+    ) throws(TrainingError) {
+        guard base.options.start == start else { throw .otherStart(adapter: adapter) }
     }
 
     private static func attach(
