@@ -108,7 +108,7 @@ extension LoRAInitialization {
     /// - Returns: u, `[m, q]`; s, `[q]`; vt, `[q, n]`.
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Source: Halko et al. 2009, algorithms 4.4 and 5.1, as `torch.svd_lowrank` has them.
-    static func approximateSVD(
+    package static func approximateSVD(
         _ matrix: Tensor, _ numbers: Tensor, iterations: Int
     ) throws(TorchError) -> (u: Tensor, s: Tensor, vt: Tensor) {
         let isWide = matrix.shape[0] < matrix.shape[1]

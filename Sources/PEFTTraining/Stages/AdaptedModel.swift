@@ -70,7 +70,10 @@ public final class AdaptedModel {
         _ config: any AdapterConfig, to base: BaseModel, seed: UInt64, isTrainable: Bool
     ) throws -> AdapterSet {
         do {
-            return try config.attach(to: base.registry, seed: seed, isTrainable: isTrainable)
+            let set = try config.attach(to: base.registry, seed: seed, isTrainable: isTrainable)
+            // The adapter has copies of what it starts as, and the originals of what was taken out.
+            base.registry.starts = [:]
+            return set
         } catch {
             // What broke a gather is more than its words.
             throw base.shards?.failure ?? error

@@ -80,12 +80,11 @@ extension WeightStart {
         for first in stride(from: 0, to: layers.count, by: ranks.size) {
             let round = first..<min(first + ranks.size, layers.count)
             var own: LowRankStart?
-            try ranks.together("start of adapters") {
+            try together(ranks) {
                 let index = first + ranks.rank
                 if round.contains(index) {
                     own = try withoutGrad { try compute(layers[index], source, options) }
                 }
-                return ""
             }
             for index in round {
                 let (target, linear) = layers[index]
@@ -94,6 +93,15 @@ extension WeightStart {
             }
         }
         return starts
+    }
+
+    private func together(_ ranks: RankGroup, _ body: () throws -> Void) throws {
+        // On a dry run there are no other processes.
+        guard !DryRun.isOn else { return try body() }
+        try ranks.together("start of adapters") {
+            try body()
+            return ""
+        }
     }
 
     private func compute(
@@ -121,8 +129,10 @@ extension WeightStart {
         func share(_ update: LowRankUpdate?) throws -> LowRankUpdate {
             let a = try update?.a ?? Tensor.zeros([target.rank, weight.inFeatures])
             let b = try update?.b ?? Tensor.zeros([weight.outFeatures, target.rank])
-            try ranks.complete(a, of: "\(target.path), start of A")
-            try ranks.complete(b, of: "\(target.path), start of B")
+            if !DryRun.isOn {
+                try ranks.complete(a, of: "\(target.path), start of A")
+                try ranks.complete(b, of: "\(target.path), start of B")
+            }
             return LowRankUpdate(a: a, b: b, scaling: target.scaling)
         }
         let update = try share(own?.update)
