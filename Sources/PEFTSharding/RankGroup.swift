@@ -99,6 +99,7 @@ package final class RankGroup {
     ///   - tensor: float32, contiguous.
     ///   - name: what it is, for errors.
     ///   - group: the ranks; nil for all.
+    /// - Throws: `CollectiveError` if a rank does not come; `TorchError` if memory does not suffice.
     package func complete(
         _ tensor: Tensor, of name: String, in group: ProcessGroup? = nil
     ) throws {

@@ -67,6 +67,7 @@ extension WeightStart {
     ///   - source: the numbers of the base's files.
     ///   - options: how the base will be stored.
     ///   - ranks: the processes, each of which computes the starts of its share of the layers.
+    /// - Returns: a start for each layer.
     /// - Throws: `AdapterError` for layers that cannot start so; `CheckpointError`; an error naming the process that failed.
     /// - Memory: A and B of every layer; while they are computed a few times one weight in float32.
     func starts(
