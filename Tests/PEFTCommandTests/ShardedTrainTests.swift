@@ -142,7 +142,7 @@ import TrainingTestSupport
         let flags = ["--max-steps", "4", "--init-lora-weights", start]
         let all = flags + (start == "loftq" ? ["--loftq-iter", "2"] : [])
         let divisions = [
-            Division(1, rows: 8), Division(3, rows: 4, "--max-steps", "1"), Division(2, rows: 4),
+            Division(1, rows: 8), Division(3, rows: 4), Division(2, rows: 4),
             Division(2, rows: 4, "--sharding", "none"),
             Division(4, rows: 2, "--sharding", "hybrid:2", "--offload", "base"),
         ]

@@ -79,11 +79,16 @@ import TrainingTestSupport
     }
 
     /// Singular vectors have no sign of their own, so A and B are compared by their product, and by the sizes of their elements.
+    ///
+    /// On a bfloat16 base PEFT rounds A and B to bfloat16 after it has taken them out.
     @Test(arguments: names)
     func matricesAndWhatIsLeftAreThoseOfPEFT(name: String) throws {
         let (adapted, file) = (try new(name), try expected(name))
         let linears = adapted.base.registry.linears.filter { $0.adapter != nil }
         #expect(file.entries.count { $0.name.hasPrefix("left.") } == linears.count)
+        let bound =
+            Self.singleNames.contains(name)
+            ? Tolerance.gradient : Tolerance.twiceRoundedToBFloat16
         for linear in linears {
             let adapter = try #require(linear.adapter)
             let names = ["A", "B"].map { "base_model.model.\(linear.path).lora_\($0).weight" }
@@ -95,11 +100,11 @@ import TrainingTestSupport
                 #expect(our.shape == their.shape && our.dtype == .float32)
                 let error = try Tolerance.relativeError(
                     our.floats().map(abs), their.floats().map(abs))
-                #expect(error < Tolerance.gradient, "\(linear.path)")
+                #expect(error < bound, "\(linear.path)")
             }
             let error = try Tolerance.relativeError(
                 ours[1].matmul(ours[0]).floats(), theirs[1].matmul(theirs[0]).floats())
-            #expect(error < Tolerance.gradient, "\(linear.path)")
+            #expect(error < bound, "\(linear.path)")
             let left = try tensor(file, "left.\(linear.path)")
             let found = try linear.weight.dequantized()
             #expect(found.shape == left.shape)
@@ -171,24 +176,23 @@ import TrainingTestSupport
         }
     }
 
+    /// The exact decomposition leaves least.
     @Test func moreIterationsAreNearerToTheSingularValues() throws {
-        var config = try config("pissa")
-        let exact = try new("pissa").base.registry.linears.filter { $0.adapter != nil }
-        var errors: [Double] = []
-        for iterations in [0, 2, 16] {
-            config.initLoraWeights = .pissaIterated(iterations)
-            let found = try AdaptedModel(
-                base("pissa", start: WeightStart(config, seed: 1)), adapter: config, seed: 1)
-            let weights = found.base.registry.linears.filter { $0.adapter != nil }
-            errors.append(
-                try zip(weights, exact).map { found, exact in
-                    Tolerance.relativeError(
-                        try found.weight.dequantized().floats(),
-                        try exact.weight.dequantized().floats())
-                }.max() ?? .nan)
+        func left(_ adapted: AdaptedModel) throws -> Double {
+            let linears = adapted.base.registry.linears.filter { $0.adapter != nil }
+            return try linears.flatMap { try $0.weight.dequantized().floats() }
+                .reduce(0) { $0 + Double($1 * $1) }.squareRoot()
         }
-        #expect(errors[0] > errors[1] && errors[1] > errors[2])
-        #expect(errors[2] < 1e-2, "\(errors)")
+        var config = try config("pissa")
+        let least = try left(new("pissa"))
+        let lefts = try [0, 2, 16].map { iterations in
+            config.initLoraWeights = .pissaIterated(iterations)
+            return try left(
+                AdaptedModel(
+                    base("pissa", start: WeightStart(config, seed: 1)), adapter: config, seed: 1))
+        }
+        #expect(lefts[0] > lefts[1] && lefts[1] > lefts[2] && lefts[2] > least)
+        #expect(lefts[2] < 1.005 * least, "\(lefts) \(least)")
     }
 
     @Test func loftQIsThatOfPEFT() throws {
@@ -240,8 +244,8 @@ import TrainingTestSupport
         let found = try AdapterFolder.read(URL(filePath: options.output))
         let theirs = try AdapterFolder.read(folder("pissa/plain"))
         #expect(
-            try LoRAConfig(adapterConfigJSON: found.configuration)
-                == LoRAConfig(adapterConfigJSON: theirs.configuration))
+            String(decoding: found.configuration, as: UTF8.self)
+                == String(decoding: theirs.configuration, as: UTF8.self))
         #expect(
             found.weights.entries.map(\.name).sorted()
                 == theirs.weights.entries.map(\.name).sorted()
