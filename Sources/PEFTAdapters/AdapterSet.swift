@@ -17,6 +17,17 @@ public struct AdapterSet {
     /// Names under which trained tensors are written a second time, as PEFT does for a tied head; reading passes over them.
     public var repeated: [String: Parameter] = [:]
 
+    /// What was taken out of the base's weights when these were read; nil for nothing.
+    public let subtracted: Subtracted?
+
+    /// A plain LoRA whose update was taken out of the base's weights, so that base and adapter are together what the base was.
+    public struct Subtracted {
+        /// Its configuration.
+        public let config: LoRAConfig
+        /// Its tensors, by name as in a file.
+        public let tensors: [String: Tensor]
+    }
+
     /// Names what was attached.
     ///
     /// - Parameters:
@@ -25,16 +36,18 @@ public struct AdapterSet {
     ///   - matches: see ``matches``.
     ///   - frozenCopies: see ``frozenCopies``.
     ///   - repeated: see ``repeated``.
+    ///   - subtracted: see ``subtracted``.
     public init(
         config: any AdapterConfig, adapters: [(path: String, adapter: any AdapterPart)],
         matches: [PatternMatch] = [], frozenCopies: [String: [Int]] = [:],
-        repeated: [String: Parameter] = [:]
+        repeated: [String: Parameter] = [:], subtracted: Subtracted? = nil
     ) {
         self.config = config
         self.adapters = adapters
         self.matches = matches
         self.frozenCopies = frozenCopies
         self.repeated = repeated
+        self.subtracted = subtracted
     }
 
     /// The adapters' tensors, layer by layer in the model's order; what tied layers share once.

@@ -22,6 +22,9 @@ public final class LoRA: LinearAdapter {
     /// The probability with which an input of A is dropped in training.
     public let dropout: Double
 
+    /// What was taken out of the layer's weight for the start; nil for nothing.
+    public let subtracted: LowRankUpdate?
+
     /// A and B.
     public var parameters: [Parameter] { [loraA, loraB] }
 
@@ -33,22 +36,30 @@ public final class LoRA: LinearAdapter {
     ///   - outFeatures: rows of the layer's weight.
     ///   - dropout: probability in [0, 1).
     ///   - initialization: how A and B start.
+    ///   - start: the same where it was computed from the layer's weight; nil for a start that does not depend on it.
     ///   - seed: with the path, decides the start, whatever else is made before.
     ///   - isTrainable: false freezes A and B, for inference.
     ///   - device: where A and B are; their start is the same everywhere.
     /// - Throws: `TorchError` if libtorch cannot allocate.
     public init(
         target: LoRATarget, inFeatures: Int, outFeatures: Int, dropout: Double = 0,
-        initialization: LoRAInitialization = .kaimingUniform, seed: UInt64,
-        isTrainable: Bool = true, on device: Device = .cpu
+        initialization: LoRAInitialization = .kaimingUniform, start: LowRankStart? = nil,
+        seed: UInt64, isTrainable: Bool = true, on device: Device = .cpu
     ) throws(TorchError) {
         self.target = target
         self.dropout = dropout
+        subtracted = start?.subtracted
         let shapeA = [target.rank, inFeatures]
         let shapeB = [outFeatures, target.rank]
         let generator = try Generator(seed: StableHash.of(seed, target.path))
-        let (valueA, valueB) = try initialization.start(
-            rank: target.rank, shapeA, shapeB, generator: generator)
+        let (valueA, valueB) =
+            if let start {
+                // What was taken out stays as it is.
+                (try start.update.a.clone(), try start.update.b.clone())
+            } else {
+                try initialization.start(
+                    rank: target.rank, shapeA, shapeB, generator: generator)
+            }
         let prefix = "base_model.model." + target.path
         loraA = try Parameter(
             path: prefix + ".lora_A.weight", value: valueA.to(device), isTrainable: isTrainable)
@@ -126,9 +137,15 @@ public final class LoRA: LinearAdapter {
             on: input.device)
     }
 
-    /// Whether every element of B is zero.
+    /// Whether every element of B is zero, or A and B are what was taken out of the weight.
     public func changesNothing() throws(TorchError) -> Bool {
         let valueB = try loraB.value.detach()
+        if let subtracted {
+            let valueA = try loraA.value.detach()
+            let isSameA = try valueA.isEqual(to: subtracted.a.to(valueA.device))
+            let isSameB = try valueB.isEqual(to: subtracted.b.to(valueB.device))
+            return isSameA && isSameB
+        }
         return try valueB.isEqual(
             to: Tensor.zeros(valueB.shape, dtype: valueB.dtype, on: valueB.device))
     }

@@ -12,13 +12,7 @@ extension LoRAConfig: AdapterConfig {
     public func attach(
         to registry: ModuleRegistry, seed: UInt64, isTrainable: Bool
     ) throws(AdapterError) -> AdapterSet {
-        let parameters = try targetedParameters(in: registry)
-        let resolved = try parameters.config.resolve(
-            in: ModulePaths(
-                linears: registry.linears.filter { $0.parameter == nil }.map(\.path),
-                embeddings: registry.embeddings.map(\.path), outputHead: registry.headPath,
-                parameters: registry.parameters.map(\.path)),
-            parameters: parameters.targets.map(\.path))
+        let (parameters, resolved) = try resolve(in: registry)
         var attachment = LoRAAttachment(
             resolved.config, registry: registry, seed: seed, isTrainable: isTrainable)
         try attachment.addTargets(resolved.targets)
@@ -28,6 +22,58 @@ extension LoRAConfig: AdapterConfig {
         try attachment.addModules()
         try attachment.addBiases()
         return attachment.attach(matches: resolved.matches + parameters.matches)
+    }
+
+    private func resolve(
+        in registry: ModuleRegistry
+    ) throws(AdapterError) -> (TargetedParameters, LoRATargets) {
+        let parameters = try targetedParameters(in: registry)
+        let resolved = try parameters.config.resolve(
+            in: ModulePaths(
+                linears: registry.linears.filter { $0.parameter == nil }.map(\.path),
+                embeddings: registry.embeddings.map(\.path), outputHead: registry.headPath,
+                parameters: registry.parameters.map(\.path)),
+            parameters: parameters.targets.map(\.path))
+        return (parameters, resolved)
+    }
+
+    /// The layers whose weights decide how their adapters start.
+    ///
+    /// - Parameter registry: the layers of a model that need not have elements.
+    /// - Returns: layers in the model's order; none if the start does not depend on weights.
+    /// - Throws: `AdapterError` as ``attach(to:seed:isTrainable:)``; `invalidConfig` with each layer that cannot start so.
+    package func weightTargets(
+        in registry: ModuleRegistry
+    ) throws(AdapterError) -> [(target: LoRATarget, linear: Linear)] {
+        guard initLoraWeights.readsWeight else { return [] }
+        let resolved = try resolve(in: registry).1
+        let linears = Dictionary(uniqueKeysWithValues: registry.linears.map { ($0.path, $0) })
+        var found: [(target: LoRATarget, linear: Linear)] = []
+        var problems: [AdapterConfigProblem] = []
+        let key = "init_lora_weights \(initLoraWeights.configValue)"
+        for target in resolved.targets {
+            func refuse(_ reason: String, _ remedy: String) {
+                problems.append(
+                    .unsuitableLayer(key: key, path: target.path, reason: reason, remedy: remedy))
+            }
+            guard let linear = linears[target.path] else {
+                refuse("is an embedding", "leave it out of target_modules")
+                continue
+            }
+            let smallest = min(linear.weight.inFeatures, linear.weight.outFeatures)
+            if linear.weight is TiedWeight {
+                refuse(
+                    "has the embedding's weight, from which nothing can be taken",
+                    "leave it out of target_modules")
+            } else if target.rank > smallest {
+                refuse(
+                    "has a weight of rank \(smallest) at most, but r is \(target.rank)",
+                    "give a smaller r, or rank_pattern for this layer")
+            }
+            found.append((target, linear))
+        }
+        guard problems.isEmpty else { throw .invalidConfig(problems) }
+        return found
     }
 }
 
@@ -60,9 +106,29 @@ private struct LoRAAttachment {
         for action in actions { action() }
         var written = config
         written.inferenceMode = true
+        if written.initLoraWeights == .loftq, written.loftqConfig?.loftqIter ?? 1 == 1 {
+            // Nothing was taken out of the base: whoever reads this needs to know of no start.
+            (written.initLoraWeights, written.loftqConfig) = (.kaimingUniform, nil)
+        }
         return AdapterSet(
             config: written, adapters: adapters, matches: matches + self.matches,
-            frozenCopies: frozenCopies, repeated: repeated)
+            frozenCopies: frozenCopies, repeated: repeated, subtracted: subtracted(written))
+    }
+
+    /// What was taken out of the base, as a plain LoRA.
+    private func subtracted(_ written: LoRAConfig) -> AdapterSet.Subtracted? {
+        var tensors: [String: Tensor] = [:]
+        for (path, _) in adapters {
+            guard let update = registry.starts[path]?.subtracted else { continue }
+            tensors[Self.prefix + path + ".lora_A.weight"] = update.a
+            tensors[Self.prefix + path + ".lora_B.weight"] = update.b
+        }
+        guard !tensors.isEmpty else { return nil }
+        var plain = written
+        (plain.initLoraWeights, plain.loftqConfig) = (.kaimingUniform, nil)
+        (plain.useDora, plain.bias, plain.modulesToSave) = (false, .none, nil)
+        (plain.trainableTokenIndices, plain.ensureWeightTying) = (nil, false)
+        return AdapterSet.Subtracted(config: plain, tensors: tensors)
     }
 
     private mutating func add(
@@ -85,8 +151,9 @@ private struct LoRAAttachment {
         if !adapted.isEmpty { throw .alreadyAdapted(adapted) }
         for target in targets {
             if let linear = linears[target.path] {
+                let start = try start(of: target, linear)
                 let adapter = try torch { () throws(TorchError) in
-                    try makeAdapter(target, of: linear)
+                    try makeAdapter(target, of: linear, start: start)
                 }
                 add(adapter, at: target.path) { linear.attach(adapter) }
             } else if let embedding = embeddings[target.path] {
@@ -137,8 +204,25 @@ private struct LoRAAttachment {
         add(adapter, at: linear.path) { linear.attach(adapter) }
     }
 
+    /// The start that was computed from the layer's weight; nil if it does not depend on it, or comes from a file.
+    private func start(
+        of target: LoRATarget, _ linear: Linear
+    ) throws(AdapterError) -> LowRankStart? {
+        guard config.initLoraWeights.readsWeight, let start = registry.starts[target.path],
+            start.update.a.shape == [target.rank, linear.weight.inFeatures],
+            start.update.b.shape == [linear.weight.outFeatures, target.rank]
+        else {
+            guard config.initLoraWeights.readsWeight, isTrainable else { return nil }
+            throw .unsuitable(
+                "init_lora_weights \(config.initLoraWeights.configValue)", target.path,
+                "was read without this start, which is taken out of its weight",
+                "read the base with BaseModelOptions.start")
+        }
+        return start
+    }
+
     private mutating func makeAdapter(
-        _ target: LoRATarget, of linear: Linear
+        _ target: LoRATarget, of linear: Linear, start: LowRankStart?
     ) throws(TorchError) -> any LinearAdapter {
         let weight = linear.weight
         if target.path == registry.headPath {
@@ -148,8 +232,8 @@ private struct LoRAAttachment {
         }
         let lora = try LoRA(
             target: target, inFeatures: weight.inFeatures, outFeatures: weight.outFeatures,
-            dropout: config.loraDropout, initialization: config.initLoraWeights, seed: seed,
-            isTrainable: isTrainable, on: weight.device)
+            dropout: config.loraDropout, initialization: config.initLoraWeights, start: start,
+            seed: seed, isTrainable: isTrainable, on: weight.device)
         if config.useDora {
             try bringIntoMemory(weight.replaceable, at: target.path + ".weight")
             return try DoRA(lora, on: weight, bias: linear.bias)

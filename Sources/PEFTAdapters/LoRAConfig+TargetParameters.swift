@@ -33,7 +33,10 @@ extension LoRAConfig {
         for (option, isSet, value) in [
             ("lora_dropout", loraDropout != 0, "0"), ("fan_in_fan_out", fanInFanOut, "false"),
             ("use_dora", useDora, "false"), ("lora_bias", loraBias, "false"),
-            ("init_lora_weights", initLoraWeights == .orthogonal, "true"),
+            (
+                "init_lora_weights",
+                initLoraWeights == .orthogonal || initLoraWeights.readsWeight, "true"
+            ),
         ] where isSet {
             problems.append(
                 .conflict(

@@ -72,6 +72,7 @@ extension LoRAConfig {
                         found: "\(rank)"))
             }
         }
+        problems += startProblems
         if let names = modulesToSave, names.isEmpty || names.contains("") {
             problems.append(
                 .wrongValue(
@@ -87,6 +88,40 @@ extension LoRAConfig {
                     key: "trainable_token_indices",
                     expected: "at least one token, each of 0 or above and given once",
                     found: tokens.configValue.description))
+        }
+        return problems
+    }
+
+    /// What a start that depends on the weight cannot have.
+    private var startProblems: [AdapterConfigProblem] {
+        var problems: [AdapterConfigProblem] = []
+        if initLoraWeights.needsPositiveScaling {
+            let alphas =
+                [("lora_alpha", loraAlpha)]
+                + alphaPattern.sorted { $0.key < $1.key }.map {
+                    ("alpha_pattern[\"\($0.key)\"]", $0.value)
+                }
+            for (key, alpha) in alphas where alpha < 0 {
+                problems.append(
+                    .wrongValue(
+                        key: key,
+                        expected: "a number above 0, with init_lora_weights "
+                            + initLoraWeights.configValue.description,
+                        found: ConfigValue.double(alpha).description))
+            }
+        }
+        if loftqConfig != nil, initLoraWeights != .loftq {
+            problems.append(
+                .conflict(
+                    key: "loftq_config",
+                    other: "init_lora_weights \(initLoraWeights.configValue)",
+                    remedy: "remove it, or set init_lora_weights to \"loftq\""))
+        }
+        if let config = loftqConfig, config.loftqBits != 4 || config.loftqIter < 1 {
+            problems.append(
+                .wrongValue(
+                    key: "loftq_config", expected: "loftq_bits 4 and loftq_iter of at least 1",
+                    found: "\(config.loftqBits) and \(config.loftqIter)"))
         }
         return problems
     }

@@ -11,6 +11,14 @@ public enum LoRAInitialization: Codable, Hashable, Sendable {
     case orthogonal
     /// A uniform in ±1/√in, B uniform in ±1/√r: the model does not start as its base; for debugging.
     case random
+    /// The weight's largest singular values and their vectors, which are taken out of the base: the model starts as its base.
+    case pissa
+    /// The same approximately, by so many iterations of a subspace that is random at first.
+    case pissaIterated(Int)
+    /// The first rows and columns of the weight's factors R and Q, which are taken out of the base: the model starts as its base.
+    case olora
+    /// The largest singular values of what quantization takes from the weight: the model starts nearer to the base than its codes.
+    case loftq
 }
 
 /// The options of LoRA, as in PEFT's `LoraConfig` and its `adapter_config.json`.
@@ -46,6 +54,8 @@ public struct LoRAConfig: Hashable, Sendable {
     public var fanInFanOut = false
     /// How the matrices start.
     public var initLoraWeights = LoRAInitialization.kaimingUniform
+    /// The options of LoftQ; nil for its defaults, and where `initLoraWeights` is another.
+    public var loftqConfig: LoftQConfig?
     /// Whether a magnitude of each row of the weight is trained beside the direction; see ``DoRA``.
     public var useDora = false
     /// Whether B has a bias; see ``BiasedLoRA``.
@@ -133,6 +143,7 @@ extension LoRAConfig: Codable {
             ConfigField("use_rslora", \.useRslora),
             ConfigField("fan_in_fan_out", \.fanInFanOut),
             ConfigField("init_lora_weights", \.initLoraWeights),
+            ConfigField("loftq_config", \.loftq),
             ConfigField("use_dora", \.useDora),
             ConfigField("lora_bias", \.loraBias),
             ConfigField("bias", \.bias),
@@ -151,7 +162,7 @@ extension LoRAConfig: Codable {
         unsupported: [
             "alora_invocation_tokens": .null, "arrow_config": .null, "corda_config": .null,
             "eva_config": .null, "kasa_config": .null, "layer_replication": .null,
-            "loftq_config": .object([:]), "lora_ga_config": .null, "megatron_config": .null,
+            "lora_ga_config": .null, "megatron_config": .null,
             "monteclora_config": .null, "use_bdlora": .null, "use_qalora": .bool(false),
             "velora_config": .null,
         ])
@@ -160,6 +171,12 @@ extension LoRAConfig: Codable {
     private var savedModules: [String]? {
         get { modulesToSave }
         set { modulesToSave = newValue?.isEmpty == true ? nil : newValue }
+    }
+
+    /// PEFT takes an empty object as none.
+    private var loftq: WrittenLoftQ {
+        get { WrittenLoftQ(config: loftqConfig) }
+        set { loftqConfig = newValue.config }
     }
 
     private var alpha: Alpha {
@@ -189,14 +206,68 @@ private struct Alpha: ConfigRepresentable {
     var configValue: ConfigValue { Int(exactly: value).map(ConfigValue.int) ?? .double(value) }
 }
 
+/// LoftQ's options, an empty object for none.
+private struct WrittenLoftQ: ConfigRepresentable {
+    static var expectedValue: String {
+        "{} or {\"loftq_bits\": 4, \"loftq_iter\": a whole number of at least 1}"
+    }
+
+    let config: LoftQConfig?
+
+    init(config: LoftQConfig?) { self.config = config }
+
+    init?(configValue: ConfigValue) {
+        guard configValue != .null, configValue != .object([:]) else {
+            config = nil
+            return
+        }
+        guard case .object(let members) = configValue,
+            members.keys.allSatisfy({ ["loftq_bits", "loftq_iter"].contains($0) }),
+            members["loftq_bits"] ?? .int(4) == .int(4),
+            case .int(let iterations) = members["loftq_iter"] ?? .int(1), iterations >= 1
+        else { return nil }
+        config = LoftQConfig(loftqIter: iterations)
+    }
+
+    var configValue: ConfigValue {
+        guard let config else { return .object([:]) }
+        return .object([
+            "loftq_bits": .int(config.loftqBits), "loftq_iter": .int(config.loftqIter),
+        ])
+    }
+}
+
 extension LoRAInitialization: ConfigRepresentable {
-    static var expectedValue: String { "true, false, \"gaussian\" or \"orthogonal\"" }
+    static var expectedValue: String {
+        "true, false, \"gaussian\", \"orthogonal\", \"pissa\", \"pissa_niter_N\", \"olora\" or \"loftq\""
+    }
+
+    /// The names of those that are named, but for `gaussian`, which PEFT takes in capitals too.
+    private static let names: [String: LoRAInitialization] = [
+        "orthogonal": .orthogonal, "pissa": .pissa, "loftq": .loftq,
+    ]
+
+    /// The initialization of a name.
+    package init?(name: String) {
+        if let known = Self.names[name] {
+            self = known
+        } else if name.hasPrefix("pissa_niter_"),
+            let iterations = Int(name.dropFirst("pissa_niter_".count)), iterations >= 0
+        {
+            self = .pissaIterated(iterations)
+        } else {
+            switch name.lowercased() {
+            case "gaussian": self = .gaussian
+            case "olora": self = .olora
+            default: return nil
+            }
+        }
+    }
 
     init?(configValue: ConfigValue) {
         switch configValue {
         case .bool(let standard): self = standard ? .kaimingUniform : .random
-        case .string(let name) where name.lowercased() == "gaussian": self = .gaussian
-        case .string("orthogonal"): self = .orthogonal
+        case .string(let name): self.init(name: name)
         default: return nil
         }
     }
@@ -205,8 +276,21 @@ extension LoRAInitialization: ConfigRepresentable {
         switch self {
         case .kaimingUniform: .bool(true)
         case .random: .bool(false)
-        case .gaussian: .string("gaussian")
-        case .orthogonal: .string("orthogonal")
+        default: .string(name)
+        }
+    }
+
+    /// The name; of `true` and `false` these.
+    package var name: String {
+        switch self {
+        case .kaimingUniform: "true"
+        case .random: "false"
+        case .gaussian: "gaussian"
+        case .orthogonal: "orthogonal"
+        case .pissa: "pissa"
+        case .pissaIterated(let iterations): "pissa_niter_\(iterations)"
+        case .olora: "olora"
+        case .loftq: "loftq"
         }
     }
 }

@@ -3,6 +3,8 @@ import Torch
 extension LoRAInitialization {
     /// A, `[r, inFeatures]`, and B, `[outFeatures, r]`, as they start; of experts as many rows and columns for each.
     ///
+    /// Zeros where the start depends on the layer's weight, for an adapter whose numbers come from a file.
+    ///
     /// - Throws: `TorchError` if libtorch cannot allocate.
     func start(
         rank: Int, _ shapeA: [Int], _ shapeB: [Int], generator: Generator
@@ -22,6 +24,9 @@ extension LoRAInitialization {
                 try Self.kaimingUniform(shapeB, generator)
             )
         case .orthogonal: try Self.orthogonal(shapeA, shapeB, generator)
+        case .pissa, .pissaIterated, .olora, .loftq:
+            // The numbers of a file come next.
+            (try Tensor.zeros(shapeA), try Tensor.zeros(shapeB))
         }
     }
 

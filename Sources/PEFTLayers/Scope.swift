@@ -10,6 +10,8 @@ public final class ModuleRegistry {
     public private(set) var embeddings: [Embedding] = []
     /// The path of the output head, which `all-linear` leaves out.
     public private(set) var headPath: String?
+    /// How adapters start where that was computed from weights before these were stored, by the paths of their layers.
+    package var starts: [String: LowRankStart] = [:]
     private var bring: ((_ path: String) throws(TorchError) -> Void)?
 
     /// Makes an empty registry.

@@ -340,10 +340,6 @@ extension ModelShards: TensorPlacement {
     /// Adds the bit patterns of all ranks as integers, which keeps every bit.
     package func complete(_ tensor: Tensor, of name: String) throws {
         guard let group = ranks.shards else { return }
-        let bits = try tensor.view(atByte: 0, shape: tensor.shape, dtype: .int32)
-        let shared = try bits.to(ranks.device)
-        try group.allReduce(shared, label: name)
-        guard !shared.isSame(as: bits) else { return }
-        try withoutGrad { try bits.copyInPlace(from: shared) }
+        try ranks.complete(tensor, of: name, in: group)
     }
 }

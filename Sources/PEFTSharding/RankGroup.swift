@@ -92,6 +92,25 @@ package final class RankGroup {
         return try shared.to(.cpu).withUnsafeBytes { Array($0.bindMemory(to: Double.self)) }
     }
 
+    /// Completes a tensor of which each rank has filled other elements, zeros elsewhere: adds the bit patterns as integers, which
+    /// keeps every bit.
+    ///
+    /// - Parameters:
+    ///   - tensor: float32, contiguous.
+    ///   - name: what it is, for errors.
+    ///   - group: the ranks; nil for all.
+    /// - Throws: `CollectiveError` if a rank does not come; `TorchError` if memory does not suffice.
+    package func complete(
+        _ tensor: Tensor, of name: String, in group: ProcessGroup? = nil
+    ) throws {
+        guard let group = group ?? world else { return }
+        let bits = try tensor.view(atByte: 0, shape: tensor.shape, dtype: .int32)
+        let shared = try bits.to(device)
+        try group.allReduce(shared, label: name)
+        guard !shared.isSame(as: bits) else { return }
+        try withoutGrad { try bits.copyInPlace(from: shared) }
+    }
+
     /// What every rank has to say, by rank.
     ///
     /// - Throws: `CollectiveError` if a rank does not come.

@@ -31,6 +31,7 @@ extension FineTuneConfig {
         lora.alphaPattern = alphaPattern
         lora.useRslora = useRslora
         lora.initLoraWeights = initLoraWeights
+        if initLoraWeights == .loftq { lora.loftqConfig = LoftQConfig(loftqIter: loftqIter) }
         lora.useDora = useDora
         lora.loraBias = loraBias
         lora.bias = bias

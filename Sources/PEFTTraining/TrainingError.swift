@@ -16,6 +16,10 @@ public enum TrainingError: Error, Equatable, Sendable {
     case emptyPrompt
     /// A loss of preferences was asked for, and the output head is trained.
     case headIsTrained(path: String, lossType: String)
+    /// A loss against the base was asked for, and a part of the base is in the adapter.
+    case baseIsDivided(initialization: String, lossType: String)
+    /// The base was read without what the adapter starts from, or with what another one does.
+    case otherStart(adapter: String)
     /// An optimizer for LoRA's matrices was asked for, and the adapter has none.
     case notLoRA(path: String)
     /// A line of input is not a row.
@@ -69,6 +73,18 @@ extension TrainingError: CustomStringConvertible {
             "the prompt has no tokens; give a text"
         case .headIsTrained(let path, let lossType):
             "\(path): loss_type \(lossType) cannot train the output head; leave it out of target_modules"
+        case .baseIsDivided(let initialization, let lossType):
+            """
+            init_lora_weights \(initialization): loss_type \(lossType) compares with the model without its \
+            adapter, which is not the base here, because a part of its weights is in the adapter; use \
+            another init_lora_weights
+            """
+        case .otherStart(let adapter):
+            """
+            \(adapter): the base was not read for the start of this adapter, by which parts of its weights \
+            are taken out or not; read it with BaseModelOptions.start of WeightStart(config, seed:), or \
+            WeightStart(loading:) for a folder
+            """
         case .notLoRA(let path):
             "\(path): its adapter has no matrices A and B, which optim lorafa is for; choose another optim"
         case .invalidRow(let file, let line, let reason):

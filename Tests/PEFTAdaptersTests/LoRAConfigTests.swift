@@ -89,10 +89,13 @@ import Testing
             """
         ),
         (
-            #"{"init_lora_weights": "pissa", "bias": "some", "modules_to_save": "lm_head", "layer_replication": [[0, 1]]}"#,
+            #"{"init_lora_weights": "corda", "loftq_config": {"loftq_bits": 8}, "bias": "some", "modules_to_save": "lm_head", "layer_replication": [[0, 1]]}"#,
             """
             The adapter configuration is not usable:
-            - init_lora_weights: expected true, false, "gaussian" or "orthogonal", found "pissa"
+            - init_lora_weights: expected true, false, "gaussian", "orthogonal", "pissa", "pissa_niter_N", "olora" or \
+            "loftq", found "corda"
+            - loftq_config: expected {} or {"loftq_bits": 4, "loftq_iter": a whole number of at least 1}, found \
+            {"loftq_bits": 8}
             - bias: expected one of "none", "all", "lora_only", found "some"
             - modules_to_save: expected a list, each entry text, or null, found "lm_head"
             - layer_replication: [[0, 1]] is not supported, only null; set that, or merge this adapter into its base \

@@ -136,6 +136,31 @@ import TrainingTestSupport
         }
     }
 
+    /// Parts of the base are taken out while it is read, each computed by one of the processes.
+    @Test(arguments: ["pissa", "pissa_niter_4", "olora", "loftq"])
+    func startsThatReadTheWeightAreTheSameInEveryDivision(start: String) throws {
+        let flags = ["--max-steps", "4", "--init-lora-weights", start]
+        let all = flags + (start == "loftq" ? ["--loftq-iter", "2"] : [])
+        let divisions = [
+            Division(1, rows: 8), Division(3, rows: 4), Division(2, rows: 4),
+            Division(2, rows: 4, "--sharding", "none"),
+            Division(4, rows: 2, "--sharding", "hybrid:2", "--offload", "base"),
+        ]
+        for (index, division) in divisions.enumerated() {
+            let processes = try RankProcesses(
+                "peft",
+                environments: division.numRanks == 1
+                    ? [[:]] : RankProcesses.environments(division.numRanks),
+                arguments: arguments("\(index)", rows: division.rows, all + division.flags))
+            try expectDone(processes)
+            // The same bits of what was taken out, which only processes that divide the work by layers can show.
+            #expect(
+                try RunFiles.adapter(in: workspace.path("\(index)/initial_adapter"))
+                    == RunFiles.adapter(in: workspace.path("0/initial_adapter")), "\(division)")
+            if index > 1 { try expectSame("0", "\(index)") }
+        }
+    }
+
     /// Sums over rows do not show how the rows were divided: see `GradientSums`.
     @Test(arguments: ["bfloat16", "float32"])
     mutating func everyDivisionMakesTheSameBits(dtype: String) throws {

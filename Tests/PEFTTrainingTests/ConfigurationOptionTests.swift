@@ -12,7 +12,7 @@ import Testing
         quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 loss_scaling=none \
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear target_parameters=null exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
-        init_lora_weights=true use_dora=false lora_bias=false bias=none modules_to_save=null trainable_token_indices=null \
+        init_lora_weights=true loftq_iter=1 use_dora=false lora_bias=false bias=none modules_to_save=null trainable_token_indices=null \
         ensure_weight_tying=false \
         max_length=1024 dataset_streaming=false truncation_mode=error packing=false completion_only_loss=null \
         assistant_only_loss=false shuffle=true group_by_length=false \
@@ -111,6 +111,8 @@ import Testing
         (["--alpha-pattern", "q_proj=4.5"], "alpha_pattern: {q_proj: 4.5}"),
         (["--use-rslora"], "use_rslora: true"),
         (["--init-lora-weights", "gaussian"], "init_lora_weights: gaussian"),
+        (["--init-lora-weights", "pissa_niter_16"], "init_lora_weights: pissa_niter_16"),
+        (["--loftq-iter", "3"], "loftq_iter: 3"),
         (["--use-dora"], "use_dora: true"),
         (["--lora-bias"], "lora_bias: true"),
         (["--bias", "lora_only"], "bias: lora_only"),

@@ -30,6 +30,10 @@ CASES = {
     "modules to save": BASE | dict(modules_to_save=["norm", "lm_head"]),
     "rows of tokens": BASE | dict(trainable_token_indices=[1, 5, 9]),
     "orthogonal start": BASE | dict(init_lora_weights="orthogonal"),
+    "PiSSA": BASE | dict(init_lora_weights="pissa"),
+    "PiSSA, rsLoRA and a rank pattern": BASE | dict(
+        init_lora_weights="pissa", use_rslora=True, rank_pattern={"v_proj": 7}),
+    "OLoRA": BASE | dict(init_lora_weights="olora", target_modules=["k_proj", "down_proj"]),
 }
 EXPERTS = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=48, mlp_only_layers=[2], norm_topk_prob=True)
 # Adapters of experts by the names of their tensors, and by the names that their linears had in transformers 4.

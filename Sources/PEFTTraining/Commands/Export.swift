@@ -2,6 +2,7 @@ import Foundation
 import PEFTAdapters
 import PEFTCheckpoints
 import PEFTLayers
+import PEFTSharding
 public import PEFTTokenizers
 import Torch
 
@@ -9,7 +10,7 @@ import Torch
 public enum Export {
     /// What was written.
     public struct Summary: Equatable, Sendable {
-        /// The file.
+        /// The file or folder.
         public let output: String
         /// Its size.
         public let sizeBytes: Int
@@ -32,12 +33,15 @@ public enum Export {
         }
     }
 
-    /// Writes the adapter beside a GGUF file of its base, as llama.cpp's `convert_lora_to_gguf.py` does.
+    /// Writes the adapter beside a GGUF file of its base, as llama.cpp's `convert_lora_to_gguf.py` does, or as a folder of PEFT.
+    ///
+    /// In both forms it fits the base as it is: an update that was taken out of the base for the start is subtracted, which doubles the
+    /// rank.
     ///
     /// - Parameter options: adapter, base and file.
     /// - Returns: what was written.
-    /// - Throws: ``MergeError`` for a method that is more than a low-rank update; an error of the files, naming what, where, expected,
-    ///   found and the remedy.
+    /// - Throws: ``MergeError`` for a method that is more than a low-rank update, or an adapter that is to be a plain LoRA and is; an error
+    ///   of the files, naming what, where, expected, found and the remedy.
     /// - Memory: the adapter.
     public static func run(_ options: ExportOptions) throws -> Summary {
         try ComputingProcess.prepare(numThreads: nil)
@@ -50,8 +54,14 @@ public enum Export {
         let plan = try ModelPlan(
             base.configuration,
             options: BaseModelOptions(quantization: nil, computeDType: .float32))
+        plan.registry.starts =
+            try WeightStart(loading: folder.url)?.starts(
+                in: plan.registry, source: base.source,
+                options: BaseModelOptions(quantization: nil, computeDType: .float32)
+                    .adjusted(to: base.source), ranks: RankGroup()) ?? [:]
         let set = try config.attach(to: plan.registry, seed: 0, isTrainable: false)
         try set.read(from: folder)
+        if options.format == .peftLora { return try writePlain(set, of: folder, to: output) }
         let layers = try set.adapters.map { path, adapter in
             try layer(path, adapter, plan.registry)
         }
@@ -75,7 +85,27 @@ public enum Export {
         else {
             throw MergeError.notLowRank(path: path, method: String(describing: type(of: part)))
         }
-        return GGUFAdapterWriter.Layer(
-            path: path, a: try term.a.detach(), b: try term.b.detach(), scale: term.scale)
+        let (a, b) = try PlainLoRA.matrices(
+            a: term.a.detach(), b: term.b.detach(),
+            without: registry.starts[path]?.subtracted)
+        return GGUFAdapterWriter.Layer(path: path, a: a, b: b, scale: term.scale)
+    }
+
+    private static func writePlain(
+        _ set: AdapterSet, of folder: AdapterFolder, to output: URL
+    ) throws -> Summary {
+        guard let plain = try PlainLoRA(set) else {
+            throw MergeError.isPlain(adapter: folder.url.path)
+        }
+        try AtomicFolder.write(to: output) { temporary in
+            try AdapterFolder.write(
+                configuration: plain.config.adapterConfigJSON(),
+                tensors: plain.tensors.map { SafetensorsTensor(name: $0.key, $0.value) },
+                base: folder.baseFingerprint.flatMap { BaseFingerprint($0) },
+                baseStorage: folder.baseStorage, to: temporary)
+        }
+        return Summary(
+            output: output.path, sizeBytes: plain.tensors.values.reduce(0) { $0 + $1.sizeBytes },
+            numLayers: set.numAdaptedLinears)
     }
 }

@@ -24,7 +24,10 @@ struct LoadedModel {
                 quantization: options.quantize.config(
                     blockSize: options.quantBlockSize, isDouble: options.doubleQuant),
                 computeDType: options.dtype.torch,
-                device: try device ?? options.device.device()))
+                device: try device ?? options.device.device(),
+                start: try options.adapter.flatMap {
+                    try WeightStart(loading: URL(filePath: $0))
+                }))
         if let adapter = options.adapter {
             _ = try AdaptedModel(
                 base, loading: URL(filePath: adapter), isTrainable: false,

@@ -72,14 +72,15 @@ public enum ReportTarget: String, Codable, CaseIterable, Hashable, Sendable, Con
 extension TrainedBiases: ConfigChoice {}
 
 extension LoRAInitialization: ConfigParsable {
-    package static var expectation: String { "one of true, false, gaussian, orthogonal" }
-    package static var placeholder: String { "true|false|gaussian|orthogonal" }
+    package static var expectation: String {
+        "one of true, false, gaussian, orthogonal, pissa, pissa_niter_N, olora, loftq"
+    }
+    package static var placeholder: String { "true|false|gaussian|pissa|..." }
 
     package init?(_ value: OptionValue) {
         switch value.content {
         case .boolean(let standard): self = standard ? .kaimingUniform : .random
-        case .string("gaussian"): self = .gaussian
-        case .string("orthogonal"): self = .orthogonal
+        case .string(let name): self.init(name: name)
         default: return nil
         }
     }
@@ -88,8 +89,7 @@ extension LoRAInitialization: ConfigParsable {
         switch self {
         case .kaimingUniform: OptionValue(.boolean(true))
         case .random: OptionValue(.boolean(false))
-        case .gaussian: OptionValue(.string("gaussian"))
-        case .orthogonal: OptionValue(.string("orthogonal"))
+        default: OptionValue(.string(name))
         }
     }
 }

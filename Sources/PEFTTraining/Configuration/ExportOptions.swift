@@ -4,7 +4,7 @@ public struct ExportOptions: Hashable, Sendable {
     public var adapter = ""
     /// The base model: a Hugging Face folder or a GGUF file; nil for the one that the adapter names.
     public var model: String?
-    /// The file to write.
+    /// The file or folder to write.
     public var output = ""
     /// The form of the file.
     public var format = AdapterFormat.ggufLora
@@ -19,6 +19,8 @@ public struct ExportOptions: Hashable, Sendable {
 public enum AdapterFormat: String, Codable, CaseIterable, Hashable, Sendable, ConfigChoice {
     /// A GGUF file that llama.cpp loads with `--lora`.
     case ggufLora = "gguf-lora"
+    /// A folder of PEFT with a plain LoRA, made of an adapter that took a part out of its base.
+    case peftLora = "peft-lora"
 }
 
 extension ExportOptions: ConfigurableOptions {
@@ -30,8 +32,8 @@ extension ExportOptions: ConfigurableOptions {
             "model", \.model, section: "Input", placeholder: "PATH",
             help: "the base model; by default the one that the adapter names"),
         .init(
-            "output", \.output, section: "Output", placeholder: "FILE",
-            help: "where the adapter goes: a new file"),
+            "output", \.output, section: "Output", placeholder: "PATH",
+            help: "where the adapter goes: a new file or folder"),
         .init("format", \.format, section: "Output", help: "the form of the file"),
         .init("json", \.json, section: "Output", form: .flag, help: "print JSON"),
     ]
@@ -40,7 +42,7 @@ extension ExportOptions: ConfigurableOptions {
     package var problems: [ConfigProblem] {
         var checks = ConfigChecks()
         checks.require("adapter", adapter, "the adapter to export")
-        checks.require("output", output, "the file to write")
+        checks.require("output", output, "the file or folder to write")
         return checks.problems
     }
 }

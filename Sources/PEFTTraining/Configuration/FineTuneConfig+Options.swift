@@ -90,6 +90,9 @@ extension FineTuneConfig: ConfigurableOptions {
             "init_lora_weights", \.initLoraWeights, section: "Adapter",
             help: "how the two matrices start; true: as the base, by Kaiming"),
         .init(
+            "loftq_iter", \.loftqIter, section: "Adapter",
+            help: "with init_lora_weights loftq: how often it alternates"),
+        .init(
             "use_dora", \.useDora, section: "Adapter",
             help: "train a magnitude of each row of the weight too (DoRA)"),
         .init(

@@ -99,6 +99,13 @@ extension FineTuneConfig {
             if: initLoraWeights == .orthogonal
                 && !([loraR] + rankPattern.values).allSatisfy { $0.isMultiple(of: 2) },
             "orthogonal needs even ranks: lora_r and rank_pattern")
+        checks.expect("loftq_iter", loftqIter, "at least 1") { $0 >= 1 }
+        checks.forbid(
+            "loftq_iter", if: loftqIter > 1 && initLoraWeights != .loftq,
+            "is without effect: it is for init_lora_weights loftq")
+        checks.forbid(
+            "init_lora_weights", if: initLoraWeights == .loftq && quantize == .none,
+            "loftq starts from the error of quantization: give quantize nf4 or fp4")
         checks.forbid(
             "modules_to_save", if: modulesToSave.map { $0.isEmpty || $0.contains("") } ?? false,
             "holds no name, or an empty one: name modules, or leave it out")

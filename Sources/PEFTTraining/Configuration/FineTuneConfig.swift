@@ -67,6 +67,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var useRslora = false
     /// How the two matrices start.
     public var initLoraWeights = LoRAInitialization.kaimingUniform
+    /// How often LoftQ quantizes the weights and decomposes their error.
+    public var loftqIter = 1
     /// Whether a magnitude of each row of the weight is trained beside the direction (DoRA).
     public var useDora = false
     /// Whether the update has a bias.

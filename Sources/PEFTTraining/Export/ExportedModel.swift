@@ -42,6 +42,8 @@ final class ExportedModel {
     let storage: QuantizationConfig?
 
     private let source: FingerprintingSource
+    /// What training took out of the base's weights, by their names.
+    private let subtracted: [String: LowRankUpdate]
     private let adapters: [String: any LinearAdapter]
     private let folder: AdapterFolder?
     private let baseName: String?
@@ -70,6 +72,15 @@ final class ExportedModel {
             try AdapterMethods.readConfig(adapterConfigJSON: $0.configuration)
         }
         baseName = config?.baseModelNameOrPath
+        let starts =
+            try folder.flatMap { try WeightStart(loading: $0.url) }?.starts(
+                in: plan.registry, source: files.source,
+                options: BaseModelOptions(quantization: storage, computeDType: .float32)
+                    .adjusted(to: files.source), ranks: RankGroup()) ?? [:]
+        subtracted = Dictionary(
+            uniqueKeysWithValues: starts.compactMap { path, start in
+                start.subtracted.map { (path + ".weight", $0) }
+            })
         let set = try config?.attach(to: plan.registry, seed: 0, isTrainable: false)
         if let folder { try set?.read(from: folder) }
         if let whole = plan.layout.tensors.first(where: { $0.shape.count > 2 }) {
@@ -135,12 +146,14 @@ final class ExportedModel {
         let isQuantized = storage != nil && entry.isStoredWeight
         guard isQuantized || adapter != nil else { return .unchanged(stored) }
         return try withoutGrad {
+            let taken = subtracted[entry.path]
+            let left = try taken?.taken(from: stored) ?? stored
             var base: Tensor
             if let storage, isQuantized {
-                base = try FourBitTensor(quantizing: stored, config: storage, path: entry.path)
+                base = try FourBitTensor(quantizing: left, config: storage, path: entry.path)
                     .dequantized(to: .float32)
             } else {
-                base = try stored.to(.float32)
+                base = try left.to(.float32)
             }
             guard let adapter else { return .changed(base: base, merged: base) }
             guard let merged = try adapter.merged(into: base) else {
@@ -148,6 +161,10 @@ final class ExportedModel {
                     path: entry.path, method: String(describing: type(of: adapter)))
             }
             guard try merged.allFinite() else { throw MergeError.notFinite(path: entry.path) }
+            if let taken {
+                // The update is what was learned, without what the adapter began with.
+                base = try base + taken.elements(0..<base.numElements).reshape(base.shape)
+            }
             return .changed(base: base, merged: merged)
         }
     }

@@ -18,6 +18,8 @@ public enum MergeError: Error, Equatable, Sendable {
     case notLowRank(path: String, method: String)
     /// The model is a mixture of experts, whose files have another form than the model.
     case hasExperts(model: String, path: String)
+    /// The adapter is a plain LoRA already.
+    case isPlain(adapter: String)
     /// The other program has no tensor of its own for a tied head.
     case headIsTied(path: String)
 }
@@ -70,6 +72,11 @@ extension MergeError: CustomStringConvertible {
             """
             \(model): the model is a mixture of experts (\(path)), which is not written here; use the adapter \
             as it is: --adapter
+            """
+        case .isPlain(let adapter):
+            """
+            \(adapter): the adapter fits the base as it is, and PEFT and others load it as it is: nothing was \
+            taken out of the base's weights for its start
             """
         case .headIsTied(let path):
             """

@@ -56,6 +56,10 @@ struct StepDryRun {
                 try build(plan, options, shards: shards, in: registry)
             }
             let (own, rule) = try DryRun.part(.adapter) {
+                registry.starts =
+                    try WeightStart(adapter, seed: 0)?.starts(
+                        in: plan.registry, source: EmptySource(dtype: .float32),
+                        options: options, ranks: ranks) ?? [:]
                 let attached = try adapter.attach(to: registry, seed: 0)
                 if config.optim.freezesA { try LoRAFA.freeze(attached.adapters) }
                 let rule = try config.optim.rule(config, adapters: attached.adapters)

@@ -145,8 +145,15 @@ final class Preflight {
 
     private func loadBase() throws -> Found<BaseModel> {
         let isWhole = ranks.size == 1 && !config.offload.hasBase
+        var options = config.baseModel(on: device)
+        options.start =
+            if let startFolder {
+                try WeightStart(loading: startFolder)
+            } else {
+                WeightStart(config.lora, seed: UInt64(config.seed))
+            }
         let base = try BaseModel(
-            at: URL(filePath: config.model), options: config.baseModel(on: device),
+            at: URL(filePath: config.model), options: options,
             shards: isWhole ? nil : ModelShards(ranks, options: config.shards, on: device))
         let storage = base.options.quantization?.description ?? "dense"
         return Found(
@@ -167,10 +174,15 @@ final class Preflight {
         return Found(rows, ["\(path): \(rows.audit)"], warnings: summary.warnings)
     }
 
+    /// The folder of the adapter to go on with or to start from; nil for a new one.
+    private var startFolder: URL? {
+        checkpoint?.folder ?? config.adapter.map { URL(filePath: $0) }
+    }
+
     /// Attaches the checkpoint's adapter, the one to start from, or a new one.
     private func attach(_ base: BaseModel) throws -> Found<AdaptedModel> {
         let seed = UInt64(config.seed)
-        let folder = checkpoint?.folder ?? config.adapter.map { URL(filePath: $0) }
+        let folder = startFolder
         let adapted =
             if let folder {
                 try AdaptedModel(
@@ -192,6 +204,13 @@ final class Preflight {
         if config.lossType != .nll, !head.trainableParameters.isEmpty {
             throw TrainingError.headIsTrained(
                 path: head.path, lossType: config.lossType.rawValue)
+        }
+        if config.lossType.hasReference, adapted.adapter.subtracted != nil,
+            let start = adapted.base.options.start
+        {
+            throw TrainingError.baseIsDivided(
+                initialization: start.config.initLoraWeights.name,
+                lossType: config.lossType.rawValue)
         }
         if config.optim.freezesA { try LoRAFA.freeze(adapted.adapter.adapters) }
         let rule = try config.optim.rule(config, adapters: adapted.adapter.adapters)
@@ -225,7 +244,8 @@ final class Preflight {
         let saved = config.saveSteps > 0 ? (steps + config.saveSteps - 1) / config.saveSteps : 1
         let needed = RunResources(
             plan: try planner.plan(config, numRanks: ranks.size),
-            adapterBytes: adapted.adapter.parameters.reduce(0) { $0 + $1.value.sizeBytes },
+            adapterBytes: adapted.adapter.parameters.reduce(0) { $0 + $1.value.sizeBytes }
+                + (adapted.adapter.subtracted?.tensors.values.reduce(0) { $0 + $1.sizeBytes } ?? 0),
             stateBytes: try stateBytes(of: sharded),
             numCheckpoints: min(max(1, saved), config.saveTotalLimit ?? .max))
         var findings: [String] = []

@@ -17,7 +17,8 @@ package struct AdapterWriter {
         self.adapted = adapted
     }
 
-    /// Writes the adapter as a folder of PEFT that names its base, and reads it again.
+    /// Writes the adapter as a folder of PEFT that names its base, and reads it again; with what it took out of the base's weights, if it
+    /// did, as a folder `initial_adapter` in it.
     ///
     /// - Throws: `CheckpointError.cannotWrite`, and an adapter that was there stays; what ``verify(_:)`` throws.
     /// - Memory: one trainable tensor, or the trainable tensors of one block where they are divided over processes.
@@ -32,6 +33,13 @@ package struct AdapterWriter {
             ) {
                 try whole(parameter)
             }
+        }
+        if let subtracted = adapter.subtracted {
+            // First, because the adapter means nothing without it.
+            try AdapterFolder.write(
+                configuration: subtracted.config.adapterConfigJSON(), tensors: subtracted.tensors,
+                base: adapted.base.fingerprint,
+                to: folder.appending(path: WeightStart.folderName))
         }
         try AdapterFolder.write(
             configuration: adapter.config.adapterConfigJSON(), tensors: tensors,

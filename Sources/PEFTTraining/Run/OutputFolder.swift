@@ -9,6 +9,7 @@ struct OutputFolder {
     private static let reports = ["report.html", "runs"]
     private static let adapterAndMetrics = [
         "adapter_model.safetensors", "adapter_config.json", "metrics.jsonl",
+        WeightStart.folderName,
     ]
 
     /// Makes the folder; refuses one that holds a run unless it is resumed or overwritten.

@@ -20,10 +20,11 @@ public final class AdaptedModel {
     ///   - base: a base model without adapter.
     ///   - config: targets, rank, scaling.
     ///   - seed: of the initialization.
-    /// - Throws: `AdapterError` naming every pattern that matches nothing.
+    /// - Throws: `AdapterError` naming every pattern that matches nothing; ``TrainingError/otherStart(adapter:)``.
     public init(_ base: BaseModel, adapter config: any AdapterConfig, seed: UInt64) throws {
         self.base = base
         isTrainable = true
+        try Self.requireStart(WeightStart(config, seed: seed), of: base, adapter: "the adapter")
         adapter = try Self.attach(config, to: base, seed: seed, isTrainable: true)
     }
 
@@ -46,6 +47,8 @@ public final class AdaptedModel {
     ) throws {
         self.base = base
         self.isTrainable = isTrainable
+        try Self.requireStart(
+            WeightStart(loading: folder), of: base, adapter: folder.path)
         let files = try AdapterFolder.read(folder)
         let config = try AdapterMethods.readConfig(adapterConfigJSON: files.configuration)
         if !ignoresBaseFingerprint {
@@ -56,11 +59,21 @@ public final class AdaptedModel {
         try adapter.read(from: files)
     }
 
+    /// Refuses a base from which something else was taken than the adapter is the start of.
+    private static func requireStart(
+        _ start: WeightStart?, of base: BaseModel, adapter: String
+    ) throws(TrainingError) {
+        guard base.options.start == start else { throw .otherStart(adapter: adapter) }
+    }
+
     private static func attach(
         _ config: any AdapterConfig, to base: BaseModel, seed: UInt64, isTrainable: Bool
     ) throws -> AdapterSet {
         do {
-            return try config.attach(to: base.registry, seed: seed, isTrainable: isTrainable)
+            let set = try config.attach(to: base.registry, seed: seed, isTrainable: isTrainable)
+            // The adapter has copies of what it starts as, and the originals of what was taken out.
+            base.registry.starts = [:]
+            return set
         } catch {
             // What broke a gather is more than its words.
             throw base.shards?.failure ?? error

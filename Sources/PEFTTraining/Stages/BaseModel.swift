@@ -17,14 +17,24 @@ public struct BaseModelOptions: Sendable, Hashable {
 
     /// Where the model is, and computes.
     public var device: Device
+    /// What the adapter takes out of the weights while they are read; nil for nothing.
+    public var start: WeightStart?
 
     /// Describes how to read a base model.
+    ///
+    /// - Parameters:
+    ///   - quantization: the storage of the linear weights; nil keeps them dense.
+    ///   - computeDType: the dtype of activations and of everything that is not quantized.
+    ///   - device: where the model is, and computes.
+    ///   - start: what the adapter takes out of the weights; nil for an adapter whose start does not depend on them.
     public init(
-        quantization: QuantizationConfig?, computeDType: DType, device: Device = .cpu
+        quantization: QuantizationConfig?, computeDType: DType, device: Device = .cpu,
+        start: WeightStart? = nil
     ) {
         self.quantization = quantization
         self.computeDType = computeDType
         self.device = device
+        self.start = start
     }
 
     /// These options for a folder whose weights are in 4 bits already, which stay as they are; else the same.
@@ -104,14 +114,20 @@ public final class BaseModel {
             shards?.dividesBase == true ? plan.layout : nil, blocks: plan.blocks,
             embedding: plan.embedding, isHeadTied: plan.isHeadTied)
 
+        let starts =
+            try options.start?.starts(
+                in: plan.registry, source: files.source, options: options,
+                ranks: shards?.ranks ?? RankGroup()) ?? [:]
         let stored = FingerprintingSource(files.source)
+        let left = ResidualSource(stored, starts: starts)
         registry = ModuleRegistry()
+        registry.starts = starts
         model = try ModelRegistry.makeModel(
             config: files.configuration,
             Scope(
                 registry: registry,
                 source: options.source(
-                    stored, dense: CastingSource(stored, dtype: options.computeDType),
+                    left, dense: CastingSource(left, dtype: options.computeDType),
                     files: files.source, shards: shards)))
         try files.source.verifyAllConsumed()
         try shards?.finishLoading()
