@@ -148,7 +148,7 @@ final class Preflight {
         let base = try BaseModel(
             at: URL(filePath: config.model), options: config.baseModel(on: device),
             shards: isWhole ? nil : ModelShards(ranks, options: config.shards, on: device))
-        let storage = base.options.quantization?.description ?? "dense"
+        let storage = base.options.storage == "none" ? "dense" : base.options.storage
         return Found(
             base, ["\(base.architecture), \(base.registry.numElements) parameters, \(storage)"])
     }
