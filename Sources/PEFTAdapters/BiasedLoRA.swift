@@ -47,6 +47,16 @@ public final class BiasedLoRA: LinearAdapter {
             to: input, baseOutput: baseOutput + shift, weight: weight, context: context)
     }
 
+    /// `W + s B A`.
+    public func merged(into weight: Tensor) throws(TorchError) -> Tensor? {
+        try lora.merged(into: weight)
+    }
+
+    /// `s c`.
+    public func biasUpdate() throws(TorchError) -> Tensor? {
+        try bias.value.detach() * lora.target.scaling
+    }
+
     /// Whether B and the bias are zero.
     public func changesNothing() throws(TorchError) -> Bool {
         let value = try bias.value.detach()

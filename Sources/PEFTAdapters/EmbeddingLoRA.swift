@@ -106,6 +106,11 @@ public final class EmbeddingLoRA: EmbeddingAdapter {
             .matmul(loraB.value.detach().transposed())
         return try product * target.scaling
     }
+
+    /// `E + s (B A)ᵀ`.
+    public func merged(into table: Tensor) throws(TorchError) -> Tensor? {
+        try table.detach() + delta()
+    }
 }
 
 /// The same with a trained magnitude: `h = g (E[t] + s B A[:, t])`, `g = m / ‖E + s (B A)ᵀ‖`.
@@ -164,6 +169,15 @@ public final class EmbeddingDoRA: EmbeddingAdapter {
         let gain = try magnitude.value / norms
         let sum = try baseOutput.to(.float32) + lora.update(of: tokens)
         return try (sum * gain).to(baseOutput.dtype)
+    }
+
+    /// `g (E + s (B A)ᵀ)`.
+    ///
+    /// - Memory: two new tensors of the table's size in float32.
+    public func merged(into table: Tensor) throws(TorchError) -> Tensor? {
+        let base = try table.detach()
+        let norms = try Self.norms(of: base, squared: (base * base).sum([0]), lora)
+        return try (base + lora.delta()) * (magnitude.value.detach() / norms)
     }
 
     /// Whether the update is zero and the magnitude is the table's own.

@@ -113,6 +113,13 @@ public final class ExpertLoRA: ExpertsAdapter {
         try delta.multiplyInPlace(target.scaling)
         return delta
     }
+
+    /// `W_e + s B_e A_e` of each expert, in the shape of the weight.
+    public func merged(into weight: Tensor) throws(TorchError) -> Tensor? {
+        let sum = try delta().reshape(weight.shape)
+        try sum.addInPlace(weight.detach())
+        return sum
+    }
 }
 
 extension ExpertLoRA {

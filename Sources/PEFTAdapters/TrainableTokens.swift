@@ -30,6 +30,11 @@ public final class TrainableTokens: EmbeddingAdapter {
         return try baseOutput * kept + trained
     }
 
+    /// The table with the trained rows in the place of its own.
+    public func merged(into table: Tensor) throws(TorchError) -> Tensor? {
+        try rows.replaced(in: table)
+    }
+
     /// Whether the rows are the base's.
     public func changesNothing() throws(TorchError) -> Bool { try rows.areOriginal() }
 }
@@ -58,6 +63,11 @@ public final class TrainableTokensHead: LinearAdapter {
         let logits = try rows.withZeros(wide.linear(rounded), dim: 1)
         let trained = try logits.indexSelected(1, rows.slots)
         return try (baseOutput * rows.kept(dtype) + trained).to(input.dtype)
+    }
+
+    /// The weight with the trained rows in the place of its own.
+    public func merged(into weight: Tensor) throws(TorchError) -> Tensor? {
+        try rows.replaced(in: weight)
     }
 
     /// Whether the rows are the base's.
@@ -114,6 +124,16 @@ public final class TrainedRows {
         shape[dim] = 1
         let zeros = try Tensor.zeros(shape, dtype: trained.dtype, on: trained.device)
         return try Tensor.concatenated([trained, zeros], dim: dim)
+    }
+
+    /// A copy of a table with these rows in the place of its own.
+    func replaced(in table: Tensor) throws(TorchError) -> Tensor {
+        let merged = try table.detach().clone()
+        for (slot, token) in tokens.enumerated() {
+            try merged.narrow(0, token, 1).copyInPlace(
+                from: delta.value.detach().narrow(0, slot, 1))
+        }
+        return merged
     }
 
     /// Whether the rows are as they started, the base's.

@@ -1,5 +1,6 @@
 public import Foundation
 import PEFTModels
+package import PEFTQuantization
 
 /// A base model on disk: a Hugging Face folder or a GGUF file, opened but not yet read.
 public struct BaseModelFiles {
@@ -71,12 +72,15 @@ public struct BaseModelFiles {
         let source = CheckpointSource(
             try HuggingFaceStore(
                 weights, conventions: ModelRegistry.fileConventions(configuration)))
-        guard (keys.quantizationConfig != nil) == (source.fourBitLayers != nil) else {
+        let (said, found) = (
+            keys.quantizationConfig?.numBits, source.quantizedLayers?.storage.numBits
+        )
+        guard said == found else {
             throw CheckpointError.malformed(
                 path: path,
-                reason: keys.quantizationConfig == nil
-                    ? "there are weights in 4 bits, which it does not say"
-                    : "it says that weights are in 4 bits, but none is",
+                reason: found.map {
+                    "there are weights in \($0) bits, which it does not say"
+                } ?? "it says that weights are in \(said ?? 0) bits, but none is",
                 remedy: "the files do not belong together: copy or download the folder again")
         }
         return BaseModelFiles(
@@ -106,6 +110,23 @@ public struct BaseModelFiles {
                     + "it is read")
         }
         return keys
+    }
+
+    /// How a `config.json` says that linear weights are stored, and which are not; nil for numbers.
+    ///
+    /// - Parameter configuration: a `config.json`; the size of blocks is not in it and taken for the usual one.
+    /// - Returns: the storage, and modules that stay as they are, by parts of their paths.
+    package static func quantizedStorage(
+        _ configuration: Data
+    ) -> (storage: QuantizedStorage, skippedModules: [String])? {
+        let keys = try? JSONDecoder().decode(ConfigurationKeys.self, from: configuration)
+        guard let quantization = keys?.quantizationConfig, quantization.isRead else { return nil }
+        let skipped = quantization.skippedModules ?? QuantizingSource.defaultSkippedModules
+        guard quantization.numBits == 4 else { return (.int8, skipped) }
+        let config = QuantizationConfig(
+            quantType: quantization.quantType.flatMap { QuantType(rawValue: $0) } ?? .fp4,
+            usesDoubleQuantization: quantization.usesDoubleQuant ?? false)
+        return (.fourBit(config), skipped)
     }
 
     /// The fingerprint of the base whose numbers these files hold, perhaps in 4 bits.
@@ -155,13 +176,24 @@ public struct BaseModelFiles {
         struct Quantization: Decodable {
             let quantMethod: String?
             let loadIn4bit: Bool?
+            let loadIn8bit: Bool?
+            let quantType: String?
+            let usesDoubleQuant: Bool?
+            let skippedModules: [String]?
 
-            /// Whether such weights are read: 4-bit ones of bitsandbytes.
-            var isRead: Bool { quantMethod == "bitsandbytes" && loadIn4bit == true }
+            /// Whether such weights are read: those of bitsandbytes.
+            var isRead: Bool { quantMethod == "bitsandbytes" && numBits != nil }
+
+            /// The bits of a code.
+            var numBits: Int? { loadIn4bit == true ? 4 : loadIn8bit == true ? 8 : nil }
 
             private enum CodingKeys: String, CodingKey {
                 case quantMethod = "quant_method"
                 case loadIn4bit = "load_in_4bit"
+                case loadIn8bit = "load_in_8bit"
+                case quantType = "bnb_4bit_quant_type"
+                case usesDoubleQuant = "bnb_4bit_use_double_quant"
+                case skippedModules = "llm_int8_skip_modules"
             }
         }
 
@@ -169,6 +201,16 @@ public struct BaseModelFiles {
             case quantizationConfig = "quantization_config"
             case baseFingerprint = "swift_peft_base_fingerprint"
             case fingerprint = "swift_peft_fingerprint"
+        }
+    }
+}
+
+extension QuantizedStorage {
+    /// The bits of a code.
+    fileprivate var numBits: Int {
+        switch self {
+        case .fourBit: 4
+        case .int8: 8
         }
     }
 }

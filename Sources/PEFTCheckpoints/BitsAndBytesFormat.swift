@@ -147,7 +147,7 @@ extension BitsAndBytesFormat.State {
         ]
         guard let quantType = QuantType(rawValue: fields.quantType),
             let dtype = dtypes[fields.dtype],
-            QuantizationConfig.blockSizes.contains(fields.blocksize),
+            QuantizationConfig.blockSizes.contains(fields.blocksize), Self.isSize(fields.shape),
             fields.nestedOffset == nil
                 || fields.nestedBlocksize == NestedAbsmax.blockSize
                     && fields.nestedDtype == "float32"
@@ -161,5 +161,16 @@ extension BitsAndBytesFormat.State {
         self.init(
             quantType: quantType, blockSize: fields.blocksize, dtype: dtype, shape: fields.shape,
             nestedOffset: fields.nestedOffset.map { Float($0) })
+    }
+
+    /// Whether a tensor can have these extents at all.
+    private static func isSize(_ shape: [Int]) -> Bool {
+        var count = 1
+        for extent in shape {
+            let (product, overflows) = count.multipliedReportingOverflow(by: extent)
+            guard extent > 0, !overflows, product < 1 << 48 else { return false }
+            count = product
+        }
+        return true
     }
 }

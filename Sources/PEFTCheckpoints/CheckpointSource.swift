@@ -24,6 +24,12 @@ public final class CheckpointSource: ParameterSource {
     /// Says whether a tensor is stored at `path`.
     public func contains(_ path: String) -> Bool { store.shapes[path] != nil }
 
+    /// The shape of the tensor at `path`; nil if none is stored.
+    package func shape(of path: String) -> [Int]? { store.shapes[path] }
+
+    /// Whether the tensor at `path` is stored in pieces, one for each expert and module.
+    package func isPieced(_ path: String) -> Bool { store.isPieced(path) }
+
     /// The element type of the numbers at `path`, where the file has plain numbers; nil where it has codes or nothing.
     package func plainDType(of path: String) -> DType? {
         SafetensorsDType(rawValue: store.storage(of: path))?.dtype
@@ -52,23 +58,23 @@ public final class CheckpointSource: ParameterSource {
         return try store.load(range, of: path)
     }
 
-    /// The names of the weights that are stored in 4 bits, and how; nil if there are none.
-    package var fourBitLayers: (paths: Set<String>, config: QuantizationConfig)? {
-        let stored = names.compactMap { name in store.fourBitParts(of: name).map { (name, $0) } }
+    /// The names of the weights that are stored in codes of bitsandbytes, and how; nil if there are none.
+    package var quantizedLayers: (paths: Set<String>, storage: QuantizedStorage)? {
+        let stored = names.compactMap { name in store.quantizedParts(of: name).map { (name, $0) } }
         guard let first = stored.first else { return nil }
-        return (Set(stored.map(\.0)), first.1.config)
+        return (Set(stored.map(\.0)), first.1.storage)
     }
 
-    /// The element type that the numbers at `path` had before they were quantized to the 4 bits that are stored; nil for others.
-    package func fourBitDType(of path: String) -> DType? {
-        store.fourBitParts(of: path)?.sourceDType
+    /// The element type that the numbers at `path` had before they were quantized to the codes that are stored; nil for others.
+    package func quantizedDType(of path: String) -> DType? {
+        store.quantizedParts(of: path)?.sourceDType
     }
 
-    /// The weight at `path`, if it is stored in 4 bits.
+    /// The weight at `path`, if it is stored in codes.
     ///
     /// - Throws: `CheckpointError.tensors` if it has another shape.
-    package func fourBitParts(of path: String, shape: [Int]) throws -> FourBitParts? {
-        guard let parts = store.fourBitParts(of: path) else { return nil }
+    package func quantizedParts(of path: String, shape: [Int]) throws -> QuantizedParts? {
+        guard let parts = store.quantizedParts(of: path) else { return nil }
         if let problem = problem(at: path, expected: shape) {
             throw CheckpointError.tensors(path: store.path, problems: [problem])
         }

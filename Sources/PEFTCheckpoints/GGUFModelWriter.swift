@@ -36,10 +36,11 @@ package struct GGUFModelWriter {
 
     /// How a matrix is stored.
     ///
-    /// - Parameter shape: `[outFeatures, inFeatures]`.
-    /// - Returns: the format of the file, or `.f16`.
+    /// - Parameter shape: `[outFeatures, inFeatures]`, of all experts `[experts, outFeatures, inFeatures]`, of a bias or norm one extent.
+    /// - Returns: the format of the file, or `.f16`; `.f32` for what is no matrix.
     package func format(of shape: [Int]) -> GGUFBlockFormat {
-        (shape.last ?? 1).isMultiple(of: format.blockSize) ? format : .f16
+        guard shape.count > 1 else { return .f32 }
+        return (shape.last ?? 1).isMultiple(of: format.blockSize) ? format : .f16
     }
 
     /// Writes the file, tensor by tensor.
@@ -81,27 +82,26 @@ package struct GGUFModelWriter {
         _ info: GGUFTensorInfo, _ content: @escaping (String) throws -> Content
     ) -> GGUFTensor {
         let store = store
-        let isMatrix = info.shape.count == 2
+        let isMatrix = info.shape.count > 1
         let format = format(of: info.shape)
-        let name = store.architecture.huggingFaceName(info.name)
-        return GGUFTensor(
-            name: info.name, type: isMatrix ? GGUFTensorType(format) : info.type, shape: info.shape
-        ) { body in
-            let new = try name.map(content) ?? .unchanged
-            switch new {
-            case .changed(let values) where isMatrix:
-                let rows = try store.storedOrder(values, of: info)
-                try format.encoded(rows, path: info.name).withUnsafeBytes(body)
-            case .unchanged where isMatrix && info.type != GGUFTensorType(format):
+        // A vector that is no float32 numbers stays what it is.
+        let type = isMatrix ? GGUFTensorType(format) : info.type
+        let name = store.modelName(of: info)
+        return GGUFTensor(name: info.name, type: type, shape: info.shape) { body in
+            switch try name.map(content) ?? .unchanged {
+            case .changed(let values) where type == GGUFTensorType(format):
+                let elements = try store.storedElements(values, of: info)
+                try format.encoded(elements, path: info.name).withUnsafeBytes(body)
+            case .changed:
+                throw CheckpointError.unsupported(
+                    path: store.path,
+                    reason: "an adapter changes \(info.name), which is stored as \(type.name)",
+                    remedy: "merge into a Hugging Face folder, and convert that with llama.cpp")
+            case .unchanged where type != info.type:
                 let rows = try store.stored(info).to(.float32)
                 try format.encoded(rows, path: info.name).withUnsafeBytes(body)
             case .unchanged:
                 try MappedRange(store.file.file, info.byteRange).withBytes(body)
-            case .changed:
-                throw CheckpointError.unsupported(
-                    path: store.path,
-                    reason: "an adapter changes \(info.name), which is no matrix",
-                    remedy: "merge into a Hugging Face folder, and convert that with llama.cpp")
             }
         }
     }

@@ -35,6 +35,8 @@ final class GGUFStore: TensorStore {
 
     func isFloatingPoint(_ name: String) -> Bool { shapes[name] != nil }
 
+    func isPieced(_ name: String) -> Bool { wholes[name] != nil }
+
     func load(_ range: Range<Int>, of name: String) throws -> Tensor {
         if let whole = wholes[name] { return try whole.load(range) { try load($0, of: $1) } }
         guard let info = infos[name] else {
@@ -135,15 +137,45 @@ final class GGUFStore: TensorStore {
         try decode(0..<info.shape.reduce(1, *), of: info)
     }
 
-    /// The rows of a matrix in the order of the file: what ``load(_:of:)`` does, inverted.
+    /// The Hugging Face name of what a stored tensor holds, or is a piece of; nil if the family has no such tensor.
+    func modelName(of info: GGUFTensorInfo) -> String? {
+        wholes.first { $0.value.pieces.contains { $0.name == info.name } }?.key
+            ?? architecture.huggingFaceName(info.name)
+    }
+
+    /// The elements of a stored tensor from the model's: what ``load(_:of:)`` does, inverted.
     ///
+    /// - Parameters:
+    ///   - values: the whole tensor of the model at ``modelName(of:)``, float32.
+    ///   - info: the stored tensor.
+    /// - Returns: contiguous, in the file's shape and order of rows.
     /// - Throws: `CheckpointError` if the rows do not divide into heads.
-    func storedOrder(_ matrix: Tensor, of info: GGUFTensorInfo) throws -> Tensor {
-        guard architecture.rowOrder(info.name) != nil else { return try matrix.contiguous() }
-        let values = try GGUFHyperParameters(file, architecture)
+    func storedElements(_ values: Tensor, of info: GGUFTensorInfo) throws -> Tensor {
+        let name = modelName(of: info) ?? info.name
+        if let whole = wholes[name] { return try piece(of: values, whole, info) }
+        var values = values
+        if architecture.normOffset != 0, name.hasSuffix("norm.weight") {
+            values = try values + architecture.normOffset
+        }
+        guard architecture.rowOrder(info.name) != nil else { return try values.contiguous() }
+        let parameters = try GGUFHyperParameters(file, architecture)
+        let rows = try values.reshape([values.shape[0], -1])
         return try architecture.storedOrder(
-            matrix, of: info.name, numHeads: values.numAttentionHeads,
-            numKeyValueHeads: values.numKeyValueHeads, path: path)
+            rows, of: info.name, numHeads: parameters.numAttentionHeads,
+            numKeyValueHeads: parameters.numKeyValueHeads, path: path
+        ).reshape(info.shape)
+    }
+
+    /// The experts' rows that a stored tensor has of a whole: `[E, n O, I] -> [E, n, O, I] -> [E, O, I]`.
+    private func piece(
+        of values: Tensor, _ whole: PiecedTensor, _ info: GGUFTensorInfo
+    ) throws -> Tensor {
+        let names = whole.pieces.prefix(whole.pieces.count / info.shape[0]).map(\.name)
+        guard let index = names.firstIndex(of: info.name) else {
+            preconditionFailure("\(info.name) is no piece of it")
+        }
+        return try values.reshape([info.shape[0], names.count, info.shape[1], info.shape[2]])
+            .select(1, index).contiguous()
     }
 
     private func rowsDoNotDivide(

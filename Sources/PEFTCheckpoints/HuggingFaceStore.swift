@@ -14,13 +14,15 @@ final class HuggingFaceStore: TensorStore {
     private let wholes: [String: PiecedTensor]
     /// The weights in 4 bits, under the names in the files.
     private let fourBit: StoredFourBit
+    /// The weights in 8 bits, under the names in the files.
+    private let int8: StoredInt8
 
     /// Opens the files of a folder.
     ///
     /// - Parameters:
     ///   - weights: the files.
     ///   - conventions: how they differ from the model.
-    /// - Throws: `CheckpointError` if weights in 4 bits are not whole; `CheckpointError.tensors` with every tensor that is missing among those
+    /// - Throws: `CheckpointError` if quantized weights are not whole; `CheckpointError.tensors` with every tensor that is missing among those
     ///   of single experts, or has another shape.
     init(
         _ weights: ShardedSafetensors, conventions: FileConventions = FileConventions()
@@ -28,8 +30,10 @@ final class HuggingFaceStore: TensorStore {
         self.weights = weights
         self.conventions = conventions
         let fourBit = try StoredFourBit(weights)
-        self.fourBit = fourBit
-        let entries = weights.files.flatMap(\.entries).filter { !fourBit.parts.contains($0.name) }
+        let int8 = try StoredInt8(weights)
+        (self.fourBit, self.int8) = (fourBit, int8)
+        let parts = fourBit.parts.union(int8.parts)
+        let entries = weights.files.flatMap(\.entries).filter { !parts.contains($0.name) }
         let base = conventions.names.base + "."
         let omitsBase =
             conventions.mayOmitBase && !entries.contains { $0.name.hasPrefix(base) }
@@ -39,8 +43,10 @@ final class HuggingFaceStore: TensorStore {
             let isInside = omitsBase && !entry.name.hasPrefix(conventions.names.head + ".")
             let name = conventions.renamed(isInside ? base + entry.name : entry.name)
             if name != entry.name { storedNames[name] = entry.name }
-            if let weight = fourBit.weights[entry.name] {
-                shapes[name] = weight.state.shape
+            if let shape = fourBit.weights[entry.name]?.state.shape
+                ?? int8.weights[entry.name]?.shape
+            {
+                shapes[name] = shape
                 continue
             }
             let isTransposed = conventions.isTransposed(name, shape: entry.shape)
@@ -64,19 +70,26 @@ final class HuggingFaceStore: TensorStore {
 
     func storage(of name: String) -> String {
         if let whole = wholes[name] { return whole.pieces.first.map { storage(of: $0.name) } ?? "" }
-        if let weight = fourBit.weights[stored(name)] { return weight.state.quantType.rawValue }
+        switch quantizedParts(of: name)?.storage {
+        case .fourBit(let config): return config.quantType.rawValue
+        case .int8: return "int8"
+        case nil: break
+        }
         return weights.entry(stored(name))?.dtype.rawValue ?? "nothing"
     }
 
     func isFloatingPoint(_ name: String) -> Bool {
         if let whole = wholes[name] { return whole.pieces.allSatisfy { isFloatingPoint($0.name) } }
-        return fourBit.weights[stored(name)] != nil
+        return quantizedParts(of: name) != nil
             || weights.entry(stored(name))?.dtype.dtype?.isFloatingPoint ?? false
     }
 
-    func fourBitParts(of name: String) -> FourBitParts? {
-        fourBit.weights[stored(name)].map { fourBit.parts(of: $0) }
+    func quantizedParts(of name: String) -> QuantizedParts? {
+        if let weight = fourBit.weights[stored(name)] { return .fourBit(fourBit.parts(of: weight)) }
+        return int8.weights[stored(name)].map { .int8(int8.parts(of: $0)) }
     }
+
+    func isPieced(_ name: String) -> Bool { wholes[name] != nil }
 
     private func stored(_ name: String) -> String { storedNames[name] ?? name }
 
@@ -84,6 +97,9 @@ final class HuggingFaceStore: TensorStore {
         if let whole = wholes[name] { return try whole.load(range) { try load($0, of: $1) } }
         if let weight = fourBit.weights[stored(name)] {
             return try fourBit.decoded(range, of: weight)
+        }
+        if let weight = int8.weights[stored(name)] {
+            return try int8.decoded(range, of: weight)
         }
         guard let (file, entry) = weights.location(stored(name)) else {
             throw CheckpointError.tensors(

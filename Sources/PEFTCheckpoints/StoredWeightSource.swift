@@ -1,10 +1,10 @@
 package import PEFTLayers
-import PEFTQuantization
+package import PEFTQuantization
 package import Torch
 
-/// Gives the linear weights that a folder holds in 4 bits as they are, and everything else from another source.
+/// Gives the linear weights that a folder holds in codes as they are, and everything else from another source.
 package final class StoredWeightSource: ParameterSource {
-    private let files: CheckpointSource
+    private let parts: (_ path: String, _ shape: [Int]) throws -> QuantizedParts?
     private let samples: any ParameterSource
     private let dense: any ParameterSource
     private let placement: any TensorPlacement
@@ -12,15 +12,15 @@ package final class StoredWeightSource: ParameterSource {
     /// Decorates a source.
     ///
     /// - Parameters:
-    ///   - files: the folder.
+    ///   - parts: a weight of the folder by its path, of a shape; nil for one that is no codes.
     ///   - samples: is asked for the elements that this process keeps, so that a fingerprint can be taken of them.
     ///   - dense: where everything else comes from.
     ///   - placement: where codes and scales are kept, and which of them this process reads.
     package init(
-        _ files: CheckpointSource, samples: any ParameterSource, dense: any ParameterSource,
-        placement: any TensorPlacement
+        _ parts: @escaping (_ path: String, _ shape: [Int]) throws -> QuantizedParts?,
+        samples: any ParameterSource, dense: any ParameterSource, placement: any TensorPlacement
     ) {
-        self.files = files
+        self.parts = parts
         self.samples = samples
         self.dense = dense
         self.placement = placement
@@ -35,12 +35,17 @@ package final class StoredWeightSource: ParameterSource {
     ///
     /// - Throws: `CheckpointError` for a weight of another shape; `QuantizationError`.
     public func linearWeight(at path: String, shape: [Int]) throws -> any LinearWeight {
-        guard let parts = try files.fourBitParts(of: path, shape: shape) else {
+        func sample(_ range: Range<Int>) throws {
+            _ = try samples.elements(range, at: path, shape: shape)
+        }
+        switch try parts(path, shape) {
+        case .fourBit(let parts):
+            return FourBitWeight(
+                try FourBitTensor(path: path, parts, placement: placement, read: sample))
+        case .int8(let parts):
+            return try Int8Weight(path: path, parts, placement: placement, read: sample)
+        case nil:
             return try dense.linearWeight(at: path, shape: shape)
         }
-        return FourBitWeight(
-            try FourBitTensor(path: path, parts, placement: placement) { range in
-                _ = try samples.elements(range, at: path, shape: shape)
-            })
     }
 }

@@ -21,11 +21,14 @@ protocol TensorStore: AnyObject {
     /// Whether the tensor called `name` may stay unread: leaving it out changes no result.
     func isHarmless(_ name: String) throws -> Bool
 
-    /// The tensor called `name`, if it is stored as 4-bit codes of bitsandbytes.
-    func fourBitParts(of name: String) -> FourBitParts?
+    /// Whether the tensor called `name` is stored in pieces: those of experts.
+    func isPieced(_ name: String) -> Bool
+
+    /// The tensor called `name`, if it is stored as codes of bitsandbytes.
+    func quantizedParts(of name: String) -> QuantizedParts?
 }
 
 extension TensorStore {
     /// None.
-    func fourBitParts(of name: String) -> FourBitParts? { nil }
+    func quantizedParts(of name: String) -> QuantizedParts? { nil }
 }

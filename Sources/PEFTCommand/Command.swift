@@ -74,6 +74,7 @@ package struct Command {
         case .plan: try start(name, arguments, PlanOptions.self, plan)
         case .score: try start(name, arguments, ScoreOptions.self, score)
         case .generate: try start(name, arguments, GenerateOptions.self, generate)
+        case .chat: try start(name, arguments, ChatOptions.self, chat)
         case .merge: try start(name, arguments, MergeOptions.self, merge)
         case .quantize: try start(name, arguments, QuantizeOptions.self, quantize)
         case .export: try start(name, arguments, ExportOptions.self, export)
@@ -145,6 +146,17 @@ package struct Command {
             if !options.json { console.out(text) }
         }
         console.printLine(options.json ? report.json.line : "")
+        return Status.done
+    }
+
+    private func chat(_ options: ChatOptions) throws -> Int32 {
+        let answer = try library.chat(options)
+        let lines = try LineReader("-")
+        var conversation = Conversation(
+            options, console: console, stop: stop, isInteractive: isatty(STDIN_FILENO) == 1,
+            answer: answer)
+        try conversation.run(lines)
+        if let failure = lines.failure { throw failure }
         return Status.done
     }
 
@@ -245,6 +257,7 @@ package struct Command {
             case .plan: HelpText.text(for: name, PlanOptions.self)
             case .score: HelpText.text(for: name, ScoreOptions.self)
             case .generate: HelpText.text(for: name, GenerateOptions.self)
+            case .chat: HelpText.text(for: name, ChatOptions.self)
             case .merge: HelpText.text(for: name, MergeOptions.self)
             case .quantize: HelpText.text(for: name, QuantizeOptions.self)
             case .export: HelpText.text(for: name, ExportOptions.self)

@@ -5,6 +5,7 @@ package enum CommandName: String, CaseIterable, Sendable {
     case plan
     case score
     case generate
+    case chat
     case merge
     case quantize
     case export
@@ -21,6 +22,7 @@ package enum CommandName: String, CaseIterable, Sendable {
         case .plan: "predict the memory and traffic of a run, and propose one that fits"
         case .score: "measure how well a model predicts a file of rows"
         case .generate: "continue a prompt"
+        case .chat: "talk with a model"
         case .merge: "write a model with an adapter in its weights"
         case .quantize: "write a model in 4 bits"
         case .export: "write an adapter for llama.cpp"
@@ -63,6 +65,10 @@ package enum CommandName: String, CaseIterable, Sendable {
             text and tokens every token after the first is a target.
             """
         case .generate: "Continues a prompt, and prints the text as it comes."
+        case .chat:
+            """
+            Talks with a model through its chat template: reads a line, prints the answer as it comes, and so             on to the end of the input. /system TEXT, /reset, /save FILE, /help and /exit are for the program.             What the model has read already is not run again. SIGINT (Ctrl-C) ends an answer, not the program.
+            """
         case .merge:
             """
             Adds the update of an adapter to the weights of its base, W + s B A in float32, and writes the \
@@ -129,6 +135,11 @@ package enum CommandName: String, CaseIterable, Sendable {
             [
                 "peft generate --model base --adapter out --chat --prompt 'What is a fjord?'",
                 "peft generate --model base --prompt 'Once upon a time' --temperature 0.8 --top-p 0.9",
+            ]
+        case .chat:
+            [
+                "peft chat --model base --adapter out --system 'You are a poet.' --temperature 0.7",
+                "echo 'What is a fjord?' | peft chat --model base --json",
             ]
         case .merge:
             [

@@ -17,6 +17,10 @@ extension Library {
             plan: { try Plan.run($0) },
             score: { try Score.run($0) },
             generate: { try Generate.run($0, onText: $1) },
+            chat: {
+                let chat = try Chat($0)
+                return { try chat.answer($0, stop: $1, onText: $2) }
+            },
             merge: { try Merge.run($0) },
             quantize: { try Quantize.run($0) },
             export: { try Export.run($0) },

@@ -15,6 +15,8 @@ package struct Library {
     package var score: (ScoreOptions) throws -> ScoreReport
     /// Generates, and hands over the text as it comes.
     package var generate: (GenerateOptions, (String) -> Void) throws -> GenerationReport
+    /// Reads a model to talk with.
+    package var chat: (ChatOptions) throws -> Conversation.Answer
     /// Writes a model with an adapter in its weights.
     package var merge: (MergeOptions) throws -> MergeReport
     /// Writes a model in 4 bits.
@@ -40,6 +42,7 @@ package struct Library {
         plan: @escaping (PlanOptions) throws -> PlanReport,
         score: @escaping (ScoreOptions) throws -> ScoreReport,
         generate: @escaping (GenerateOptions, (String) -> Void) throws -> GenerationReport,
+        chat: @escaping (ChatOptions) throws -> Conversation.Answer,
         merge: @escaping (MergeOptions) throws -> MergeReport,
         quantize: @escaping (QuantizeOptions) throws -> QuantizeReport,
         export: @escaping (ExportOptions) throws -> Export.Summary,
@@ -54,6 +57,7 @@ package struct Library {
         self.plan = plan
         self.score = score
         self.generate = generate
+        self.chat = chat
         self.merge = merge
         self.quantize = quantize
         self.export = export

@@ -21,17 +21,24 @@ enum Main {
         let stop = StopRequest()
         let startOfLine = console.isTerminal ? "\n" : ""  // the live line stays where it is
         let command = Command(console: console, library: .live, stop: stop)
-        // Only training has something to save; everything else ends at the first signal as usual. A launcher passes signals on.
-        let isTraining = arguments.first == CommandName.train.rawValue
-        let watch =
-            isTraining || arguments.first == CommandName.launch.rawValue
-            ? SignalWatch(stop, endsAtSecond: isTraining) {
-                guard isTraining else { return }
-                let note = "note: stopping after this step; once more to stop at once\n"
-                Console.writeNote(startOfLine + note)
-            } : nil
+        let watch = makeWatch(arguments.first.flatMap { CommandName(rawValue: $0) }, stop) {
+            Console.writeNote(
+                startOfLine + "note: stopping after this step; once more to stop at once\n")
+        }
         let status = command.run(arguments)
         watch?.end()
         exit(status)
+    }
+
+    /// What signals do but end the program: training saves, a launcher passes them on, an answer ends.
+    private static func makeWatch(
+        _ command: CommandName?, _ stop: StopRequest, notify: @escaping @Sendable () -> Void
+    ) -> SignalWatch? {
+        switch command {
+        case .train: SignalWatch(stop, notify: notify)
+        case .launch: SignalWatch(stop, endsAtSecond: false) {}
+        case .chat: SignalWatch(stop, numbers: [SIGINT], endsAtSecond: false) {}
+        default: nil
+        }
     }
 }

@@ -66,6 +66,7 @@ package enum MergeText {
     }
 
     private static func percent(_ share: Double) -> String {
+        guard share.isFinite else { return "-" }
         let value = share * 100
         let shown = NumberFormat.fixed(value, digits: value.magnitude < 10 ? 2 : 1)
         return (Double(shown) == 0 ? "0.00" : shown) + " %"

@@ -65,6 +65,17 @@ public final class KeyValueCache {
         }
     }
 
+    /// Forgets all tokens but the first ones.
+    ///
+    /// - Parameter numTokens: how many are kept; nothing happens if there are no more.
+    public func truncate(to numTokens: Int) {
+        layers = layers.mapValues { layer in
+            var shorter = layer
+            shorter.count = min(layer.count, numTokens)
+            return shorter
+        }
+    }
+
     /// A copy with room for more: `[capacity, kvHeads, headDim]`, a view of `[kvHeads, capacity, headDim]`.
     private static func grown(_ tensor: Tensor, to capacity: Int) throws(TorchError) -> Tensor {
         let shape = tensor.shape

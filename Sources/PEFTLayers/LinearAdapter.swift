@@ -38,11 +38,20 @@ public protocol LinearAdapter: AdapterPart {
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Memory: a new tensor of the weight's size.
     func merged(into weight: Tensor) throws(TorchError) -> Tensor?
+
+    /// What is added to the layer's bias besides, so that the merged layer computes the same.
+    ///
+    /// - Returns: float32 `[outFeatures]`, without history; nil for nothing.
+    /// - Throws: `TorchError` if memory does not suffice.
+    func biasUpdate() throws(TorchError) -> Tensor?
 }
 
 extension LinearAdapter {
     /// None: the method cannot be merged.
     public func merged(into weight: Tensor) throws(TorchError) -> Tensor? { nil }
+
+    /// Nothing.
+    public func biasUpdate() throws(TorchError) -> Tensor? { nil }
 
     /// None.
     public func lowRankTerm(

@@ -51,4 +51,41 @@ public struct FileConventions: Sendable, Hashable {
         guard shape.count == 2, parts.count == 2, parts.last == "weight" else { return false }
         return transposedLinears.contains(String(parts[parts.startIndex]))
     }
+
+    /// The name that transformers writes a tensor of the model under: what ``renamed(_:)`` reads, inverted.
+    package func storedName(_ name: String) -> String {
+        let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+        return parts.map { part in renamedParts.first { $0.value == part }?.key ?? part }
+            .joined(separator: ".")
+    }
+
+    /// One module of one expert, as transformers writes it.
+    package struct ExpertPiece: Hashable, Sendable {
+        /// The tensor's name: `mlp.experts.7.gate_proj.weight`.
+        package let name: String
+        /// Its first row among all rows of all experts.
+        package let firstRow: Int
+        /// Its extents.
+        package let shape: [Int]
+    }
+
+    /// The tensors that transformers writes of one of all experts.
+    ///
+    /// - Parameters:
+    ///   - path: the model's: `mlp.experts.gate_up_proj`.
+    ///   - shape: `[experts, rows, columns]`.
+    /// - Returns: expert by expert, module by module; nil for a tensor that is no such one.
+    package func expertPieces(of path: String, shape: [Int]) -> [ExpertPiece]? {
+        guard shape.count == 3, let dot = path.lastIndex(of: "."),
+            let modules = expertModules[String(path[path.index(after: dot)...])]
+        else { return nil }
+        let rows = shape[1] / modules.count
+        return (0..<shape[0]).flatMap { expert in
+            modules.enumerated().map { index, module in
+                ExpertPiece(
+                    name: "\(path[..<dot]).\(expert).\(module).weight",
+                    firstRow: expert * shape[1] + index * rows, shape: [rows, shape[2]])
+            }
+        }
+    }
 }

@@ -70,32 +70,35 @@ public struct TokenGeneration {
     ///   - prompt: at least one token.
     ///   - maxNewTokens: the most tokens to add.
     ///   - stopTokens: end the text; the one that did is not returned.
+    ///   - seen: the tokens of an earlier run with this model; what the prompt begins with of them is not run again, and afterwards it holds
+    ///     this run's. Nil for none.
     ///   - onToken: called with each new token.
     /// - Returns: the new tokens, and whether a stop token ended them.
     /// - Throws: `TorchError` if a token is out of range or memory does not suffice.
     public func run(
-        prompt: [Int], maxNewTokens: Int, stopTokens: Set<Int>,
+        prompt: [Int], maxNewTokens: Int, stopTokens: Set<Int>, seen: SeenTokens? = nil,
         onToken: (Int) -> Bool = { _ in true }
     ) throws(TorchError) -> (tokens: [Int], isStopped: Bool) {
         precondition(!prompt.isEmpty, "a prompt has at least one token")
         return try withoutGrad { () throws(TorchError) in
-            var cache = usesCache ? KeyValueCache() : nil
+            let seen = usesCache ? seen ?? SeenTokens() : nil
             var preparedHead: Linear?
-            var pending = prompt
+            var pending = seen?.begin(prompt) ?? prompt
             var sequence = prompt
             var generated: [Int] = []
             while generated.count < maxNewTokens {
-                if let cached = cache?.numTokens, cached > 0,
-                    !model.canExtendCache(from: cached, to: sequence.count)
+                if let seen, seen.numTokens > 0,
+                    !model.canExtendCache(from: seen.numTokens, to: sequence.count)
                 {
-                    cache = KeyValueCache()
+                    seen.forget()
                     pending = sequence
                 }
-                let hidden = try lastHiddenState(usesCache ? pending : sequence, cache)
+                let hidden = try lastHiddenState(usesCache ? pending : sequence, seen?.cache)
+                seen?.add(pending)
                 if preparedHead == nil {
                     preparedHead = try model.head.prepared(for: hidden.dtype)
                 }
-                let logits = try nextLogits(hidden, preparedHead, cache)
+                let logits = try nextLogits(hidden, preparedHead, seen?.cache)
                 let token = try sampling.choose(logits, generator: generator)
                 guard !stopTokens.contains(token) else { return (generated, true) }
                 generated.append(token)
@@ -129,5 +132,45 @@ public struct TokenGeneration {
         let logits = try model.logits(wide, context: context, preparedHead: head)
         // A generator's numbers are the host's.
         return try logits.select(0, 0).to(.float32).to(.cpu)
+    }
+}
+
+/// The tokens that a model has read, with their keys and values: a prompt that begins with them is run from where they end.
+///
+/// Of one model with the same adapter.
+public final class SeenTokens {
+    /// The tokens, in order.
+    public private(set) var tokens: [Int] = []
+    /// How many tokens of the last prompt were there already.
+    public private(set) var numReused = 0
+    /// Their keys and values.
+    let cache = KeyValueCache()
+
+    /// Makes a memory of no tokens.
+    public init() {}
+
+    /// The number of tokens.
+    public var numTokens: Int { tokens.count }
+
+    /// Forgets what is not the beginning of a prompt; gives the tokens that are to be run, at least the last one.
+    func begin(_ prompt: [Int]) -> [Int] {
+        let common = zip(tokens, prompt).prefix { $0 == $1 }.count
+        numReused = min(common, prompt.count - 1)
+        keep(numReused)
+        return Array(prompt[numReused...])
+    }
+
+    /// Notes tokens that were run.
+    func add(_ new: [Int]) { tokens += new }
+
+    /// Forgets everything.
+    func forget() {
+        numReused = 0
+        keep(0)
+    }
+
+    private func keep(_ count: Int) {
+        tokens.removeSubrange(count...)
+        cache.truncate(to: count)
     }
 }

@@ -68,20 +68,10 @@ public final class FourBitWeight: LinearWeight {
     /// - Memory: the weight in `Tensor.productDType(into:)` during the product, in `Tensor.productDType` in backward.
     public func apply(to input: Tensor, outputDType: DType) throws(TorchError) -> Tensor {
         let (tensor, rows) = (tensor, range)
-        let (dtype, product) = (input.dtype, input.productDType)
-        let outputs = try Autograd.node("4-bit linear", inputs: [input]) {
-            () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
-            let wide = input.productDType(into: outputDType)
-            let output = try input.to(wide).linear(tensor.dequantized(rows: rows, to: wide))
-            let pullback: Pullback = { gradients throws(TorchError) in
-                guard let gradient = gradients[0] else { return [nil] }
-                let inputGradient = try gradient.to(product).matmul(
-                    tensor.dequantized(rows: rows, to: product))
-                return [try inputGradient.to(dtype)]
-            }
-            return ([try output.to(outputDType)], pullback)
+        return try decodedProduct("4-bit linear", of: input, outputDType: outputDType) {
+            dtype throws(TorchError) in
+            try tensor.dequantized(rows: rows, to: dtype)
         }
-        return outputs[0]
     }
 
     /// The codes, decoded a tile at a time or as they are multiplied; nil on a device, which kernels do not reach.

@@ -1,5 +1,6 @@
 import Foundation
 import PEFTCheckpoints
+import PEFTLayers
 import PEFTTokenizers
 import PEFTTraining
 import Torch
@@ -41,6 +42,14 @@ extension FuzzReader {
             words: ["\"model_type\"", "\"hidden_size\"", "\"data_offsets\"", "\"weight_map\""],
             read: readModel),
         FuzzReader(
+            name: "quantized", samples: ["export/nf4", "export/fp4", "export/int8"],
+            words: [
+                "\"quant_type\"", "\"blocksize\"", "\"shape\"", "\"nested_offset\"", ".absmax",
+                ".quant_state.bitsandbytes__nf4", ".SCB", ".weight_format", "\"I8\"",
+                "\"load_in_8bit\"",
+            ],
+            read: readQuantized),
+        FuzzReader(
             name: "config", samples: ["fuzz-seeds/train.yaml", "../../Examples/wordnet/demo.yaml"],
             words: [
                 "model: ", "lora_r: ", "!!binary ", "&a ", "*a", "? ", ": ", "- ", "|\n  x",
@@ -49,6 +58,20 @@ extension FuzzReader {
             ],
             read: { url in _ = try FineTuneConfig(contentsOf: url) }),
     ]
+
+    /// Decodes every weight, as a layer holds it and as a merge reads it.
+    @Sendable private static func readQuantized(_ url: URL) throws {
+        let source = try BaseModelFiles.open(url).source
+        let weights = StoredWeightSource(
+            { try source.quantizedParts(of: $0, shape: $1) }, samples: source, dense: source,
+            placement: WholePlacement())
+        for name in source.names {
+            guard let shape = source.shape(of: name) else { continue }
+            _ = try source.tensor(at: name, shape: shape)
+            guard shape.count == 2 else { continue }
+            _ = try weights.linearWeight(at: name, shape: shape).dequantized()
+        }
+    }
 
     @Sendable private static func readModel(_ url: URL) throws {
         _ = try PathInspection(url)

@@ -24,6 +24,7 @@ final class Calls {
     var config: FineTuneConfig?
     var scoreOptions: ScoreOptions?
     var generateOptions: GenerateOptions?
+    var chatOptions: ChatOptions?
     var tokenizeOptions: TokenizeOptions?
     var launchOptions: LaunchOptions?
     /// What it was asked to merge, and what it says of it.
@@ -70,6 +71,16 @@ final class Calls {
                 return GenerationReport(
                     prompt: options.prompt, text: "Once more", numPromptTokens: 3, numNewTokens: 2,
                     stopReason: .endOfText, promptTokensPerSecond: 16, tokensPerSecond: 8)
+            },
+            chat: { options in
+                self.chatOptions = options
+                return { messages, _, write in
+                    let text = "\(messages.count) messages"
+                    write(text)
+                    return ChatReply(
+                        text: text, numPromptTokens: messages.count, numReusedTokens: 0,
+                        numNewTokens: 2, stopReason: .endOfText)
+                }
             },
             merge: { options in
                 self.mergeOptions = options

@@ -71,7 +71,8 @@ import TrainingTestSupport
                     "--output-dir", paths["demo-output"] ?? "", "--max-steps", "2",
                 ]
             }
-            let result = try RunningProgram.run(arguments)
+            if arguments.first == "chat" { arguments += ["--max-new-tokens", "4"] }
+            let result = try RunningProgram.run(arguments, input: "Hello!\n")
             #expect(result.status == 0, "\(command): \(result.err)")
             #expect(!(result.out + result.err).isEmpty, "\(command)")
             guard arguments.first == "doctor" else { continue }

@@ -104,15 +104,18 @@ import TrainingTestSupport
     // MARK: - The same run
 
     /// Families that have something else at their ends or in their blocks: tables of positions, weights that the files hold
-    /// transposed, fused projections, biases, norms around each part, experts of sizes that are no whole blocks.
-    @Test(arguments: ["gpt2", "gpt-neox", "gemma2", "phi3", "mixtral-window", "qwen3-moe"])
+    /// transposed, fused projections, biases, norms around each part, experts of sizes that are no whole blocks, codes of 8 bits.
+    @Test(arguments: [
+        "models/gpt2", "models/gpt-neox", "models/gemma2", "models/phi3", "models/mixtral-window",
+        "models/qwen3-moe", "export/int8",
+    ])
     mutating func familiesAreDividedToo(model: String) throws {
         let rows = (0..<16).map { row in
             (0..<(5 + row % 7)).map { 1 + (row * 5 + $0 * 3) % 18 }
         }
         let path = try workspace.write(rows: rows, as: "family.jsonl")
         flags = flags.map { $0 == flags[3] ? path : $0 }
-        flags[1] = Checkout.fixture("models/\(model)").path
+        flags[1] = Checkout.fixture(model).path
         try expectDone(start("one", ranks: 1, rows: 8, "--max-steps", "4"))
         try expectDone(
             start(

@@ -148,6 +148,7 @@ private struct SupportPage {
             ## Files and storages
 
             - 4 bits, bytes against \(peer("bitsandbytes")): \(types), blocks of \(sizes), double quantized or not
+            - 8 bits, logits and gradients against \(peer("bitsandbytes")): folders of LLM.int8 (`load_in_8bit`), which are read
             - GGUF block formats read, numbers against \(peer("gguf")): \(blocks)
             - safetensors element types known: \(dtypes)
 

@@ -37,6 +37,11 @@ import Testing
         quant_block_size=64 dtype=bfloat16 device=auto threads=null prompt= chat=false max_new_tokens=128 temperature=0 top_p=1 seed=42 json=false
         """
 
+    static let chatOptions = """
+        model= adapter=null ignore_base_fingerprint=false quantize=nf4 double_quant=true \
+        quant_block_size=64 dtype=bfloat16 device=auto threads=null system=null max_new_tokens=512 temperature=0 top_p=1 seed=42 json=false
+        """
+
     private func listed<Options: ConfigurableOptions>(_ type: Options.Type) -> String {
         Options.options.map { option in
             let value = option.get(Options())
@@ -49,6 +54,7 @@ import Testing
         #expect(listed(FineTuneConfig.self) == Self.trainOptions)
         #expect(listed(ScoreOptions.self) == Self.scoreOptions)
         #expect(listed(GenerateOptions.self) == Self.generateOptions)
+        #expect(listed(ChatOptions.self) == Self.chatOptions)
         #expect(listed(InspectOptions.self) == "path= json=false")
         #expect(listed(TokenizeOptions.self) == "model= input= chat=false add_special_tokens=true")
     }

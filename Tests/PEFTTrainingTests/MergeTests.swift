@@ -354,7 +354,7 @@ import TrainingTestSupport
                 "\(base): a GGUF file is written with the metadata of the base") == true)
         #expect(
             error(options("a", model: Self.fixture("nf4")) { $0.baseQuantize = .fp4 })?.hasPrefix(
-                "\(Self.fixture("nf4")): the base is in 4 bits already (nf4, block 64, double quantized)"
+                "\(Self.fixture("nf4")): the base is quantized already (nf4, block 64, double quantized)"
             )
                 == true)
         var unnamed = options("a")

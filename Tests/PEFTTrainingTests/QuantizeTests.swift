@@ -57,7 +57,7 @@ import TrainingTestSupport
         }
         #expect(
             error?.description.hasPrefix(
-                "\(Self.fixture("nf4")): the model is in 4 bits already (nf4, block 64, double")
+                "\(Self.fixture("nf4")): the model is quantized already (nf4, block 64, double")
                 == true)
         #expect(try RunFiles.names(in: workspace.url.path) == [])
     }

@@ -16,6 +16,8 @@ package enum Tolerance {
     package static let float16Values = 1.25e-3
     /// Numbers that are rounded to bfloat16 twice and else computed more precisely, relative to the norm: twice half a unit of 2^-8.
     package static let twiceRoundedToBFloat16 = 3.91e-3
+    /// Logits of a small model in float32 against one whose linears round their inputs to 8 bits, relative to the norm.
+    package static let int8Inputs = 4e-2
     /// Losses of a kernel whose exponential is a polynomial, against float64, relative to the norm.
     package static let kernelLoss = 3e-5
     /// The loss of one well-fitted token of such a kernel, whose logits are float32, relative.

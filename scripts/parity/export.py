@@ -1,6 +1,6 @@
 """Merged, quantized and exported models are those of PEFT, transformers and bitsandbytes; greedy text is that of `peft generate`.
 
-On tiny models: weights of merges in float32 and bfloat16 against `merge_and_unload`, tensors of 4-bit folders byte for byte against
+On tiny models: weights of merges in float32 and bfloat16, and of all that LoRA trains, against `merge_and_unload`, tensors of 4-bit folders byte for byte against
 `save_pretrained`, both read by transformers. On SmolLM2: the text of an adapter of a few steps, merged, in transformers and here.
 """
 
@@ -9,6 +9,7 @@ import json
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from harness.command import Check, bundled_chats, write_rows
@@ -16,6 +17,22 @@ from harness.models import dequantized_folder, peer_logits, random_rows, tiny_mo
 
 BOUND = 1e-4
 ADAPTER = dict(r=4, lora_alpha=6, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
+# What LoRA trains besides matrices of linears, and other families: family, its options, LoRA's options.
+VARIANTS = {
+    "dora": ("llama", {}, dict(use_dora=True, use_rslora=True, target_modules="all-linear")),
+    "dora-table": ("llama", {}, dict(use_dora=True, target_modules=["embed_tokens", "lm_head"])),
+    "biases": ("llama", dict(attention_bias=True, mlp_bias=True), dict(
+        lora_bias=True, bias="all", target_modules=["q_proj", "down_proj"])),
+    "modules": ("qwen3", {}, dict(modules_to_save=["norm", "embed_tokens"], target_modules=["o_proj"])),
+    "kept-tied": ("llama", dict(tie_word_embeddings=True), dict(
+        modules_to_save=["lm_head"], ensure_weight_tying=True, target_modules=["k_proj"])),
+    "tokens": ("llama", dict(tie_word_embeddings=True), dict(trainable_token_indices=[90, 3], target_modules=["v_proj"])),
+    "conv1d": ("gpt2", dict(n_embd=64, n_layer=2, n_head=4, tie_word_embeddings=True), dict(
+        fan_in_fan_out=True, bias="lora_only", target_modules=["c_attn", "c_proj", "wpe"])),
+    "experts": ("qwen3_moe", dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=24), dict(
+        target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"])),
+    "named-experts": ("mixtral", dict(num_local_experts=3), dict(target_modules=["w1", "w2", "w3"])),
+}
 PROMPT = "The glacier"
 NEW_TOKENS = 24
 
@@ -65,6 +82,27 @@ def merges(check, name, dtype):
     _, scored = check.score(f"{name}-merged", merged, rows, "--quantize", "none", "--dtype", "float32", logits=True)
     distance = max(float(abs(a - b).max()) for a, b in zip(scored, peer_logits(ours.float(), rows)))
     check.at_most(f"{name}: logits of the merged folder", distance, BOUND)
+
+
+def variant(check, name, family, settings, options):
+    """A merge of what else LoRA trains, tensor by tensor as PEFT's is saved."""
+    base, adapter, ours, theirs = (check.work / f"{name}-{part}" for part in ("base", "adapter", "ours", "theirs"))
+    tiny_model(family, seed=4, **settings).save_pretrained(base)
+    load = dict(pretrained_model_name_or_path=base, dtype=torch.float32)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(**load), LoraConfig(r=4, lora_alpha=6, task_type="CAUSAL_LM", **options))
+    torch.manual_seed(6)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    model.save_pretrained(adapter)
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(**load), adapter).merge_and_unload().save_pretrained(theirs)
+    check.run("merge", "--adapter", adapter, "--model", base, "--output", ours)
+    left, right, before = load_file(ours / "model.safetensors"), load_file(theirs / "model.safetensors"), load_file(base / "model.safetensors")
+    check.equal(f"{name}: names", sorted(left), sorted(right))
+    distance = max(float((left[key] - right[key]).norm() / right[key].norm()) for key in right)
+    check.at_most(f"{name}: largest difference, relative", distance, 2e-6)
+    check.at_least(f"{name}: tensors that changed", sum(not right[key].equal(before[key]) for key in right), 2)
 
 
 def quantizes(check, name, quant_type, nested, dtype):
@@ -123,6 +161,8 @@ def main():
     check = Check("export", __doc__)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         check.attempt(str(dtype).split(".")[1], merges, dtype)
+    for name, (family, settings, options) in VARIANTS.items():
+        check.attempt(name, variant, family, settings, options)
     for quant_type, nested, dtype in (
         ("nf4", True, torch.bfloat16), ("nf4", False, torch.float32), ("fp4", True, torch.float16), ("fp4", False, torch.bfloat16)):
         name = f"{quant_type}{'-double' if nested else ''}-{str(dtype).split('.')[1]}"

@@ -130,16 +130,27 @@ final class SelfAttention {
     ) throws(TorchError) -> Tensor {
         if let cache = context.cache {
             let all = try cache.append(layer: index, keys: key, values: value)
-            if query.shape[0] == 1 {
-                return try Attention.newest(
-                    query: query, key: all.keys, value: all.values, scale: options.scale,
-                    window: options.window, softCap: options.softCap)
+            if query.shape[0] == 1 || context.layout.firstPosition > 0 {
+                return try attendEach(query, all.keys, all.values)
             }
-            precondition(
-                context.layout.firstPosition == 0, "several tokens go into an empty cache only")
         }
         return try Attention.causal(
             query: query, key: key, value: value, layout: context.layout, scale: options.scale,
             window: options.window, softCap: options.softCap)
+    }
+
+    /// Attends from each of the newest tokens to all before it, one after the other.
+    private func attendEach(
+        _ query: Tensor, _ keys: Tensor, _ values: Tensor
+    ) throws(TorchError) -> Tensor {
+        let (count, total) = (query.shape[0], keys.shape[0])
+        let outputs = try (0..<count).map { token throws(TorchError) in
+            let seen = total - count + token + 1
+            return try Attention.newest(
+                query: query.narrow(0, token, 1), key: keys.narrow(0, 0, seen),
+                value: values.narrow(0, 0, seen), scale: options.scale, window: options.window,
+                softCap: options.softCap)
+        }
+        return outputs.count == 1 ? outputs[0] : try Tensor.concatenated(outputs)
     }
 }

@@ -84,7 +84,7 @@ public enum Merge {
     private static func storage(
         _ options: MergeOptions, _ folder: AdapterFolder, _ files: BaseModelFiles
     ) throws(MergeError) -> (QuantizationConfig?, String) {
-        if let stored = files.source.fourBitLayers?.config {
+        if let stored = files.source.quantizedLayers?.storage {
             guard options.baseQuantize == .auto else {
                 throw .baseIsQuantized(model: files.url.path, storage: stored.description)
             }

@@ -19,7 +19,7 @@ public enum Quantize {
         let output = URL(filePath: options.output)
         try AtomicFolder.requireFree(output)
         let files = try BaseModelFiles.open(URL(filePath: options.model))
-        if let stored = files.source.fourBitLayers?.config {
+        if let stored = files.source.quantizedLayers?.storage {
             throw MergeError.isQuantized(model: options.model, storage: stored.description)
         }
         let config = QuantizationConfig(

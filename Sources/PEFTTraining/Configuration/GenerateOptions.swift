@@ -53,15 +53,8 @@ extension GenerateOptions: ConfigurableOptions {
     package var problems: [ConfigProblem] {
         var checks = ConfigChecks()
         checks.require("prompt", prompt, "the text to continue")
-        checks.expect("max_new_tokens", maxNewTokens, "at least 1") { $0 >= 1 }
-        checks.expect("temperature", temperature, "at least 0 (0: greedy)") {
-            $0 >= 0 && $0.isFinite
-        }
-        checks.expect("top_p", topP, "above 0 and at most 1") { $0 > 0 && $0 <= 1 }
-        checks.forbid(
-            "top_p", if: topP < 1 && temperature == 0,
-            "has no effect on greedy generation: give temperature too")
-        checks.expect("seed", seed, "at least 0") { $0 >= 0 }
         return base.problems + checks.problems
+            + Sampled.problems(
+                maxNewTokens: maxNewTokens, temperature: temperature, topP: topP, seed: seed)
     }
 }

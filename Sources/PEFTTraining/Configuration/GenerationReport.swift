@@ -8,6 +8,8 @@ public struct GenerationReport: Equatable, Sendable {
         case endOfText = "end_of_text"
         /// `maxNewTokens` were generated.
         case length
+        /// Somebody asked for it.
+        case interrupted
     }
 
     /// The prompt as it was given.

@@ -46,7 +46,8 @@ public struct MergeReport: Equatable, Sendable {
             "output": .string(output), "base": .string(base), "storage": .string(storage),
             "files": .array(files.map { .string($0) }), "size_bytes": .int(sizeBytes),
             "survived": .double(total.survived), "noise": .double(total.noise),
-            "relative_update": .double(total.relativeUpdate),
+            "relative_update": total.relativeUpdate.isFinite
+                ? .double(total.relativeUpdate) : .null,
             "layers": .array(layers.map { .object($0.json) }),
             "notes": .array(notes.map { .string($0) }),
         ]

@@ -1,6 +1,6 @@
 import Synchronization
 
-/// Asks a training run, from another thread or a signal handler, to stop after its current step.
+/// Asks a training run, from another thread or a signal handler, to stop after its current step, or a model to end its answer.
 ///
 /// The run writes a checkpoint, reports `TrainingEvent.interrupted` and returns.
 public final class StopRequest: Sendable {
@@ -17,6 +17,9 @@ public final class StopRequest: Sendable {
         _ = signalNumber.compareExchange(expected: 0, desired: signal, ordering: .relaxed)
         numSignals.add(1, ordering: .releasing)
     }
+
+    /// Takes the request back: what begins now is not meant.
+    package func withdraw() { signalNumber.store(0, ordering: .relaxed) }
 
     /// How often somebody has asked: a launcher passes on every signal.
     package var count: Int { numSignals.load(ordering: .acquiring) }

@@ -14,6 +14,8 @@ public enum PrecisionRules {
         case nf4
         /// 4 bits, floating-point.
         case fp4
+        /// 8 bits, of a folder of LLM.int8.
+        case int8
     }
 
     /// Where tensors are.

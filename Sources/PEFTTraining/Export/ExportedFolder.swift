@@ -46,12 +46,14 @@ struct ExportedFolder {
     func write(
         to url: URL, verify: ([UpdateSurvival]) throws -> Void
     ) throws -> Result {
+        if quantization != nil { try model.requireNoExperts() }
         let record = SurvivalRecord()
         let own = FingerprintingSource(ShapeSource())
+        let experts = LastExperts()
         var result: Result?
         try AtomicFolder.write(to: url) { folder in
             let written = try ShardedSafetensors.write(
-                try model.entries.flatMap { try tensors($0, record, own) },
+                try model.entries.flatMap { try tensors($0, record, own, experts) },
                 numParameters: model.numElements,
                 maxShardBytes: maxShardBytes, to: folder)
             let layers = record.layers(in: model.entries.map(\.path))
@@ -68,15 +70,32 @@ struct ExportedFolder {
     // MARK: - Weights
 
     private func tensors(
-        _ entry: ExportedModel.Entry, _ record: SurvivalRecord, _ own: FingerprintingSource
+        _ entry: ExportedModel.Entry, _ record: SurvivalRecord, _ own: FingerprintingSource,
+        _ experts: LastExperts
     ) throws -> [SafetensorsTensor] {
         let dtype = dtype(of: entry)
+        if model.files.source.isPieced(entry.path),
+            let pieces = model.conventions.expertPieces(of: entry.path, shape: entry.shape)
+        {
+            return pieces.map { piece in
+                SafetensorsTensor(
+                    name: model.conventions.storedName(piece.name), shape: piece.shape, dtype: dtype
+                ) {
+                    let whole = try experts.tensor(at: entry.path) {
+                        try stored(entry, dtype, record)
+                    }
+                    return try whole.reshape([-1, entry.shape[2]])
+                        .narrow(0, piece.firstRow, piece.shape[0])
+                }
+            }
+        }
         if let quantization, entry.isStoredWeight {
             return try fourBitTensors(entry, dtype, quantization, record, own)
         }
         let isTransposed = model.conventions.isTransposed(entry.path, shape: entry.shape)
         let shape = isTransposed ? entry.shape.reversed() : entry.shape
-        let tensor = SafetensorsTensor(name: entry.path, shape: shape, dtype: dtype) {
+        let name = model.conventions.storedName(entry.path)
+        let tensor = SafetensorsTensor(name: name, shape: shape, dtype: dtype) {
             let value = try stored(entry, dtype, record)
             try own.note(value, at: entry.path)
             return isTransposed ? try value.transposed(0, 1) : value
@@ -186,5 +205,23 @@ struct ExportedFolder {
             try AtomicFile.write(MappedFile(file).contents(), to: folder.appending(path: name))
         }
         return []
+    }
+}
+
+/// The experts of the block that is being written: a file has their tensors one by one, and in no order of the wholes.
+///
+/// - Memory: all experts of one block, in the element type of the file.
+private final class LastExperts {
+    private var module = ""
+    private var wholes: [String: Tensor] = [:]
+
+    /// The whole at a path, made once for all its pieces.
+    func tensor(at path: String, _ make: () throws -> Tensor) throws -> Tensor {
+        let module = String(path[..<(path.lastIndex(of: ".") ?? path.endIndex)])
+        if module != self.module { (self.module, wholes) = (module, [:]) }
+        if let whole = wholes[path] { return whole }
+        let whole = try make()
+        wholes[path] = whole
+        return whole
     }
 }

@@ -29,13 +29,16 @@ struct ExportedGGUF {
             to: url, head: head.map { ($0.path, $0.shape) },
             content: { name in
                 guard let entry = model.entry(name) else { return .unchanged }
-                guard case .changed(let base, let merged) = try model.content(of: entry) else {
-                    return .unchanged
+                switch try model.content(of: entry) {
+                case .unchanged(let value):
+                    // A head that was tied is not in the base's file.
+                    return entry.path == head?.path ? .changed(try value.to(.float32)) : .unchanged
+                case .changed(let base, let merged):
+                    if merged !== base {
+                        record.add(try survival(entry, base: base, merged: merged, writer))
+                    }
+                    return .changed(merged)
                 }
-                if merged !== base {
-                    record.add(try survival(entry, base: base, merged: merged, writer))
-                }
-                return .changed(merged)
             }, verify: { try verify(layers()) })
         return (sizeBytes, layers())
     }

@@ -36,15 +36,15 @@ final class ExportedModel {
     let files: BaseModelFiles
     /// The tensors, in the model's order.
     let entries: [Entry]
-    /// The name of a head that is tied in the base and not any more, because the adapter changes it; nil for none.
-    let untiedHead: String?
+    /// The name of a head that is tied in the base and not any more, see ``AdapterMerge/untiedHead``.
+    var untiedHead: String? { merge.untiedHead }
     /// How the base's linear weights were stored before the update was added; nil for the file's numbers.
     let storage: QuantizationConfig?
 
     private let source: FingerprintingSource
     /// What training took out of the base's weights, by their names.
     private let subtracted: [String: LowRankUpdate]
-    private let adapters: [String: any LinearAdapter]
+    private let merge: AdapterMerge
     private let folder: AdapterFolder?
     private let baseName: String?
     private let embedding: String
@@ -83,29 +83,16 @@ final class ExportedModel {
             })
         let set = try config?.attach(to: plan.registry, seed: 0, isTrainable: false)
         if let folder { try set?.read(from: folder) }
-        if let whole = plan.layout.tensors.first(where: { $0.shape.count > 2 }) {
-            throw MergeError.hasExperts(model: files.url.path, path: whole.path)
-        }
-        var adapters: [String: any LinearAdapter] = [:]
-        for (path, part) in set?.adapters ?? [] {
-            guard let adapter = part as? any LinearAdapter else {
-                throw MergeError.notMergeable(
-                    path: path, method: String(describing: type(of: part)))
-            }
-            adapters[path + ".weight"] = adapter
-        }
-        self.adapters = adapters
+        merge = try AdapterMerge(set, to: plan)
         embedding = plan.embedding
+        let weights = Set(plan.registry.linears.filter(\.isStored).map(\.weightPath))
         let head = plan.registry.headPath.map { $0 + ".weight" }
-        let weights = Set(plan.registry.linears.map { $0.path + ".weight" })
         var entries = plan.layout.tensors.map { tensor in
             Entry(
                 path: tensor.path, shape: tensor.shape,
                 isStoredWeight: weights.contains(tensor.path) && tensor.path != head)
         }
-        untiedHead = head.flatMap { [adapters] in plan.isHeadTied && adapters[$0] != nil ? $0 : nil
-        }
-        if let untiedHead, let shape = plan.shapes[plan.embedding] {
+        if let untiedHead = merge.untiedHead, let shape = plan.shapes[plan.embedding] {
             entries.append(Entry(path: untiedHead, shape: shape, isStoredWeight: false))
         }
         self.entries = entries
@@ -126,7 +113,7 @@ final class ExportedModel {
     /// The element type that the base's files have a tensor's numbers in, or had before these became codes; nil for blocks of GGUF.
     func dtypeInFiles(of entry: Entry) -> DType? {
         let path = entry.path == untiedHead ? embedding : entry.path
-        return files.source.plainDType(of: path) ?? files.source.fourBitDType(of: path)
+        return files.source.plainDType(of: path) ?? files.source.quantizedDType(of: path)
     }
 
     /// Whether an adapter is in it.
@@ -142,9 +129,9 @@ final class ExportedModel {
         let isUntied = entry.path == untiedHead
         let stored = try source.tensor(
             at: isUntied ? embedding : entry.path, shape: entry.shape)
-        let adapter = adapters[entry.path]
         let isQuantized = storage != nil && entry.isStoredWeight
-        guard isQuantized || adapter != nil else { return .unchanged(stored) }
+        let isChanged = merge.changes(entry.path)
+        guard isQuantized || isChanged else { return .unchanged(stored) }
         return try withoutGrad {
             let taken = subtracted[entry.path]
             let left = try taken?.taken(from: stored) ?? stored
@@ -155,11 +142,8 @@ final class ExportedModel {
             } else {
                 base = try left.to(.float32)
             }
-            guard let adapter else { return .changed(base: base, merged: base) }
-            guard let merged = try adapter.merged(into: base) else {
-                throw MergeError.notMergeable(
-                    path: entry.path, method: String(describing: type(of: adapter)))
-            }
+            guard isChanged else { return .changed(base: base, merged: base) }
+            let merged = try merge.merged(into: base, at: entry.path)
             guard try merged.allFinite() else { throw MergeError.notFinite(path: entry.path) }
             if let taken {
                 // The update is what was learned, without what the adapter began with.
@@ -167,6 +151,14 @@ final class ExportedModel {
             }
             return .changed(base: base, merged: merged)
         }
+    }
+
+    /// Refuses weights of experts, which no 4-bit folder holds.
+    ///
+    /// - Throws: ``MergeError/hasExperts(model:path:)``.
+    func requireNoExperts() throws(MergeError) {
+        guard let experts = entries.first(where: { $0.shape.count > 2 }) else { return }
+        throw .hasExperts(model: files.url.path, path: experts.path)
     }
 
     /// Compares the base, whose tensors have all been asked for, with the one that the adapter was trained on.
@@ -177,4 +169,9 @@ final class ExportedModel {
         guard !ignoresFingerprint else { return }
         try folder?.requireBase(fingerprint, of: files.url.path, name: baseName)
     }
+}
+
+extension Linear {
+    /// Whether the base's storage holds the weight: not that of a router.
+    fileprivate var isStored: Bool { parameter == nil || parameter?.numExperts != nil }
 }

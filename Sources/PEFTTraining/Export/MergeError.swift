@@ -10,13 +10,15 @@ public enum MergeError: Error, Equatable, Sendable {
     case baseIsNoGGUF(model: String)
     /// The adapter does not say which base it belongs to, or that base is not there.
     case noBase(adapter: String, name: String?)
-    /// The base is in 4 bits already, so it is not quantized in another way first.
+    /// The base is quantized already, so it is not quantized in another way first.
     case baseIsQuantized(model: String, storage: String)
-    /// The model is in 4 bits already, and is not quantized twice.
+    /// The model is quantized already, and is not quantized twice.
     case isQuantized(model: String, storage: String)
     /// The method is more than a low-rank update, which is all that the other program knows.
     case notLowRank(path: String, method: String)
-    /// The model is a mixture of experts, whose files have another form than the model.
+    /// The adapter adds to a bias that the base's layer has not.
+    case noBias(path: String)
+    /// The model is a mixture of experts, whose weights no 4-bit folder holds.
     case hasExperts(model: String, path: String)
     /// The adapter is a plain LoRA already.
     case isPlain(adapter: String)
@@ -55,12 +57,12 @@ extension MergeError: CustomStringConvertible {
             } ?? "\(adapter): the adapter does not name its base model; give it as --model"
         case .baseIsQuantized(let model, let storage):
             """
-            \(model): the base is in 4 bits already (\(storage)); leave --base-quantize out: the update is \
-            added to what these bits stand for
+            \(model): the base is quantized already (\(storage)); leave --base-quantize out: the update is \
+            added to what the codes stand for
             """
         case .isQuantized(let model, let storage):
             """
-            \(model): the model is in 4 bits already (\(storage)) and can be used as it is; to store it \
+            \(model): the model is quantized already (\(storage)) and can be used as it is; to store it \
             otherwise, quantize the model that it was made of
             """
         case .notLowRank(let path, let method):
@@ -68,10 +70,15 @@ extension MergeError: CustomStringConvertible {
             \(path): an adapter of the method \(method) is more than a low-rank update, which is all that \
             llama.cpp applies; merge it instead: peft merge
             """
+        case .noBias(let path):
+            """
+            \(path): the adapter was trained with lora_bias, and the base's layer has no bias that its own \
+            could be added to; use the adapter as it is: --adapter
+            """
         case .hasExperts(let model, let path):
             """
-            \(model): the model is a mixture of experts (\(path)), which is not written here; use the adapter \
-            as it is: --adapter
+            \(model): the model is a mixture of experts (\(path)), of which no 4-bit folder is written: \
+            transformers leaves experts in 16 bits; give --quantize to the command that reads the model
             """
         case .isPlain(let adapter):
             """

@@ -20,7 +20,7 @@ public struct UpdateSurvival: Equatable, Sendable {
     /// Below this share of the update most of it is lost.
     public static let threshold = 0.5
 
-    /// `‖Δ‖ / ‖W‖`.
+    /// `‖Δ‖ / ‖W‖`; not finite for a weight of zeros, such as a bias may be.
     public var relativeUpdate: Double { (updateSquares / weightSquares).squareRoot() }
     /// `<S - W, Δ> / <Δ, Δ>`: 1 if the update is there, 0 if it is lost; 1 for no update.
     public var survived: Double { updateSquares > 0 ? products / updateSquares : 1 }
@@ -81,7 +81,8 @@ public struct UpdateSurvival: Equatable, Sendable {
     /// The figures as JSON.
     public var json: JSONObject {
         [
-            "path": .string(path), "relative_update": .double(relativeUpdate),
+            "path": .string(path),
+            "relative_update": relativeUpdate.isFinite ? .double(relativeUpdate) : .null,
             "survived": .double(survived), "noise": .double(noise),
         ]
     }

@@ -40,7 +40,7 @@ struct StepDryRun {
     /// - Throws: `ModelError`, `AdapterError` or ``TrainingError`` for what does not fit together; `TorchError`.
     /// - Complexity: as many operations as two steps have, each in microseconds.
     func callAsFunction() throws -> Result {
-        let options = config.baseModel
+        let options = try config.baseModel.adjusted(toConfiguration: configuration)
         let plan = try ModelPlan(configuration, options: options)
         let ranks =
             numRanks == 1

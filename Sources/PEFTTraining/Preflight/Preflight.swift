@@ -155,7 +155,7 @@ final class Preflight {
         let base = try BaseModel(
             at: URL(filePath: config.model), options: options,
             shards: isWhole ? nil : ModelShards(ranks, options: config.shards, on: device))
-        let storage = base.options.quantization?.description ?? "dense"
+        let storage = base.options.storage == "none" ? "dense" : base.options.storage
         return Found(
             base, ["\(base.architecture), \(base.registry.numElements) parameters, \(storage)"])
     }

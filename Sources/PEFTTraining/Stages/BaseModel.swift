@@ -10,8 +10,8 @@ public import Torch
 public struct BaseModelOptions: Sendable, Hashable {
     /// The storage of the linear weights; nil keeps them dense, in the compute dtype.
     public var quantization: QuantizationConfig?
-    /// The layers that are quantized, where a folder has them in 4 bits already; nil for all but the head.
-    var storedLayers: Set<String>?
+    /// The weights that a folder has in codes already, and how; nil for none: then all but the head are quantized, or nothing is.
+    var stored: StoredLayers?
     /// The dtype of activations and of everything that is not quantized.
     public var computeDType: DType
 
@@ -37,16 +37,49 @@ public struct BaseModelOptions: Sendable, Hashable {
         self.start = start
     }
 
-    /// These options for a folder whose weights are in 4 bits already, which stay as they are; else the same.
+    /// Weights that are in codes already.
+    struct StoredLayers: Hashable {
+        var paths: Set<String>
+        var storage: QuantizedStorage
+    }
+
+    /// These options for a folder whose weights are in codes already, which stay as they are; else the same.
     func adjusted(to source: CheckpointSource) -> BaseModelOptions {
-        guard let stored = source.fourBitLayers else { return self }
+        guard let layers = source.quantizedLayers else { return self }
+        return adjusted(to: StoredLayers(paths: layers.paths, storage: layers.storage))
+    }
+
+    /// These options for a folder of which no more than the configuration is known.
+    ///
+    /// - Throws: as ``ModelPlan/init(_:options:)``.
+    func adjusted(toConfiguration configuration: Data) throws -> BaseModelOptions {
+        guard let found = BaseModelFiles.quantizedStorage(configuration) else { return self }
+        let plan = try ModelPlan(
+            configuration, options: BaseModelOptions(quantization: nil, computeDType: computeDType))
+        let quantized = plan.registry.linears.filter { linear in
+            let parts = linear.path.split(separator: ".")
+            return linear.parameter == nil && linear.path != plan.registry.headPath
+                && !found.skippedModules.contains { parts.contains($0.split(separator: ".")) }
+        }
+        return adjusted(
+            to: StoredLayers(
+                paths: Set(quantized.map { $0.path + ".weight" }), storage: found.storage))
+    }
+
+    private func adjusted(to layers: StoredLayers) -> BaseModelOptions {
         var options = self
-        (options.storedLayers, options.quantization) = (stored.paths, stored.config)
+        options.stored = layers
+        switch layers.storage {
+        case .fourBit(let config): options.quantization = config
+        case .int8: options.quantization = nil
+        }
         return options
     }
 
     /// How linear weights are stored, in words; `none` for numbers as they are.
-    var storage: String { quantization?.description ?? "none" }
+    var storage: String {
+        stored?.storage.description ?? quantization?.description ?? "none"
+    }
 
     /// What a model that was read so trains with, in the terms of the rules.
     func precision(_ lossScaling: LossScaling) -> PrecisionRules.Combination {
@@ -54,7 +87,7 @@ public struct BaseModelOptions: Sendable, Hashable {
             switch quantization?.quantType {
             case .nf4: .nf4
             case .fp4: .fp4
-            case nil: .dense
+            case nil: stored?.storage == .int8 ? .int8 : .dense
             }
         return PrecisionRules.Combination(
             storage: storage, compute: computeDType, lossScaling: lossScaling)
@@ -167,17 +200,38 @@ extension BaseModelOptions {
         _ stored: any ParameterSource, dense: any ParameterSource, files: CheckpointSource? = nil,
         placement: any TensorPlacement
     ) throws(QuantizationError) -> any ParameterSource {
-        guard let quantization else { return dense }
-        if let storedLayers {
-            guard let files else {
-                return try QuantizingSource(
-                    stored, dense: dense, config: quantization,
-                    isQuantized: { storedLayers.contains($0) }, placement: placement)
+        if let layers = self.stored {
+            if let files {
+                return StoredWeightSource(
+                    { try files.quantizedParts(of: $0, shape: $1) }, samples: stored, dense: dense,
+                    placement: placement)
             }
-            return StoredWeightSource(files, samples: stored, dense: dense, placement: placement)
+            guard let quantization else {
+                return StoredWeightSource(
+                    { try layers.plannedInt8(at: $0, shape: $1, stored) }, samples: stored,
+                    dense: dense, placement: placement)
+            }
+            return try QuantizingSource(
+                stored, dense: dense, config: quantization,
+                isQuantized: { layers.paths.contains($0) }, placement: placement)
         }
+        guard let quantization else { return dense }
         return try QuantizingSource(
             stored, dense: dense, config: quantization, placement: placement)
+    }
+}
+
+extension BaseModelOptions.StoredLayers {
+    /// A weight in 8 bits that is only planned: the source notes its shape.
+    fileprivate func plannedInt8(
+        at path: String, shape: [Int], _ source: any ParameterSource
+    ) throws -> QuantizedParts? {
+        guard paths.contains(path) else { return nil }
+        _ = try source.elements(0..<0, at: path, shape: shape)
+        func none() throws -> Tensor { try Tensor.empty([0]) }
+        return .int8(
+            Int8Parts(
+                shape: shape, sourceDType: .float32, codes: { _ in try none() }, scales: none))
     }
 }
 
