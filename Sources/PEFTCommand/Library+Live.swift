@@ -18,6 +18,7 @@ extension Library {
             score: { try Score.run($0) },
             generate: { try Generate.run($0, onText: $1) },
             merge: { try Merge.run($0) },
+            combine: { try Combine.run($0) },
             quantize: { try Quantize.run($0) },
             export: { try Export.run($0) },
             inspect: { try Inspect.run($0) },

@@ -17,6 +17,8 @@ package struct Library {
     package var generate: (GenerateOptions, (String) -> Void) throws -> GenerationReport
     /// Writes a model with an adapter in its weights.
     package var merge: (MergeOptions) throws -> MergeReport
+    /// Makes one adapter of several.
+    package var combine: (CombineOptions) throws -> CombineReport
     /// Writes a model in 4 bits.
     package var quantize: (QuantizeOptions) throws -> QuantizeReport
     /// Writes an adapter for another program.
@@ -41,6 +43,7 @@ package struct Library {
         score: @escaping (ScoreOptions) throws -> ScoreReport,
         generate: @escaping (GenerateOptions, (String) -> Void) throws -> GenerationReport,
         merge: @escaping (MergeOptions) throws -> MergeReport,
+        combine: @escaping (CombineOptions) throws -> CombineReport,
         quantize: @escaping (QuantizeOptions) throws -> QuantizeReport,
         export: @escaping (ExportOptions) throws -> Export.Summary,
         inspect: @escaping (InspectOptions) throws -> InspectReport,
@@ -55,6 +58,7 @@ package struct Library {
         self.score = score
         self.generate = generate
         self.merge = merge
+        self.combine = combine
         self.quantize = quantize
         self.export = export
         self.inspect = inspect
