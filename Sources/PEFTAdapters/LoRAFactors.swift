@@ -129,8 +129,7 @@ extension LoRAConfig {
         if modulesToSave != nil { return "modules_to_save" }
         if trainableTokenIndices != nil { return "trainable_token_indices" }
         if targetParameters?.isEmpty == false { return "target_parameters" }
-        let keepsBase: [LoRAInitialization] = [.kaimingUniform, .gaussian, .orthogonal, .random]
-        return keepsBase.contains(initLoraWeights) ? nil : "this init_lora_weights"
+        return initLoraWeights.readsWeight ? "init_lora_weights \(initLoraWeights.name)" : nil
     }
 
     /// Whether the same layers are chosen by the same options.
@@ -162,6 +161,7 @@ extension LoRAConfig {
         rankPattern = [:]
         alphaPattern = [:]
         initLoraWeights = .kaimingUniform
+        loftqConfig = nil
         inferenceMode = true
         if configs.dropFirst().allSatisfy({ $0.selectsAs(configs[0]) }) { return }
         let names = configs.compactMap(\.plainNames)

@@ -46,8 +46,9 @@ extension NamedAdapterProblem: CustomStringConvertible {
             """
         case .replacedTensor(let path, let adapters):
             """
-            \(path): adapters \(adapters.map { "\"\($0)\"" }.joined(separator: " and ")) each have this tensor \
-            as a whole, and only one can be in its place; activate one of them alone
+            \(path): of adapters that have this tensor as a whole \
+            (\(adapters.map { "\"\($0)\"" }.joined(separator: ", "))) only one can be active, and for all \
+            rows; activate one of them alone
             """
         case .expertsOfSegments(let path, let adapter):
             """

@@ -117,6 +117,7 @@ public final class NamedAdapters {
     ///   - name: of an adapter; it stays active if it was.
     ///   - config: of the same method.
     ///   - tensors: under the same names.
+    ///   - isTrainable: whether it is trained while it is active.
     /// - Throws: `AdapterError`; the adapter stays as it was then.
     ///
     /// Differs from PEFT: dropout, rsLoRA and patterns may differ too, since the layers' adapters are made anew; nothing is padded.
@@ -210,11 +211,13 @@ public final class NamedAdapters {
     /// - Parameters:
     ///   - names: one a segment; ``baseName`` for the base.
     ///   - layout: the batch's segments; passes of another number of tokens are errors until other adapters are activated.
+    /// - Precondition: rows do not share their beginnings, which are computed once.
     /// - Throws: `AdapterError.named` for unknown names, another number of names than of segments, and for adapters that train
     ///   whole tensors of the base or layers of several experts.
     public func activate(
         _ names: [String], forSegmentsOf layout: SequenceLayout
     ) throws(AdapterError) {
+        precondition(layout.sharing == nil, "rows with adapters of their own share no beginnings")
         for name in names where name != Self.baseName { _ = try index(of: name) }
         guard names.count == layout.segmentLengths.count else {
             throw .named(.segments(expected: layout.segmentLengths.count, found: names.count))

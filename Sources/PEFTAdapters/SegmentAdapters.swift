@@ -12,7 +12,8 @@ final class SegmentAdapters: LinearAdapter {
     init(_ adapters: [(any LinearAdapter)?], layout: SequenceLayout, path: String) {
         self.adapters = adapters
         segments = AdaptedSegments(
-            adapters.map { $0.map(ObjectIdentifier.init) }, layout: layout, path: path)
+            adapters.map { adapter in adapter.map { ObjectIdentifier($0) } }, layout: layout,
+            path: path)
     }
 
     var parameters: [Parameter] {
@@ -46,7 +47,8 @@ final class SegmentEmbeddingAdapters: EmbeddingAdapter {
     init(_ adapters: [(any EmbeddingAdapter)?], layout: SequenceLayout, path: String) {
         self.adapters = adapters
         segments = AdaptedSegments(
-            adapters.map { $0.map(ObjectIdentifier.init) }, layout: layout, path: path)
+            adapters.map { adapter in adapter.map { ObjectIdentifier($0) } }, layout: layout,
+            path: path)
     }
 
     var parameters: [Parameter] {
@@ -102,6 +104,7 @@ private struct AdaptedSegments {
     ///   - input: `[tokens, ...]`.
     ///   - output: of the base, `[tokens, ...]`.
     ///   - body: makes the output of a run of its part of both; gets the run's first segment.
+    /// - Returns: `[tokens, ...]`.
     /// - Throws: `TorchError` for another number of tokens than the segments have: the layer is then not called with the whole batch, in
     ///   which only the rows are known.
     func map(

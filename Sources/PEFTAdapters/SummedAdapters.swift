@@ -137,6 +137,7 @@ extension NamedAdapters {
     /// - Parameters:
     ///   - adapters: two or more with their names.
     ///   - linear: the layer, perhaps of several experts.
+    /// - Returns: one adapter.
     /// - Throws: `AdapterError.named` for one that is more than a low-rank update.
     static func sum(
         of adapters: [(name: String, adapter: any LinearAdapter)], on linear: Linear

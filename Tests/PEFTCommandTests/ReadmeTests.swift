@@ -56,7 +56,8 @@ import TrainingTestSupport
             "Examples/wordnet/demo.yaml":
                 Checkout.root.appending(path: "Examples/wordnet/demo.yaml").path,
             "MERGED": files.path("merged"), "ADAPTER.gguf": files.path("adapter.gguf"),
-            "ADAPTER-A:0.7": files.path("out") + ":0.7", "ADAPTER-B:0.3": files.path("out") + ":0.3",
+            "ADAPTER-A:0.7": files.path("out") + ":0.7",
+            "ADAPTER-B:0.3": files.path("out") + ":0.3",
             "COMBINED": files.path("combined"), "QUANTIZED": files.path("quantized"),
             "FILE": Checkout.root.appending(path: "CHANGELOG.md").path,
         ]

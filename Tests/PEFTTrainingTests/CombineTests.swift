@@ -229,7 +229,7 @@ import TrainingTestSupport
         func logits(_ adapter: String?) throws -> [Float] {
             var score = ScoreOptions()
             score.base.model = model
-            score.base.adapter = adapter
+            score.base.adapter = AdapterFolders([adapter].compactMap(\.self))
             score.base.quantize = .none
             score.base.dtype = .float32
             score.base.threads = 1

@@ -240,6 +240,50 @@ import TrainingTestSupport
         #expect(adapters.active == ["x"])
     }
 
+    @Test func commandsAddTheUpdatesOfSeveralAdapters() throws {
+        let workspace = try Workspace()
+        var options = ScoreOptions()
+        options.model = Checkout.fixture("models/grouped").path
+        options.adapter = AdapterFolders(["d", "a", "c"].map { Self.folder($0).path })
+        options.quantize = .none
+        options.dtype = .float32
+        let rows = try (0..<tokens.shape[0]).map { row in
+            try tokens.select(0, row).int64s().map { Int($0) }
+        }
+        options.data = try workspace.write(rows: rows)
+        options.logits = workspace.path("logits.safetensors")
+        _ = try Score.run(options)
+        let file = try SafetensorsFile(URL(filePath: workspace.path("logits.safetensors")))
+        let ours = try rows.indices.flatMap { row in
+            try file.tensor(#require(file.entry("logits.\(row)"))).floats()
+        }
+        #expect(
+            Tolerance.maxError(ours, try reference("logits.d+a+c").floats()) < Tolerance.logits)
+    }
+
+    @Test func adaptersAreGivenAsFlagsOrInAFile() throws {
+        let workspace = try Workspace()
+        func read(_ arguments: [String]) throws -> [String] {
+            try Invocation<ScoreOptions>.read(["--model", "m", "--data", "d"] + arguments)
+                .options.adapter.paths
+        }
+        #expect(try read([]) == [])
+        #expect(try read(["--adapter", "a"]) == ["a"])
+        #expect(try read(["--adapter", "a", "--adapter", "b,c"]) == ["a", "b,c"])
+        for (text, paths) in [("a", ["a"]), ("[a, b]", ["a", "b"]), ("null", [])] {
+            let file = try workspace.write("adapter: \(text)\n", as: "options.yaml")
+            #expect(try read(["--config", file]) == paths)
+        }
+        var options = ScoreOptions()
+        for (folders, yaml) in [
+            (AdapterFolders(), "adapter: null"), ("a", "adapter: a"),
+            (AdapterFolders(["a", "b"]), "adapter: [a, b]"),
+        ] {
+            options.adapter = folders
+            #expect(options.yaml.contains(yaml + "\n"))
+        }
+    }
+
     // MARK: - Swapping and removing
 
     @Test func aSwappedAdapterComputesAsTheNewOneWhateverItsRank() throws {
@@ -310,8 +354,8 @@ import TrainingTestSupport
                 try adapters.activate(
                     ["saved", "a", "a", "a", "a"], forSegmentsOf: layout)
             } == """
-                model.norm.weight: adapters "saved" each have this tensor as a whole, and only one can be in its \
-                place; activate one of them alone
+                model.norm.weight: of adapters that have this tensor as a whole ("saved") only one can be active, \
+                and for all rows; activate one of them alone
                 """)
         #expect(
             message { try adapters.activate(["a"], forSegmentsOf: layout) }
@@ -326,7 +370,7 @@ import TrainingTestSupport
         try adapters.load("again", from: Self.folder("saved"), for: base)
         #expect(
             message { try adapters.activate(["saved", "again"]) }?.contains(
-                "adapters \"saved\" and \"again\" each have this tensor as a whole") == true)
+                "of adapters that have this tensor as a whole (\"saved\", \"again\")") == true)
         let other = try LoRAConfig(targetModules: ["no_such_layer"])
         #expect(throws: AdapterError.self) { try adapters.add("other", other) }
         #expect(adapters.names.count == 7)

@@ -48,6 +48,9 @@ extension NamedAdapters {
     private static func read(
         _ folder: URL, for base: BaseModel, ignoresBaseFingerprint: Bool
     ) throws -> (config: any AdapterConfig, tensors: [String: Tensor]) {
+        guard base.options.start == nil else {
+            throw TrainingError.otherStart(adapter: folder.path)
+        }
         let files = try AdapterFolder.read(folder)
         let config = try AdapterMethods.readConfig(adapterConfigJSON: files.configuration)
         if !ignoresBaseFingerprint {
