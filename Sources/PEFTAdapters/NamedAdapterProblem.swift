@@ -8,6 +8,8 @@ public enum NamedAdapterProblem: Equatable, Sendable {
     case repeated(String)
     /// The model has an adapter that was attached to it directly.
     case foreign(path: String)
+    /// An adapter of which a part was taken out of the base's weights, which others need whole.
+    case changesBase(adapter: String, start: String)
     /// The adapters of a layer cannot be added: one of them is more than an update.
     case notAdditive(path: String, adapter: String, method: String)
     /// Two adapters train the same tensor of the base as a whole, or one does where rows of a batch differ.
@@ -38,6 +40,12 @@ extension NamedAdapterProblem: CustomStringConvertible {
         case .foreign(let path):
             """
             \(path): an adapter is attached that has no name; attach all adapters of the model by name
+            """
+        case .changesBase(let adapter, let start):
+            """
+            adapter "\(adapter)": its start, init_lora_weights \(start), is taken from the weights of the base, which the other \
+            adapters need as they are; load it alone, or write it as a plain LoRA: in Python, \
+            save_pretrained(folder, path_initial_model_for_weight_conversion=...)
             """
         case .notAdditive(let path, let adapter, let method):
             """

@@ -87,11 +87,21 @@ public final class NamedAdapters {
     public func add(
         _ name: String, _ config: any AdapterConfig, tensors: [String: Tensor]? = nil,
         seed: UInt64 = 0, isTrainable: Bool = false
-    ) throws(AdapterError) -> AdapterSet {
-        guard name != Self.baseName, !names.contains(name) else {
-            throw .named(.nameTaken(name))
+    ) throws -> AdapterSet {
+        try add(name, config, seed: seed, isTrainable: isTrainable) { set in
+            if let tensors { try set.load(tensors) }
         }
-        let member = try make(name, config, tensors, seed: seed, isTrainable: isTrainable)
+    }
+
+    /// The same with numbers that `fill` puts in.
+    package func add(
+        _ name: String, _ config: any AdapterConfig, seed: UInt64 = 0, isTrainable: Bool,
+        filling fill: (AdapterSet) throws -> Void
+    ) throws -> AdapterSet {
+        guard name != Self.baseName, !names.contains(name) else {
+            throw AdapterError.named(.nameTaken(name))
+        }
+        let member = try make(name, config, seed: seed, isTrainable: isTrainable, fill)
         members.append(member)
         return member.set
     }
@@ -124,21 +134,29 @@ public final class NamedAdapters {
     public func swap(
         _ name: String, _ config: any AdapterConfig, tensors: [String: Tensor],
         isTrainable: Bool = false
-    ) throws(AdapterError) {
+    ) throws {
+        try swap(name, config, isTrainable: isTrainable) { try $0.load(tensors) }
+    }
+
+    /// The same with numbers that `fill` puts in.
+    package func swap(
+        _ name: String, _ config: any AdapterConfig, isTrainable: Bool,
+        filling fill: (AdapterSet) throws -> Void
+    ) throws {
         let index = try index(of: name)
         let old = members[index].set
         guard type(of: old.config) == type(of: config) else {
-            throw .named(
+            throw AdapterError.named(
                 .otherMethod(
                     adapter: name, expected: type(of: old.config).peftType,
                     found: type(of: config).peftType))
         }
-        let member = try make(name, config, tensors, seed: 0, isTrainable: isTrainable)
+        let member = try make(name, config, seed: 0, isTrainable: isTrainable, fill)
         let (before, after) = (old.tensorShapes.keys, member.set.tensorShapes.keys)
         let missing = Set(before).subtracting(after).sorted()
         let unexpected = Set(after).subtracting(before).sorted()
         guard missing.isEmpty, unexpected.isEmpty else {
-            throw .named(
+            throw AdapterError.named(
                 .otherLayers(adapter: name, missing: missing, unexpected: unexpected))
         }
         let replaced = members[index]
@@ -154,17 +172,17 @@ public final class NamedAdapters {
 
     /// Makes an adapter on the bare model, and takes it off again.
     private func make(
-        _ name: String, _ config: any AdapterConfig, _ tensors: [String: Tensor]?, seed: UInt64,
-        isTrainable: Bool
-    ) throws(AdapterError) -> Member {
+        _ name: String, _ config: any AdapterConfig, seed: UInt64, isTrainable: Bool,
+        _ fill: (AdapterSet) throws -> Void
+    ) throws -> Member {
+        if let start = (config as? LoRAConfig)?.initLoraWeights, start.readsWeight {
+            throw AdapterError.named(.changesBase(adapter: name, start: start.name))
+        }
         detachAll()
-        let result: Result<AdapterSet, AdapterError>
-        do {
+        let result = Result {
             let set = try config.attach(to: registry, seed: seed, isTrainable: isTrainable)
-            if let tensors { try set.load(tensors) }
-            result = .success(set)
-        } catch {
-            result = .failure(error)
+            try fill(set)
+            return set
         }
         var found:
             (

@@ -85,7 +85,7 @@ import Testing
         ),
         (
             ["combine", "--adapter", "a:1", "--adapter", "b", "--output", "both"],
-            "--adapter: expected FOLDER:WEIGHT, a finite weight with each folder, found [a:1, b]"
+            "--adapter: expected FOLDER:WEIGHT, a finite weight with each folder, found [\"a:1\", b]"
         ),
         (
             ["combine", "--adapter", "a:1", "--adapter", "b:1", "--output", "c", "--type", "ties"],

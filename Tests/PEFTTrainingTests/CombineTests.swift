@@ -49,8 +49,11 @@ import TrainingTestSupport
     }
 
     private static func tensors(_ url: URL) throws -> [String: Tensor] {
-        let file = try SafetensorsFile(url)
-        return try file.entries.reduce(into: [:]) { $0[$1.name] = try file.tensor($1).clone() }
+        try tensors(SafetensorsFile(url))
+    }
+
+    private static func tensors(_ file: SafetensorsFile) throws -> [String: Tensor] {
+        try file.entries.reduce(into: [:]) { $0[$1.name] = try file.tensor($1).clone() }
     }
 
     private static func adapter(
@@ -60,7 +63,7 @@ import TrainingTestSupport
         var config = try LoRAConfig(adapterConfigJSON: folder.configuration)
         change(&config)
         return WeightedAdapter(
-            name: name, config: config, tensors: try tensors(folder.weights.url), weight: weight)
+            name: name, config: config, tensors: try tensors(folder.weights), weight: weight)
     }
 
     private func options(
@@ -283,6 +286,10 @@ import TrainingTestSupport
                 d: adapters with use_dora cannot be combined: only the two matrices of linears and embeddings \
                 can; merge the adapter into its base instead: peft merge
                 """)
+        #expect(
+            try message(
+                [a, Self.adapter("d") { $0.initLoraWeights = .pissa }], AdapterCombination())?
+                .hasPrefix("d: adapters with init_lora_weights pissa cannot be combined: ") == true)
         var tensors = a.tensors
         let name = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
         tensors[name] = try Tensor.zeros([9, 3])
@@ -321,7 +328,7 @@ import TrainingTestSupport
         var config = try LoRAConfig(adapterConfigJSON: source.configuration)
         config.baseModelNameOrPath = "models/tied"
         try AdapterFolder.write(
-            configuration: config.adapterConfigJSON(), tensors: Self.tensors(source.weights.url),
+            configuration: config.adapterConfigJSON(), tensors: Self.tensors(source.weights),
             to: folder)
         let error = #expect(throws: CombinationError.self) {
             try Combine.run(options([("a", 1), (folder.path, 1)]))
@@ -338,7 +345,7 @@ import TrainingTestSupport
 
     @Test(arguments: [
         (
-            CombinationType.linear, 0.5,
+            CombinationType.linear, 0.5 as Double?,
             "density: expected none with type linear, which leaves nothing out, found 0.5"
         ),
         (.ties, nil, "density: expected a number above 0, at most 1, found none"),

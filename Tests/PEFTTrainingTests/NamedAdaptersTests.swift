@@ -58,8 +58,13 @@ import TrainingTestSupport
         let context = ForwardContext(
             layout: layout, dropout: dropout, usesAdapters: usesAdapters)
         return try withoutGrad {
+            // Some models know fewer tokens.
+            let ids = try tokens.reshape([-1]).int64s().map {
+                $0 % Int64(base.model.vocabularySize)
+            }
             let hidden = try base.model.hiddenStates(
-                tokens.reshape([-1]), context: context, execution: ResidentExecution())
+                Tensor(ids, shape: [ids.count]), context: context,
+                execution: ResidentExecution())
             return try base.model.logits(hidden, context: context).floats()
         }
     }
@@ -148,9 +153,8 @@ import TrainingTestSupport
         let losses = try base.model.losses(
             tokens: ids, targets: targets, context: ForwardContext(layout: layout),
             execution: ResidentExecution())
-        #expect(
-            abs(try losses.sum.item() - reference("loss").item())
-                < Tolerance.trainingLoss * losses.sum.item())
+        let sum = try losses.sum.item()
+        #expect(abs(sum - (try reference("loss").item())) < Tolerance.trainingLoss * sum)
         try losses.sum.backward()
         var numCompared = 0
         for name in ["a", "b"] {
@@ -354,7 +358,7 @@ import TrainingTestSupport
                 try adapters.activate(
                     ["saved", "a", "a", "a", "a"], forSegmentsOf: layout)
             } == """
-                model.norm.weight: of adapters that have this tensor as a whole ("saved") only one can be active, \
+                model.layers.0.input_layernorm.weight: of adapters that have this tensor as a whole ("saved") only one can be active, \
                 and for all rows; activate one of them alone
                 """)
         #expect(
@@ -371,7 +375,15 @@ import TrainingTestSupport
         #expect(
             message { try adapters.activate(["saved", "again"]) }?.contains(
                 "of adapters that have this tensor as a whole (\"saved\", \"again\")") == true)
-        let other = try LoRAConfig(targetModules: ["no_such_layer"])
+        var start = LoRAConfig(targetModules: ["q_proj"])
+        start.initLoraWeights = .pissa
+        #expect(
+            message { try adapters.add("start", start) } == """
+                adapter "start": its start, init_lora_weights pissa, is taken from the weights of the base, which \
+                the other adapters need as they are; load it alone, or write it as a plain LoRA: in Python, \
+                save_pretrained(folder, path_initial_model_for_weight_conversion=...)
+                """)
+        let other = LoRAConfig(targetModules: ["no_such_layer"])
         #expect(throws: AdapterError.self) { try adapters.add("other", other) }
         #expect(adapters.names.count == 7)
         try expectLogits(base, "logits.a")

@@ -7,7 +7,7 @@ import Torch
 public enum Combine {
     /// Combines the adapters and writes a folder that PEFT and every command here load.
     ///
-    /// No base model is needed. The folder names the base of the adapters, and its fingerprint where one of them has it.
+    /// No base model is needed. The folder names the base of the adapters, and its fingerprint where one of them has it and no other has another.
     ///
     /// - Parameter options: adapters, weights, type and folder.
     /// - Returns: what was written.
@@ -23,19 +23,23 @@ public enum Combine {
         for source in options.adapter.sources {
             let folder = try AdapterFolder.read(URL(filePath: source.path))
             folders.append(folder)
+            let tensors = try folder.weights.entries.reduce(into: [String: Tensor]()) {
+                $0[$1.name] = try folder.weights.tensor($1)
+            }
             adapters.append(
                 WeightedAdapter(
                     name: source.path,
                     config: try AdapterMethods.readConfig(adapterConfigJSON: folder.configuration),
-                    tensors: try folder.tensors, weight: source.weight ?? 1))
+                    tensors: tensors, weight: source.weight ?? 1))
         }
         if !options.ignoreBaseFingerprint { try requireOneBase(adapters, folders) }
         let combined = try options.combination.run(adapters)
+        let bases = Set(folders.compactMap(\.baseFingerprint))
         let storages = Set(folders.map(\.baseStorage))
         try AdapterFolder.write(
             configuration: combined.config.adapterConfigJSON(),
             tensors: combined.tensors.map { SafetensorsTensor(name: $0.key, $0.value) },
-            base: folders.compactMap(\.baseFingerprint).first.flatMap { BaseFingerprint($0) },
+            base: bases.count == 1 ? bases.first.flatMap { BaseFingerprint($0) } : nil,
             baseStorage: storages.count == 1 ? folders.first?.baseStorage : nil, to: output)
         return CombineReport(
             output: options.output, type: options.type, rank: combined.config.r,

@@ -27,7 +27,8 @@ struct LoadedModel {
                 quantization: options.quantize.config(
                     blockSize: options.quantBlockSize, isDouble: options.doubleQuant),
                 computeDType: options.dtype.torch,
-                device: try device ?? options.device.device(), start: try alone.flatMap { try WeightStart(loading: $0) }))
+                device: try device ?? options.device.device(),
+                start: try alone.flatMap { try WeightStart(loading: $0) }))
         if let alone {
             _ = try AdaptedModel(
                 base, loading: alone, isTrainable: false,

@@ -1,19 +1,7 @@
 import Foundation
 import PEFTCheckpoints
-import Torch
 
 extension AdapterFolder {
-    /// All stored tensors by name, in the element types of the file.
-    ///
-    /// - Throws: `CheckpointError` for an element type that libtorch does not have.
-    var tensors: [String: Tensor] {
-        get throws {
-            try weights.entries.reduce(into: [:]) { tensors, entry in
-                tensors[entry.name] = try weights.tensor(entry)
-            }
-        }
-    }
-
     /// Compares the base that the adapter was trained on with the one it is to be attached to.
     ///
     /// A folder that does not name its base, as PEFT writes it, passes.

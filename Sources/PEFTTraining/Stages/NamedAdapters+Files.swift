@@ -1,7 +1,6 @@
 public import Foundation
 public import PEFTAdapters
 import PEFTCheckpoints
-import Torch
 
 extension NamedAdapters {
     /// Prepares a base model, whole in this process, for several adapters.
@@ -27,9 +26,9 @@ extension NamedAdapters {
         _ name: String, from folder: URL, for base: BaseModel, isTrainable: Bool = false,
         ignoresBaseFingerprint: Bool = false
     ) throws -> AdapterSet {
-        let (config, tensors) = try Self.read(
+        let (files, config) = try Self.open(
             folder, for: base, ignoresBaseFingerprint: ignoresBaseFingerprint)
-        return try add(name, config, tensors: tensors, isTrainable: isTrainable)
+        return try add(name, config, isTrainable: isTrainable) { try $0.read(from: files) }
     }
 
     /// Puts the adapter of a folder in the place of one that is there, active or not: PEFT's hot swap.
@@ -40,14 +39,14 @@ extension NamedAdapters {
         _ name: String, from folder: URL, for base: BaseModel, isTrainable: Bool = false,
         ignoresBaseFingerprint: Bool = false
     ) throws {
-        let (config, tensors) = try Self.read(
+        let (files, config) = try Self.open(
             folder, for: base, ignoresBaseFingerprint: ignoresBaseFingerprint)
-        try swap(name, config, tensors: tensors, isTrainable: isTrainable)
+        try swap(name, config, isTrainable: isTrainable) { try $0.read(from: files) }
     }
 
-    private static func read(
+    private static func open(
         _ folder: URL, for base: BaseModel, ignoresBaseFingerprint: Bool
-    ) throws -> (config: any AdapterConfig, tensors: [String: Tensor]) {
+    ) throws -> (files: AdapterFolder, config: any AdapterConfig) {
         guard base.options.start == nil else {
             throw TrainingError.otherStart(adapter: folder.path)
         }
@@ -57,6 +56,6 @@ extension NamedAdapters {
             try files.requireBase(
                 base.fingerprint, of: base.files.url.path, name: config.baseModelNameOrPath)
         }
-        return (config, try files.tensors)
+        return (files, config)
     }
 }
