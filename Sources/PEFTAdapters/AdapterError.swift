@@ -12,6 +12,8 @@ public enum AdapterError: Error, Equatable, Sendable {
     case mismatchedTensors(missing: [String], unexpected: [String], mismatched: [MismatchedTensor])
     /// A method is registered under a name that another one has.
     case methodTaken(String)
+    /// Several adapters of one model cannot be used as asked.
+    case named(NamedAdapterProblem)
     /// A tensor operation failed.
     case torch(TorchError)
 }
@@ -111,6 +113,7 @@ extension AdapterError: CustomStringConvertible {
             )
         case .methodTaken(let name):
             "peft_type \(name) has a method already; register yours under a name of its own"
+        case .named(let problem): problem.description
         case .torch(let error): error.description
         }
     }

@@ -83,7 +83,7 @@ extension LoRAConfig {
     }
 
     /// The value of the first matching key, for each path.
-    private static func values<Value>(
+    static func values<Value>(
         of option: [String: Value], key: String, for paths: [String], tally: inout Tally
     ) throws(AdapterError) -> [Value?] {
         var patterns: [(text: String, value: Value, pattern: ModulePattern)] = []

@@ -76,6 +76,7 @@ package struct Command {
         case .generate: try start(name, arguments, GenerateOptions.self, generate)
         case .chat: try start(name, arguments, ChatOptions.self, chat)
         case .merge: try start(name, arguments, MergeOptions.self, merge)
+        case .combine: try start(name, arguments, CombineOptions.self, combine)
         case .quantize: try start(name, arguments, QuantizeOptions.self, quantize)
         case .export: try start(name, arguments, ExportOptions.self, export)
         case .inspect: try start(name, arguments, InspectOptions.self, inspect)
@@ -163,6 +164,17 @@ package struct Command {
     private func merge(_ options: MergeOptions) throws -> Int32 {
         let report = try library.merge(options)
         console.out(options.json ? report.json.line + "\n" : MergeText.text(of: report))
+        return Status.done
+    }
+
+    private func combine(_ options: CombineOptions) throws -> Int32 {
+        let report = try library.combine(options)
+        console.printLine(
+            options.json
+                ? report.json.line
+                : "adapter: \(report.output), \(report.type.rawValue) of rank \(report.rank), "
+                    + "\(NumberFormat.count(report.numLayers)) layers, "
+                    + NumberFormat.bytes(report.sizeBytes))
         return Status.done
     }
 
@@ -259,6 +271,7 @@ package struct Command {
             case .generate: HelpText.text(for: name, GenerateOptions.self)
             case .chat: HelpText.text(for: name, ChatOptions.self)
             case .merge: HelpText.text(for: name, MergeOptions.self)
+            case .combine: HelpText.text(for: name, CombineOptions.self)
             case .quantize: HelpText.text(for: name, QuantizeOptions.self)
             case .export: HelpText.text(for: name, ExportOptions.self)
             case .inspect: HelpText.text(for: name, InspectOptions.self)

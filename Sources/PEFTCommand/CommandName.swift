@@ -7,6 +7,7 @@ package enum CommandName: String, CaseIterable, Sendable {
     case generate
     case chat
     case merge
+    case combine
     case quantize
     case export
     case inspect
@@ -24,6 +25,7 @@ package enum CommandName: String, CaseIterable, Sendable {
         case .generate: "continue a prompt"
         case .chat: "talk with a model"
         case .merge: "write a model with an adapter in its weights"
+        case .combine: "make one adapter of several"
         case .quantize: "write a model in 4 bits"
         case .export: "write an adapter for llama.cpp"
         case .inspect: "say what is in a model, an adapter or a checkpoint"
@@ -75,6 +77,13 @@ package enum CommandName: String, CaseIterable, Sendable {
             model: a Hugging Face folder, or of a GGUF base a GGUF file. One weight at a time is in memory. \
             Says how much of the update is left after rounding, and refuses a model in which most of it \
             is lost.
+            """
+        case .combine:
+            """
+            Makes one LoRA adapter of several, as PEFT's add_weighted_adapter does, and writes a folder that \
+            PEFT loads. Types with svd sum the products B A and split the sum again; cat puts the matrices \
+            side by side, which is exact and of the sum of the ranks; linear, ties, dare and \
+            magnitude_prune sum the matrices, which have one rank then. No base model is read.
             """
         case .quantize:
             """
@@ -146,6 +155,11 @@ package enum CommandName: String, CaseIterable, Sendable {
                 "peft merge --adapter out --output merged",
                 "peft merge --adapter out --model base --output merged --dtype float32",
                 "peft merge --adapter out --model SmolLM2.gguf --output merged.gguf --format gguf-q8_0",
+            ]
+        case .combine:
+            [
+                "peft combine --adapter out-a:0.7 --adapter out-b:0.3 --output both",
+                "peft combine --adapter out-a:1 --adapter out-b:-0.5 --type ties --density 0.5 --output both",
             ]
         case .quantize:
             [

@@ -22,6 +22,7 @@ extension Library {
                 return { try chat.answer($0, stop: $1, onText: $2) }
             },
             merge: { try Merge.run($0) },
+            combine: { try Combine.run($0) },
             quantize: { try Quantize.run($0) },
             export: { try Export.run($0) },
             inspect: { try Inspect.run($0) },

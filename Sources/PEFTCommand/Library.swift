@@ -19,6 +19,8 @@ package struct Library {
     package var chat: (ChatOptions) throws -> Conversation.Answer
     /// Writes a model with an adapter in its weights.
     package var merge: (MergeOptions) throws -> MergeReport
+    /// Makes one adapter of several.
+    package var combine: (CombineOptions) throws -> CombineReport
     /// Writes a model in 4 bits.
     package var quantize: (QuantizeOptions) throws -> QuantizeReport
     /// Writes an adapter for another program.
@@ -44,6 +46,7 @@ package struct Library {
         generate: @escaping (GenerateOptions, (String) -> Void) throws -> GenerationReport,
         chat: @escaping (ChatOptions) throws -> Conversation.Answer,
         merge: @escaping (MergeOptions) throws -> MergeReport,
+        combine: @escaping (CombineOptions) throws -> CombineReport,
         quantize: @escaping (QuantizeOptions) throws -> QuantizeReport,
         export: @escaping (ExportOptions) throws -> Export.Summary,
         inspect: @escaping (InspectOptions) throws -> InspectReport,
@@ -59,6 +62,7 @@ package struct Library {
         self.generate = generate
         self.chat = chat
         self.merge = merge
+        self.combine = combine
         self.quantize = quantize
         self.export = export
         self.inspect = inspect

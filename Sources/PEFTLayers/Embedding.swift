@@ -61,6 +61,15 @@ public final class Embedding {
         self.adapter = adapter
     }
 
+    /// Takes the adapter off: the table is its base again.
+    ///
+    /// - Returns: the adapter, if there was one.
+    @discardableResult
+    public func detachAdapter() -> (any EmbeddingAdapter)? {
+        defer { adapter = nil }
+        return adapter
+    }
+
     /// The tensors of the adapter that the optimizer updates.
     public var trainableParameters: [Parameter] {
         (adapter?.parameters ?? []).filter(\.isTrainable)

@@ -131,6 +131,15 @@ public final class Linear {
         self.adapter = adapter
     }
 
+    /// Takes the adapter off: the layer computes as its base again.
+    ///
+    /// - Returns: the adapter, if there was one.
+    @discardableResult
+    public func detachAdapter() -> (any LinearAdapter)? {
+        defer { adapter = nil }
+        return adapter
+    }
+
     /// The tensors of the layer's weight and its adapter that the optimizer updates.
     public var trainableParameters: [Parameter] {
         (weight.replaceable?.replacement?.trained ?? [])

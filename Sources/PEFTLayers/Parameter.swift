@@ -63,6 +63,15 @@ public final class Parameter {
         replacement = other
     }
 
+    /// Lets layers compute with the base's own tensor again.
+    ///
+    /// - Returns: what replaced it, if anything did.
+    @discardableResult
+    package func restore() -> Parameter? {
+        defer { replacement = nil }
+        return replacement
+    }
+
     /// Runs a pass with the base's own tensors, whatever replaces them, if a condition holds.
     package static func withOriginals<Result>(
         _ condition: Bool, _ body: () throws(TorchError) -> Result

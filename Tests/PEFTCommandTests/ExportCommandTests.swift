@@ -35,6 +35,21 @@ import Testing
                 """)
     }
 
+    @Test func combinedAdaptersAreNamed() {
+        let calls = Calls()
+        let (status, output) = run(
+            [
+                "combine", "--adapter", "a:0.7", "--adapter", "b:-0.3", "--type", "ties",
+                "--density", "0.5", "--output", "both",
+            ], calls: calls)
+        #expect(status == 0)
+        #expect(output.out == "adapter: both, ties of rank 8, 14 layers, 2.47 kB\n")
+        let options = calls.combineOptions
+        #expect(options?.adapter.sources.map(\.path) == ["a", "b"])
+        #expect(options?.adapter.weights == [0.7, -0.3])
+        #expect(options?.density == 0.5)
+    }
+
     @Test func quantizedModelsAreNamed() {
         let (status, output) = run(["quantize", "--model", "base", "--output", "four"])
         #expect(status == 0)
@@ -63,6 +78,18 @@ import Testing
                 "float32",
             ],
             "--dtype: has no effect on a GGUF file: leave it out"
+        ),
+        (
+            ["combine", "--output", "both"],
+            "adapter is required (the adapters to combine): give --adapter"
+        ),
+        (
+            ["combine", "--adapter", "a:1", "--adapter", "b", "--output", "both"],
+            "--adapter: expected FOLDER:WEIGHT, a finite weight with each folder, found [\"a:1\", b]"
+        ),
+        (
+            ["combine", "--adapter", "a:1", "--adapter", "b:1", "--output", "c", "--type", "ties"],
+            "density: expected a number above 0, at most 1, found none"
         ),
         (
             ["quantize", "--model", "a", "--output", "b", "--quant-block-size", "48"],

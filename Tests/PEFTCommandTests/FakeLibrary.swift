@@ -32,6 +32,8 @@ final class Calls {
     var merged = MergeReport(
         output: "merged", base: "the numbers of the base's files", storage: "bfloat16",
         files: ["model.safetensors"], sizeBytes: 1234, layers: [])
+    /// What it was asked to combine.
+    var combineOptions: CombineOptions?
     /// What it throws, if anything.
     var error: (any Error)?
     /// What its doctor finds.
@@ -85,6 +87,12 @@ final class Calls {
             merge: { options in
                 self.mergeOptions = options
                 return self.merged
+            },
+            combine: { options in
+                self.combineOptions = options
+                return CombineReport(
+                    output: options.output, type: options.type, rank: 8, numLayers: 14,
+                    sizeBytes: 2_468)
             },
             quantize: { options in
                 QuantizeReport(

@@ -56,7 +56,9 @@ import TrainingTestSupport
             "Examples/wordnet/demo.yaml":
                 Checkout.root.appending(path: "Examples/wordnet/demo.yaml").path,
             "MERGED": files.path("merged"), "ADAPTER.gguf": files.path("adapter.gguf"),
-            "QUANTIZED": files.path("quantized"),
+            "ADAPTER-A:0.7": files.path("out") + ":0.7",
+            "ADAPTER-B:0.3": files.path("out") + ":0.3",
+            "COMBINED": files.path("combined"), "QUANTIZED": files.path("quantized"),
             "FILE": Checkout.root.appending(path: "CHANGELOG.md").path,
         ]
         #expect(commands.count >= 5)

@@ -134,6 +134,7 @@ private struct SupportPage {
 
                 - Keys of `adapter_config.json` that are read and written: \(known)
                 - Refused unless they have PEFT's default: \(refused)
+                - Types of `peft combine`, tensors against \(peer("peft")): \(list(CombinationType.allCases.map(\.rawValue)))
 
                 """
         }

@@ -155,7 +155,7 @@ import TrainingTestSupport
         let (run, model) = try otherBase()
         var options = ScoreOptions()
         options.model = model
-        options.adapter = run.config.outputDir
+        options.adapter = "\(run.config.outputDir)"
         options.data = run.config.data
         let error = #expect(throws: Diagnosis.self) { try Score.run(options) }
         #expect(try error?.description == message(run.config.outputDir, model: model))

@@ -95,7 +95,7 @@ import TrainingTestSupport
     private func score(_ run: TinyRun, adapter: String?) throws -> ScoreReport {
         var options = ScoreOptions()
         options.model = run.config.model
-        options.adapter = adapter
+        options.adapter = AdapterFolders([adapter].compactMap(\.self))
         options.quantize = .none
         options.dtype = .float32
         options.data = run.config.data

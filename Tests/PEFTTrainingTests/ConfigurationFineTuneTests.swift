@@ -129,20 +129,20 @@ import Testing
         ({ $0.saveSteps = -1 }, "save_steps: expected at least 0 (0: at the end only), found -1"),
         ({ $0.saveTotalLimit = 0 }, "save_total_limit: expected at least 1, found 0"),
         (
-            { $0.dataset = DatasetSources([.init(path: "a")]) },
+            { $0.dataset = WeightedPaths([.init(path: "a")]) },
             "dataset: says the same as data: give one of them"
         ),
         (
             {
                 $0.data = ""
-                $0.dataset = DatasetSources([.init(path: "a", weight: 0.5), .init(path: "b")])
+                $0.dataset = WeightedPaths([.init(path: "a", weight: 0.5), .init(path: "b")])
             },
             "dataset: has a weight for some files only: give all of them one, or none"
         ),
         (
             {
                 $0.data = ""
-                $0.dataset = DatasetSources([.init(path: "a", weight: 0)])
+                $0.dataset = WeightedPaths([.init(path: "a", weight: 0)])
             }, "dataset: expected weights above 0, found 0"
         ),
         (

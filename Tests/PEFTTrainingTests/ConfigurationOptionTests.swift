@@ -15,7 +15,7 @@ import Testing
         init_lora_weights=true loftq_iter=1 use_dora=false lora_bias=false bias=none modules_to_save=null trainable_token_indices=null \
         ensure_weight_tying=false \
         max_length=1024 dataset_streaming=false truncation_mode=error packing=false completion_only_loss=null \
-        assistant_only_loss=false shuffle=true group_by_length=false \
+        assistant_only_loss=false shuffle=true group_by_length=false share_prefixes=false \
         loss_type=nll beta=0.1 desirable_weight=1 undesirable_weight=1 optim=adamw_torch \
         learning_rate=0.0002 loraplus_lr_ratio=null loraplus_lr_embedding=1e-06 lr_scheduler_type=linear \
         lr_scheduler_kwargs={} warmup_steps=0 warmup_ratio=null weight_decay=0 \

@@ -92,7 +92,7 @@ import TrainingTestSupport
         options.dtype = .float32
         options.data = run.config.data
         let base = try Score.run(options).loss
-        options.adapter = run.config.outputDir
+        options.adapter = "\(run.config.outputDir)"
         #expect(try Score.run(options).loss == summary.lastEvalLoss)
         #expect(base != summary.lastEvalLoss)
     }

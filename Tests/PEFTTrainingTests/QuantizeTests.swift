@@ -106,7 +106,7 @@ import TrainingTestSupport
         // And the adapter of one fits the other.
         var options = ScoreOptions()
         options.model = model
-        options.adapter = same.config.outputDir
+        options.adapter = "\(same.config.outputDir)"
         options.data = run.config.data
         options.threads = 1
         let onBase = try Score.run(options)

@@ -6,6 +6,8 @@ package enum Tolerance {
     package static let gradient = 2e-5
     /// Two ways to compute the same in float32, relative to the norm.
     package static let float32 = 2e-6
+    /// A float32 matrix split into singular values and multiplied again, relative to the norm.
+    package static let splitProduct = 5e-6
     /// One bfloat16 computation against float32, relative to the norm.
     package static let bfloat16 = 1e-2
     /// A kernel that rounds its operands to bfloat16 and sums in float32, against float64, relative to the norm.

@@ -5,7 +5,7 @@ import PEFTModels
 import PEFTTokenizers
 import Torch
 
-/// What `score` and `generate` work on: a base model, perhaps with an adapter, and its tokenizer.
+/// What `score` and `generate` work on: a base model, perhaps with adapters, and its tokenizer.
 struct LoadedModel {
     let base: BaseModel
     let tokenizer: Tokenizer?
@@ -18,6 +18,9 @@ struct LoadedModel {
     /// - Throws: an error naming what does not fit.
     init(_ options: ModelOptions, on device: Device? = nil) throws {
         try ComputingProcess.prepare(numThreads: options.threads)
+        let folders = options.adapter.paths.map { URL(filePath: $0) }
+        // Only one adapter can be the start of what the base's weights are without.
+        let alone = folders.count == 1 ? folders[0] : nil
         base = try BaseModel(
             at: URL(filePath: options.model),
             options: BaseModelOptions(
@@ -25,13 +28,19 @@ struct LoadedModel {
                     blockSize: options.quantBlockSize, isDouble: options.doubleQuant),
                 computeDType: options.dtype.torch,
                 device: try device ?? options.device.device(),
-                start: try options.adapter.flatMap {
-                    try WeightStart(loading: URL(filePath: $0))
-                }))
-        if let adapter = options.adapter {
+                start: try alone.flatMap { try WeightStart(loading: $0) }))
+        if let alone {
             _ = try AdaptedModel(
-                base, loading: URL(filePath: adapter), isTrainable: false,
+                base, loading: alone, isTrainable: false,
                 ignoresBaseFingerprint: options.ignoreBaseFingerprint)
+        } else {
+            let adapters = try NamedAdapters(of: base)
+            for folder in folders {
+                try adapters.load(
+                    folder.path, from: folder, for: base,
+                    ignoresBaseFingerprint: options.ignoreBaseFingerprint)
+            }
+            try adapters.activate(adapters.names)
         }
         tokenizer = try base.files.makeTokenizer()
     }

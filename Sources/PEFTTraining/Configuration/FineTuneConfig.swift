@@ -14,7 +14,7 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     /// The training rows: a file of JSON lines, or of comma-separated values.
     public var data = ""
     /// Several files of training rows, instead of `data`.
-    public var dataset = DatasetSources()
+    public var dataset = WeightedPaths()
     /// The held-out rows: a file as `data`.
     public var evalData: String?
     /// Several files of held-out rows by name, instead of `evalData`.

@@ -2,8 +2,8 @@
 public struct ModelOptions: Hashable, Sendable {
     /// The base model: a Hugging Face folder or a GGUF file.
     public var model = ""
-    /// The adapter folder; nil uses the base alone.
-    public var adapter: String?
+    /// The adapters whose updates are added; none uses the base alone.
+    public var adapter = AdapterFolders()
     /// Whether an adapter that was trained on another base model is taken all the same.
     public var ignoreBaseFingerprint = false
     /// How the frozen linears are stored.
@@ -31,7 +31,7 @@ extension ModelOptions: ConfigurableOptions {
             help: "the base model: a Hugging Face folder or a GGUF file"),
         .init(
             "adapter", \.adapter, section: "Model", placeholder: "FOLDER",
-            help: "the adapter; without it the base alone is used"),
+            help: "the adapter; several: their updates are added; none: the base alone"),
         .init(
             "ignore_base_fingerprint", \.ignoreBaseFingerprint, section: "Model",
             help: "take an adapter that was trained on another base"),

@@ -1,15 +1,15 @@
-/// Files of rows, each perhaps with a weight by which rows are drawn from it.
+/// Files or folders, each perhaps with a weight: by which rows are drawn from it, or by which an adapter counts.
 ///
 /// As a flag `--dataset a.jsonl:0.7 --dataset b.csv:0.3`; in a file a list of such texts, or of maps with `path` and `weight`.
-public struct DatasetSources: Hashable, Sendable {
-    /// One file.
+public struct WeightedPaths: Hashable, Sendable {
+    /// One file or folder.
     public struct Source: Hashable, Sendable {
         /// Where it is.
         public var path: String
-        /// The share of draws that it gets, beside the other weights; nil where every row is taken once an epoch.
+        /// Its weight beside the others'; nil where none is given, for rows: every row is taken once an epoch.
         public var weight: Double?
 
-        /// Names a file.
+        /// Names a file or folder.
         public init(path: String, weight: Double? = nil) {
             self.path = path
             self.weight = weight
@@ -32,10 +32,10 @@ public struct DatasetSources: Hashable, Sendable {
         }
     }
 
-    /// The files, in order.
+    /// The files or folders, in order.
     public var sources: [Source]
 
-    /// Names files.
+    /// Names files or folders.
     public init(_ sources: [Source] = []) { self.sources = sources }
 
     /// Their weights, if all have one.
@@ -50,7 +50,7 @@ extension OptionValue {
     fileprivate var numberText: String { YAMLWriter.text(of: self) }
 }
 
-extension DatasetSources: ConfigParsable {
+extension WeightedPaths: ConfigParsable {
     package static var expectation: String {
         "files, each PATH or PATH:WEIGHT, or a map of path and weight"
     }
@@ -97,7 +97,7 @@ extension DatasetSources: ConfigParsable {
     }
 }
 
-extension DatasetSources: Codable {
+extension WeightedPaths: Codable {
     /// Reads a list of texts.
     public init(from decoder: any Decoder) throws {
         let texts = try decoder.singleValueContainer().decode([String].self)
