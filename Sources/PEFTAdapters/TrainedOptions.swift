@@ -46,6 +46,7 @@ extension TrainedTokenIndices: Codable {
         }
     }
 
+    /// Writes what was read.
     public func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         switch self {

@@ -25,13 +25,12 @@ public struct SharedPrefixes: Sendable, Equatable {
     /// The first token of the rows that each computed token is, `[M]`.
     private let first: [Int64]
 
-    /// Finds what rows share: each takes the longest beginning that it has in common with a row before it.
+    /// Finds what rows share: each takes the longest beginning that it has in common with a row before it; nil where nothing is shared.
     ///
     /// - Parameters:
     ///   - tokens: of all rows, `[N]`.
     ///   - rowLengths: the segments.
     ///   - areAlike: whether tokens have the same states in rows of two lengths.
-    /// - Returns: nil where nothing is shared.
     /// - Complexity: the rows' lengths times their number.
     public init?(
         tokens: [Int32], rowLengths: [Int], areAlike: (_ length: Int, _ other: Int) -> Bool
