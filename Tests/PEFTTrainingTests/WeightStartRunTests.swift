@@ -220,7 +220,7 @@ import TrainingTestSupport
         }
         #expect(
             error?.description.contains(
-                "is stored in 4 bits already, from which nothing can be taken; give the base in "
+                "is quantized already, so that nothing can be taken from it; give the base in "
                     + "bfloat16, float16 or float32") == true)
     }
 

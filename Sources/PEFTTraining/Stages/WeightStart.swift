@@ -176,9 +176,9 @@ extension WeightStart {
         _ targets: [LoRATarget], _ options: BaseModelOptions
     ) throws(AdapterError) {
         for target in targets {
-            if options.storedLayers?.contains(target.path + ".weight") == true {
+            if options.stored?.paths.contains(target.path + ".weight") == true {
                 throw refused(
-                    target, "is stored in 4 bits already, from which nothing can be taken",
+                    target, "is quantized already, so that nothing can be taken from it",
                     "give the base in bfloat16, float16 or float32: it is quantized while it is read"
                 )
             }
