@@ -123,7 +123,7 @@ import TrainingTestSupport
         func scores(_ model: String, _ adapter: String?) throws -> [Double] {
             var options = ScoreOptions()
             options.model = model
-            options.adapter = adapter
+            options.adapter = AdapterFolders(adapter.map { [$0] } ?? [])
             options.data = run.config.data
             options.quantize = .none
             options.dtype = .float32

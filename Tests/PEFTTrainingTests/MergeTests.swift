@@ -135,7 +135,7 @@ import TrainingTestSupport
     ) throws -> [Double] {
         var options = ScoreOptions()
         options.model = model
-        options.adapter = adapter
+        options.adapter = AdapterFolders(adapter.map { [$0] } ?? [])
         options.data = run.config.data
         options.quantize = quantize
         options.dtype = .float32
@@ -175,7 +175,7 @@ import TrainingTestSupport
         let merged = try losses(run, model: workspace.path("merged"), adapter: nil)
         var options = ScoreOptions()
         options.model = TinyModel.grouped
-        options.adapter = run.config.outputDir
+        options.adapter = AdapterFolders([run.config.outputDir])
         options.data = run.config.data
         options.quantBlockSize = 32
         options.doubleQuant = false

@@ -165,9 +165,9 @@ import TrainingTestSupport
         score.dtype = .float32
         score.threads = 1
         score.model = model
-        score.adapter = run.config.outputDir
+        score.adapter = AdapterFolders([run.config.outputDir])
         let adapted = try Score.run(score).rows.map(\.negativeLogLikelihood)
-        score.adapter = nil
+        score.adapter = AdapterFolders()
         let base = try Score.run(score).rows.map(\.negativeLogLikelihood)
         score.model = workspace.path("merged")
         score.quantize = .none

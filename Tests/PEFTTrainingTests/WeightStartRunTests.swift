@@ -45,7 +45,7 @@ import TrainingTestSupport
         options.quantBlockSize = run.config.quantBlockSize
         options.dtype = .float32
         options.data = run.config.data
-        options.adapter = adapter
+        options.adapter = AdapterFolders(adapter.map { [$0] } ?? [])
         return try Score.run(options).loss
     }
 
