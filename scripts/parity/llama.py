@@ -45,7 +45,7 @@ def train(check):
     rows = write_rows(check.work / "rows.jsonl", [{"prompt": prompt, "completion": text} for prompt, text in TEXTS.items()])
     check.run(
         "train", "--model", check.model, "--data", rows, "--output-dir", adapter, "--quantize", "none", "--dtype", "float32",
-        "--target-modules", "all-linear", "--lora-r", 8, "--max-steps", 40, "--learning-rate", 3e-3,
+        "--target-modules", "all-linear", "--lora-r", 8, "--max-steps", 24, "--learning-rate", 3e-3,
         "--lr-scheduler-type", "constant", "--logging-steps", 1)
     check.at_most("loss after training", read_metrics(adapter)[-1]["loss"], LEARNED)
     return adapter
