@@ -27,7 +27,7 @@ VARIANTS = {
     "kept-tied": ("llama", dict(tie_word_embeddings=True), dict(
         modules_to_save=["lm_head"], ensure_weight_tying=True, target_modules=["k_proj"])),
     "tokens": ("llama", dict(tie_word_embeddings=True), dict(trainable_token_indices=[90, 3], target_modules=["v_proj"])),
-    "conv1d": ("gpt2", dict(n_embd=64, n_layer=2, n_head=4, tie_word_embeddings=True), dict(
+    "conv1d": ("gpt2", dict(n_embd=64, n_layer=2, n_head=4, num_key_value_heads=4, tie_word_embeddings=True), dict(
         fan_in_fan_out=True, bias="lora_only", target_modules=["c_attn", "c_proj", "wpe"])),
     "experts": ("qwen3_moe", dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=24), dict(
         target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"])),
