@@ -12,6 +12,8 @@ public enum CombinationError: Error, Equatable, Sendable {
     case unsupported(adapter: String, option: String)
     /// Adapters that were trained on different base models.
     case otherBase(adapter: String, base: String, first: String, firstBase: String)
+    /// An adapter of which a part was taken out of the base's weights.
+    case changesBase(adapter: String, start: String)
     /// The matrices are summed, and do not have one rank.
     case ranks(type: CombinationType, found: [String])
     /// Layers of different sizes under one path.
@@ -43,6 +45,11 @@ extension CombinationError: CustomStringConvertible {
             """
             \(adapter): adapters with \(option) cannot be combined: only the two matrices of linears and \
             embeddings can; merge the adapter into its base instead: peft merge
+            """
+        case .changesBase(let adapter, let start):
+            """
+            \(adapter): its start, init_lora_weights \(start), is taken from the weights of the base, which the other adapters \
+            need as they are; write it as a plain LoRA first: peft export --format peft-lora
             """
         case .otherBase(let adapter, let base, let first, let firstBase):
             """

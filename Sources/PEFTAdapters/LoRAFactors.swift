@@ -37,7 +37,7 @@ struct LoRAFactors {
 
     /// Reads an adapter.
     ///
-    /// - Throws: `CombinationError.notLoRA`; `unsupported` for what is trained besides; `adapter` for tensors that are not those of the
+    /// - Throws: `CombinationError.notLoRA`; `unsupported` for what is trained besides; `changesBase`; `adapter` for tensors that are not those of the
     ///   configuration.
     init(_ adapter: WeightedAdapter) throws(CombinationError) {
         guard let config = adapter.config as? LoRAConfig else {
@@ -51,6 +51,9 @@ struct LoRAFactors {
         }
         if let option = config.optionBesidesMatrices {
             throw .unsupported(adapter: adapter.name, option: option)
+        }
+        guard !config.initLoraWeights.readsWeight else {
+            throw .changesBase(adapter: adapter.name, start: config.initLoraWeights.name)
         }
         name = adapter.name
         self.config = config
@@ -121,15 +124,14 @@ struct LoRAFactors {
 }
 
 extension LoRAConfig {
-    /// An option by which more is trained than two matrices a layer, or the base is changed; nil if there is none.
+    /// An option by which more is trained than two matrices a layer; nil if there is none.
     fileprivate var optionBesidesMatrices: String? {
         if useDora { return "use_dora" }
         if loraBias { return "lora_bias" }
         if bias != .none { return "bias" }
         if modulesToSave != nil { return "modules_to_save" }
         if trainableTokenIndices != nil { return "trainable_token_indices" }
-        if targetParameters?.isEmpty == false { return "target_parameters" }
-        return initLoraWeights.readsWeight ? "init_lora_weights \(initLoraWeights.name)" : nil
+        return targetParameters?.isEmpty == false ? "target_parameters" : nil
     }
 
     /// Whether the same layers are chosen by the same options.

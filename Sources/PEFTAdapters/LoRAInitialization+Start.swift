@@ -38,17 +38,16 @@ extension LoRAInitialization {
         return try Tensor.uniform(shape, from: -bound, to: bound, generator: generator)
     }
 
-    /// `A = (N Q₁)ᵀ / 10`, `B = M Q₂ / 10`: N and M standard normal, Q₁ and Q₂ each half of the rows of an orthogonal matrix.
+    /// `A = (N Q₁)ᵀ / 10`, `B = M Q₂ / 10`: N and M standard normal, Q₁ and Q₂ each half of the rows of an orthogonal matrix, which is
+    /// Q of a standard normal one.
     ///
     /// - Source: peft 0.21.2 `tuners/lora/layer.py:LoraLayer.orthogonal_init`.
     private static func orthogonal(
         _ shapeA: [Int], _ shapeB: [Int], _ generator: Generator
     ) throws(TorchError) -> (loraA: Tensor, loraB: Tensor) {
         let (rank, half) = (shapeA[0], shapeA[0] / 2)
-        let numbers = try Tensor.normal([rank, rank], generator: generator)
-        // A dry run has no numbers.
-        let rows = DryRun.isOn ? numbers : try orthonormalRows(of: numbers)
-        let pairs = try rows.reshape([half, 2, rank])
+        let orthogonal = try Tensor.normal([rank, rank], generator: generator).qr().q
+        let pairs = try orthogonal.reshape([half, 2, rank])
         let (odd, even) = (try pairs.select(1, 0), try pairs.select(1, 1))  // [r / 2, r]
         let normalA = try Tensor.normal([shapeA[1], half], generator: generator)
         let normalB = try Tensor.normal([shapeB[0], half], generator: generator)
@@ -56,25 +55,5 @@ extension LoRAInitialization {
             try (normalA.matmul(odd) * 0.1).transposed().contiguous(),
             try normalB.matmul(even) * 0.1
         )
-    }
-
-    /// Orthonormal rows that span what the rows of a square matrix span: modified Gram-Schmidt, twice, in float64.
-    private static func orthonormalRows(of matrix: Tensor) throws(TorchError) -> Tensor {
-        let size = matrix.shape[0]
-        let values = try matrix.floats()
-        var rows = (0..<size).map { row in
-            values[row * size..<(row + 1) * size].map(Double.init)
-        }
-        for row in 0..<size {
-            for _ in 0..<2 {
-                for earlier in 0..<row {
-                    let product = zip(rows[row], rows[earlier]).reduce(0) { $0 + $1.0 * $1.1 }
-                    for column in 0..<size { rows[row][column] -= product * rows[earlier][column] }
-                }
-                let norm = rows[row].reduce(0) { $0 + $1 * $1 }.squareRoot()
-                for column in 0..<size { rows[row][column] /= norm }
-            }
-        }
-        return try Tensor(rows.flatMap { $0.map(Float.init) }, shape: [size, size])
     }
 }

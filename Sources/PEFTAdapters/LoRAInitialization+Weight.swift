@@ -71,17 +71,17 @@ extension LoRAConfig {
                 b: try q.narrow(1, 0, rank).contiguous(), scaling: target.scaling)
             return LowRankStart(update: update, subtracted: update)
         case .loftq:
-            var subtracted: LowRankUpdate?
-            for iteration in 1... {
-                let stored = try subtracted?.taken(from: weight) ?? weight
-                let update = try Self.principal(
+            func error(without taken: LowRankUpdate?) throws -> LowRankUpdate {
+                let stored = try taken?.taken(from: weight) ?? weight
+                return try Self.principal(
                     try (weight - decoded(stored)).svd(), rank, target.scaling)
-                if iteration >= (loftqConfig ?? LoftQConfig()).loftqIter {
-                    return LowRankStart(update: update, subtracted: subtracted)
-                }
-                subtracted = update
             }
-            preconditionFailure("the loop has no end")
+            var subtracted: LowRankUpdate?
+            for _ in 1..<(loftqConfig ?? LoftQConfig()).loftqIter {
+                subtracted = try error(without: subtracted)
+            }
+            return LowRankStart(
+                update: try error(without: subtracted), subtracted: subtracted)
         case .kaimingUniform, .gaussian, .orthogonal, .random:
             preconditionFailure("\(initLoraWeights) does not depend on the weight")
         }

@@ -44,8 +44,7 @@ extension NamedAdapterProblem: CustomStringConvertible {
         case .changesBase(let adapter, let start):
             """
             adapter "\(adapter)": its start, init_lora_weights \(start), is taken from the weights of the base, which the other \
-            adapters need as they are; load it alone, or write it as a plain LoRA: in Python, \
-            save_pretrained(folder, path_initial_model_for_weight_conversion=...)
+            adapters need as they are; load it alone, or write it as a plain LoRA: peft export --format peft-lora
             """
         case .notAdditive(let path, let adapter, let method):
             """

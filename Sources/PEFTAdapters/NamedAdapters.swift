@@ -23,9 +23,19 @@ public final class NamedAdapters {
     }
 
     /// One adapter: what it puts on which layer.
+    @dynamicMemberLookup
     private struct Member {
         let name: String
-        var set: AdapterSet
+        let set: AdapterSet
+        let attached: Attached
+
+        subscript<Value>(dynamicMember path: KeyPath<Attached, Value>) -> Value {
+            attached[keyPath: path]
+        }
+    }
+
+    /// What is on the layers of the model, and in the place of its tensors.
+    private struct Attached {
         var linears: [ObjectIdentifier: any LinearAdapter] = [:]
         var embeddings: [ObjectIdentifier: any EmbeddingAdapter] = [:]
         var replacements: [ObjectIdentifier: Parameter] = [:]
@@ -184,25 +194,9 @@ public final class NamedAdapters {
             try fill(set)
             return set
         }
-        var found:
-            (
-                linears: [ObjectIdentifier: any LinearAdapter],
-                embeddings: [ObjectIdentifier: any EmbeddingAdapter],
-                replacements: [ObjectIdentifier: Parameter]
-            ) = ([:], [:], [:])
-        for linear in registry.linears {
-            found.linears[ObjectIdentifier(linear)] = linear.detachAdapter()
-        }
-        for embedding in registry.embeddings {
-            found.embeddings[ObjectIdentifier(embedding)] = embedding.detachAdapter()
-        }
-        for parameter in replaceable {
-            found.replacements[ObjectIdentifier(parameter)] = parameter.restore()
-        }
+        let attached = detachAll()
         try attach(activity)
-        return Member(
-            name: name, set: try result.get(), linears: found.linears,
-            embeddings: found.embeddings, replacements: found.replacements)
+        return Member(name: name, set: try result.get(), attached: attached)
     }
 
     // MARK: - Activating
@@ -331,10 +325,20 @@ public final class NamedAdapters {
         }
     }
 
-    private func detachAll() {
-        for linear in registry.linears { linear.detachAdapter() }
-        for embedding in registry.embeddings { embedding.detachAdapter() }
-        for parameter in replaceable { parameter.restore() }
+    /// Makes the model its base again; gives what was on it.
+    @discardableResult
+    private func detachAll() -> Attached {
+        var attached = Attached()
+        for linear in registry.linears {
+            attached.linears[ObjectIdentifier(linear)] = linear.detachAdapter()
+        }
+        for embedding in registry.embeddings {
+            attached.embeddings[ObjectIdentifier(embedding)] = embedding.detachAdapter()
+        }
+        for parameter in replaceable {
+            attached.replacements[ObjectIdentifier(parameter)] = parameter.restore()
+        }
+        return attached
     }
 
     private func index(of name: String) throws(AdapterError) -> Int {

@@ -11,21 +11,12 @@ final class SegmentAdapters: LinearAdapter {
     /// Gives each segment its adapter; nil for the base.
     init(_ adapters: [(any LinearAdapter)?], layout: SequenceLayout, path: String) {
         self.adapters = adapters
-        segments = AdaptedSegments(
-            adapters.map { adapter in adapter.map { ObjectIdentifier($0) } }, layout: layout,
-            path: path)
+        segments = AdaptedSegments(adapters, layout: layout, path: path)
     }
 
-    var parameters: [Parameter] {
-        var seen: Set<ObjectIdentifier> = []
-        return adapters.flatMap { $0?.parameters ?? [] }
-            .filter { seen.insert(ObjectIdentifier($0)).inserted }
-    }
+    var parameters: [Parameter] { segments.parameters }
 
-    func changesNothing() throws(TorchError) -> Bool {
-        for case let adapter? in adapters where try !adapter.changesNothing() { return false }
-        return true
-    }
+    func changesNothing() throws(TorchError) -> Bool { try segments.changesNothing() }
 
     func apply(
         to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
@@ -46,21 +37,12 @@ final class SegmentEmbeddingAdapters: EmbeddingAdapter {
     /// Gives each segment its adapter; nil for the base.
     init(_ adapters: [(any EmbeddingAdapter)?], layout: SequenceLayout, path: String) {
         self.adapters = adapters
-        segments = AdaptedSegments(
-            adapters.map { adapter in adapter.map { ObjectIdentifier($0) } }, layout: layout,
-            path: path)
+        segments = AdaptedSegments(adapters, layout: layout, path: path)
     }
 
-    var parameters: [Parameter] {
-        var seen: Set<ObjectIdentifier> = []
-        return adapters.flatMap { $0?.parameters ?? [] }
-            .filter { seen.insert(ObjectIdentifier($0)).inserted }
-    }
+    var parameters: [Parameter] { segments.parameters }
 
-    func changesNothing() throws(TorchError) -> Bool {
-        for case let adapter? in adapters where try !adapter.changesNothing() { return false }
-        return true
-    }
+    func changesNothing() throws(TorchError) -> Bool { try segments.changesNothing() }
 
     func apply(
         to tokens: Tensor, baseOutput: Tensor, table: Tensor
@@ -73,6 +55,8 @@ final class SegmentEmbeddingAdapters: EmbeddingAdapter {
 
 /// Segments that follow one another, joined where the same adapter has them.
 private struct AdaptedSegments {
+    /// The adapters, each once.
+    private let adapters: [any AdapterPart]
     /// The first segment of each run, which says its adapter, and the tokens of the run.
     private let runs: [(segment: Int, numTokens: Int)]
     private let numTokens: Int
@@ -81,13 +65,17 @@ private struct AdaptedSegments {
     /// Joins segments.
     ///
     /// - Parameters:
-    ///   - adapters: what tells the adapters of the segments apart.
+    ///   - parts: the adapter of each segment; nil for the base.
     ///   - layout: the segments.
     ///   - path: of the layer, for errors.
-    init(_ adapters: [ObjectIdentifier?], layout: SequenceLayout, path: String) {
+    init(_ parts: [(any AdapterPart)?], layout: SequenceLayout, path: String) {
+        var seen: Set<ObjectIdentifier> = []
+        adapters = parts.compactMap(\.self).filter {
+            seen.insert(ObjectIdentifier($0)).inserted
+        }
         var runs: [(segment: Int, numTokens: Int)] = []
         for (index, length) in layout.segmentLengths.enumerated() {
-            if let last = runs.last, adapters[last.segment] == adapters[index] {
+            if let last = runs.last, parts[last.segment] === parts[index] {
                 runs[runs.count - 1].numTokens += length
             } else {
                 runs.append((index, length))
@@ -96,6 +84,15 @@ private struct AdaptedSegments {
         self.runs = runs
         self.path = path
         numTokens = layout.numTokens
+    }
+
+    /// The tensors of all adapters.
+    var parameters: [Parameter] { adapters.flatMap(\.parameters) }
+
+    /// Whether none of the adapters changes anything.
+    func changesNothing() throws(TorchError) -> Bool {
+        for adapter in adapters where try !adapter.changesNothing() { return false }
+        return true
     }
 
     /// The outputs of all runs, one after the other.

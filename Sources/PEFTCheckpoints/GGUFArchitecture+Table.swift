@@ -154,7 +154,7 @@ extension GGUFArchitecture {
         names: [
             "token_embd": "gpt_neox.embed_in",
             "output_norm": "gpt_neox.final_layer_norm",
-            "output": "embed_out",
+            "output": "lm_head",
         ],
         blockNames: [
             "attn_norm": "input_layernorm",

@@ -32,11 +32,11 @@ public enum Attention {
         if let sharing = layout.sharing {
             try requireFit(
                 query, key, value, numQueries: layout.numTokens, numKeys: layout.numTokens)
+            let rows = try sharing.inRows([query, key, value])
             return try sharing.once(
                 causal(
-                    query: sharing.inRows(query), key: sharing.inRows(key),
-                    value: sharing.inRows(value), layout: sharing.rows, scale: scale,
-                    window: window, softCap: softCap))
+                    query: rows[0], key: rows[1], value: rows[2], layout: sharing.rows,
+                    scale: scale, window: window, softCap: softCap))
         }
         guard let softCap else {
             return try causal(

@@ -71,7 +71,8 @@ public struct LowRankStart {
 /// - Memory: the elements that are asked for, a few times in float32.
 package final class ResidualSource: ParameterSource {
     private let base: any ParameterSource
-    private let subtracted: [String: LowRankUpdate]
+    /// What is taken out, by the names of the weights.
+    package let subtracted: [String: LowRankUpdate]
 
     /// Decorates a source.
     ///

@@ -80,19 +80,27 @@ public struct SharedPrefixes: Sendable, Equatable {
     /// The states of all tokens of the rows, `[M, ...] -> [N, ...]`; differentiable.
     ///
     /// - Throws: `TorchError` if memory does not suffice.
-    public func inRows(_ states: Tensor) throws(TorchError) -> Tensor {
-        let indices = try Tensor(computed, shape: [computed.count]).to(states.device)
-        let (shape, dtype) = (states.shape, states.dtype)
-        let outputs = try Autograd.node("rows of shared tokens", inputs: [states]) {
+    public func inRows(_ states: Tensor) throws(TorchError) -> Tensor { try inRows([states])[0] }
+
+    /// The same of several tensors of the same tokens.
+    func inRows(_ states: [Tensor]) throws(TorchError) -> [Tensor] {
+        let indices = try Tensor(computed, shape: [computed.count]).to(states[0].device)
+        return try Autograd.node("rows of shared tokens", inputs: states) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in
+            let kinds = states.map { ($0.shape, $0.dtype) }
             let pullback: Pullback = { gradients throws(TorchError) in
-                guard let gradient = gradients[0] else { return [nil] }
-                let zeros = try Tensor.zeros(shape, dtype: .float32, on: gradient.device)
-                return [try zeros.indexAdded(0, indices, gradient.to(.float32)).to(dtype)]
+                try zip(gradients, kinds).map { gradient, kind throws(TorchError) in
+                    guard let gradient else { return nil }
+                    let zeros = try Tensor.zeros(kind.0, dtype: .float32, on: gradient.device)
+                    return try zeros.indexAdded(0, indices, gradient.to(.float32)).to(kind.1)
+                }
             }
-            return ([try states.detach().indexSelected(0, indices)], pullback)
+            return (
+                try states.map { state throws(TorchError) in
+                    try state.detach().indexSelected(0, indices)
+                }, pullback
+            )
         }
-        return outputs[0]
     }
 
     /// One copy of each token's state, `[N, ...] -> [M, ...]`; differentiable.

@@ -288,8 +288,11 @@ import TrainingTestSupport
                 """)
         #expect(
             try message(
-                [a, Self.adapter("d") { $0.initLoraWeights = .pissa }], AdapterCombination())?
-                .hasPrefix("d: adapters with init_lora_weights pissa cannot be combined: ") == true)
+                [a, Self.adapter("d") { $0.initLoraWeights = .pissa }], AdapterCombination())
+                    == """
+                    d: its start, init_lora_weights pissa, is taken from the weights of the base, which the other \
+                    adapters need as they are; write it as a plain LoRA first: peft export --format peft-lora
+                    """)
         var tensors = a.tensors
         let name = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
         tensors[name] = try Tensor.zeros([9, 3])

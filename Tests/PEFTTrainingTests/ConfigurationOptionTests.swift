@@ -62,8 +62,9 @@ import Testing
     @Test func everyPropertyHasItsOption() {
         func names(_ options: Any) -> [String] {
             Mirror(reflecting: options).children.flatMap { child in
-                // The options of the model are a struct that commands share.
-                child.label == "base" ? names(child.value) : [child.label].compactMap(\.self)
+                // Options that commands share are structs.
+                ["base", "sampling"].contains(child.label)
+                    ? names(child.value) : [child.label].compactMap(\.self)
             }.sorted()
         }
         func camelCased<Options>(_ table: [ConfigOption<Options>]) -> [String] {
@@ -76,6 +77,7 @@ import Testing
         #expect(names(FineTuneConfig()) == camelCased(FineTuneConfig.options))
         #expect(names(ScoreOptions()) == camelCased(ScoreOptions.options))
         #expect(names(GenerateOptions()) == camelCased(GenerateOptions.options))
+        #expect(names(ChatOptions()) == camelCased(ChatOptions.options))
         #expect(names(InspectOptions()) == camelCased(InspectOptions.options))
         #expect(names(TokenizeOptions()) == camelCased(TokenizeOptions.options))
     }

@@ -380,8 +380,8 @@ import TrainingTestSupport
         #expect(
             message { try adapters.add("start", start) } == """
                 adapter "start": its start, init_lora_weights pissa, is taken from the weights of the base, which \
-                the other adapters need as they are; load it alone, or write it as a plain LoRA: in Python, \
-                save_pretrained(folder, path_initial_model_for_weight_conversion=...)
+                the other adapters need as they are; load it alone, or write it as a plain LoRA: peft export \
+                --format peft-lora
                 """)
         let other = LoRAConfig(targetModules: ["no_such_layer"])
         #expect(throws: AdapterError.self) { try adapters.add("other", other) }

@@ -229,6 +229,20 @@ import TrainingTestSupport
         #expect(try shared.adapterBytes != run.adapterBytes)
     }
 
+    @Test(arguments: LossType.allCases.filter { $0 != .nll })
+    func aReferenceIsTheWholeBase(lossType: LossType) throws {
+        var run = try makeRun(lossType, steps: 1)
+        run.config.initLoraWeights = .pissa
+        run.config.loraR = 2
+        guard lossType.hasReference else {
+            try run.run()
+            return
+        }
+        let error = #expect(throws: TrainingError.self) { try run.run() }
+        #expect(
+            error == .baseIsDivided(initialization: "pissa", lossType: lossType.rawValue))
+    }
+
     @Test func aStoppedRunGoesOnBitExactly() throws {
         let whole = try makeRun(.sigmoid, steps: 6).writing(to: "whole")
         try whole.run()

@@ -40,7 +40,7 @@ public struct GPTNeoXConfig: ModelConfig {
         files.names.base = "gpt_neox"
         files.names.embedding = "embed_in"
         files.names.norm = "final_layer_norm"
-        files.names.head = "embed_out"
+        files.renamedParts = ["embed_out": "lm_head"]
         files.masks = ["attention.bias", "attention.masked_bias"]
         return files
     }()

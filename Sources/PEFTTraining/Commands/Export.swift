@@ -2,7 +2,6 @@ import Foundation
 import PEFTAdapters
 import PEFTCheckpoints
 import PEFTLayers
-import PEFTSharding
 public import PEFTTokenizers
 import Torch
 
@@ -54,11 +53,8 @@ public enum Export {
         let plan = try ModelPlan(
             base.configuration,
             options: BaseModelOptions(quantization: nil, computeDType: .float32))
-        plan.registry.starts =
-            try WeightStart(loading: folder.url)?.starts(
-                in: plan.registry, source: base.source,
-                options: BaseModelOptions(quantization: nil, computeDType: .float32)
-                    .adjusted(to: base.source), ranks: RankGroup()) ?? [:]
+        plan.registry.starts = try WeightStart.starts(
+            of: folder, in: plan, source: base.source, storage: nil)
         let set = try config.attach(to: plan.registry, seed: 0, isTrainable: false)
         try set.read(from: folder)
         if options.format == .peftLora { return try writePlain(set, of: folder, to: output) }

@@ -7,14 +7,8 @@ public struct GenerateOptions: Hashable, Sendable {
     public var prompt = ""
     /// Whether the prompt is put into the model's chat template.
     public var chat = false
-    /// The most tokens to generate.
-    public var maxNewTokens = 128
-    /// Divides the logits before sampling; 0 takes the likeliest token always.
-    public var temperature = 0.0
-    /// Samples among the likeliest tokens that together have this probability.
-    public var topP = 1.0
-    /// Seeds the sampling.
-    public var seed = 42
+    /// How tokens are chosen; its properties, too, are reached as if they were these options' own.
+    public var sampling = SamplingOptions(maxNewTokens: 128)
     /// Whether to print one JSON object instead of the text as it comes.
     public var json = false
 
@@ -26,6 +20,12 @@ public struct GenerateOptions: Hashable, Sendable {
         get { base[keyPath: path] }
         set { base[keyPath: path] = newValue }
     }
+
+    /// A property of the sampling.
+    public subscript<Value>(dynamicMember path: WritableKeyPath<SamplingOptions, Value>) -> Value {
+        get { sampling[keyPath: path] }
+        set { sampling[keyPath: path] = newValue }
+    }
 }
 
 extension GenerateOptions: ConfigurableOptions {
@@ -34,27 +34,16 @@ extension GenerateOptions: ConfigurableOptions {
         ModelOptions.options.map { $0.lifted(to: \.base) } + [
             .init("prompt", \.prompt, section: "Text", help: "the text to continue"),
             .init("chat", \.chat, section: "Text", help: "put the prompt into the chat template"),
-            .init(
-                "max_new_tokens", \.maxNewTokens, section: "Text",
-                help: "the most tokens to generate"),
-            .init(
-                "temperature", \.temperature, section: "Text",
-                help: "sample at this temperature; 0: the likeliest token always"),
-            .init(
-                "top_p", \.topP, section: "Text", placeholder: "P",
-                help: "sample among the likeliest tokens of this total probability"),
-            .init("seed", \.seed, section: "Text", help: "seeds the sampling"),
+        ] + SamplingOptions.options.map { $0.lifted(to: \.sampling) } + [
             .init(
                 "json", \.json, section: "Output", form: .flag,
-                help: "print one JSON object instead of the text as it comes"),
+                help: "print one JSON object instead of the text as it comes")
         ]
 
     /// What is wrong with the values.
     package var problems: [ConfigProblem] {
         var checks = ConfigChecks()
         checks.require("prompt", prompt, "the text to continue")
-        return base.problems + checks.problems
-            + Sampled.problems(
-                maxNewTokens: maxNewTokens, temperature: temperature, topP: topP, seed: seed)
+        return base.problems + checks.problems + sampling.problems
     }
 }

@@ -42,8 +42,8 @@ final class ExportedModel {
     let storage: QuantizationConfig?
 
     private let source: FingerprintingSource
-    /// What training took out of the base's weights, by their names.
-    private let subtracted: [String: LowRankUpdate]
+    /// The same without what training took out of the base's weights.
+    private let left: ResidualSource
     private let merge: AdapterMerge
     private let folder: AdapterFolder?
     private let baseName: String?
@@ -72,15 +72,11 @@ final class ExportedModel {
             try AdapterMethods.readConfig(adapterConfigJSON: $0.configuration)
         }
         baseName = config?.baseModelNameOrPath
-        let starts =
-            try folder.flatMap { try WeightStart(loading: $0.url) }?.starts(
-                in: plan.registry, source: files.source,
-                options: BaseModelOptions(quantization: storage, computeDType: .float32)
-                    .adjusted(to: files.source), ranks: RankGroup()) ?? [:]
-        subtracted = Dictionary(
-            uniqueKeysWithValues: starts.compactMap { path, start in
-                start.subtracted.map { (path + ".weight", $0) }
-            })
+        left = ResidualSource(
+            source,
+            starts: try folder.map {
+                try WeightStart.starts(of: $0, in: plan, source: files.source, storage: storage)
+            } ?? [:])
         let set = try config?.attach(to: plan.registry, seed: 0, isTrainable: false)
         if let folder { try set?.read(from: folder) }
         merge = try AdapterMerge(set, to: plan)
@@ -127,25 +123,23 @@ final class ExportedModel {
     /// - Throws: the source's error; ``MergeError``.
     func content(of entry: Entry) throws -> Content {
         let isUntied = entry.path == untiedHead
-        let stored = try source.tensor(
+        let stored = try left.tensor(
             at: isUntied ? embedding : entry.path, shape: entry.shape)
         let isQuantized = storage != nil && entry.isStoredWeight
         let isChanged = merge.changes(entry.path)
         guard isQuantized || isChanged else { return .unchanged(stored) }
         return try withoutGrad {
-            let taken = subtracted[entry.path]
-            let left = try taken?.taken(from: stored) ?? stored
             var base: Tensor
             if let storage, isQuantized {
-                base = try FourBitTensor(quantizing: left, config: storage, path: entry.path)
+                base = try FourBitTensor(quantizing: stored, config: storage, path: entry.path)
                     .dequantized(to: .float32)
             } else {
-                base = try left.to(.float32)
+                base = try stored.to(.float32)
             }
             guard isChanged else { return .changed(base: base, merged: base) }
             let merged = try merge.merged(into: base, at: entry.path)
             guard try merged.allFinite() else { throw MergeError.notFinite(path: entry.path) }
-            if let taken {
+            if let taken = left.subtracted[entry.path] {
                 // The update is what was learned, without what the adapter began with.
                 base = try base + taken.elements(0..<base.numElements).reshape(base.shape)
             }

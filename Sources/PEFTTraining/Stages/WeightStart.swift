@@ -96,6 +96,25 @@ extension WeightStart {
         return starts
     }
 
+    /// The starts of an adapter's layers in one process; none if they did not depend on the base's weights.
+    ///
+    /// - Parameters:
+    ///   - folder: the adapter.
+    ///   - plan: the base's layers.
+    ///   - source: the numbers of the base's files.
+    ///   - storage: how the base was stored in training; nil for the file's numbers.
+    /// - Returns: a start for each layer.
+    /// - Throws: as ``init(loading:)`` and ``starts(in:source:options:ranks:)``.
+    static func starts(
+        of folder: AdapterFolder, in plan: ModelPlan, source: CheckpointSource,
+        storage: QuantizationConfig?
+    ) throws -> [String: LowRankStart] {
+        try WeightStart(loading: folder.url)?.starts(
+            in: plan.registry, source: source,
+            options: BaseModelOptions(quantization: storage, computeDType: .float32)
+                .adjusted(to: source), ranks: RankGroup()) ?? [:]
+    }
+
     private func together(_ ranks: RankGroup, _ body: () throws -> Void) throws {
         // On a dry run there are no other processes.
         guard !DryRun.isOn else { return try body() }
