@@ -19,6 +19,7 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linalg_inv.h>
 #include <ATen/ops/linalg_qr.h>
 #include <ATen/ops/linalg_svd.h>
 #include <ATen/ops/linalg_vector_norm.h>
@@ -184,6 +185,9 @@ int32_t ctorch_shape_cumsum(CTorchTensor value, int64_t axis, CTorchTensor *out)
 
 // MARK: linear algebra and neural-network operations
 
+int32_t ctorch_linalg_inv(CTorchTensor value, CTorchTensor *out) {
+  CTORCH_MAKE(at::linalg_inv(tensor(value)));
+}
 int32_t ctorch_linalg_qr(CTorchTensor value, CTorchTensor *q, CTorchTensor *r) {
   CTORCH_TRY(auto [orthonormal, upper] = at::linalg_qr(tensor(value), "reduced");
              *q = makeHandle(std::move(orthonormal)); *r = makeHandle(std::move(upper)));

@@ -37,15 +37,15 @@ extension LoRAConfig: AdapterConfig {
         return (parameters, resolved)
     }
 
-    /// The layers whose weights decide how their adapters start.
+    /// The layers whose weights, or whose inputs, decide how their adapters start.
     ///
     /// - Parameter registry: the layers of a model that need not have elements.
-    /// - Returns: layers in the model's order; none if the start does not depend on weights.
+    /// - Returns: layers in the model's order; none if the start depends on neither.
     /// - Throws: `AdapterError` as ``attach(to:seed:isTrainable:)``; `invalidConfig` with each layer that cannot start so.
     package func weightTargets(
         in registry: ModuleRegistry
     ) throws(AdapterError) -> [(target: LoRATarget, linear: Linear)] {
-        guard initLoraWeights.readsWeight else { return [] }
+        guard initLoraWeights.readsWeight || initLoraWeights.readsRows else { return [] }
         let resolved = try resolve(in: registry).1
         let linears = Dictionary(uniqueKeysWithValues: registry.linears.map { ($0.path, $0) })
         var found: [(target: LoRATarget, linear: Linear)] = []
@@ -61,13 +61,18 @@ extension LoRAConfig: AdapterConfig {
                 continue
             }
             let smallest = min(linear.weight.inFeatures, linear.weight.outFeatures)
-            if linear.weight is TiedWeight {
+            if linear.weight is TiedWeight, initLoraWeights.readsWeight {
                 refuse(
                     "has the embedding's weight, from which nothing can be taken",
                     "leave it out of target_modules")
             } else if target.rank > smallest {
                 refuse(
                     "has a weight of rank \(smallest) at most, but r is \(target.rank)",
+                    "give a smaller r, or rank_pattern for this layer")
+            }
+            if initLoraWeights == .loraGA, 2 * target.rank > smallest {
+                refuse(
+                    "has a gradient of rank \(smallest) at most, of which twice the r of \(target.rank) is taken",
                     "give a smaller r, or rank_pattern for this layer")
             }
             found.append((target, linear))
@@ -108,7 +113,7 @@ private struct LoRAAttachment {
         written.inferenceMode = true
         if written.initLoraWeights == .loftq, written.loftqConfig?.loftqIter ?? 1 == 1 {
             // Nothing was taken out of the base: whoever reads this needs to know of no start.
-            (written.initLoraWeights, written.loftqConfig) = (.kaimingUniform, nil)
+            written = written.startingPlainly
         }
         return AdapterSet(
             config: written, adapters: adapters, matches: matches + self.matches,
@@ -124,8 +129,7 @@ private struct LoRAAttachment {
             tensors[Self.prefix + path + ".lora_B.weight"] = update.b
         }
         guard !tensors.isEmpty else { return nil }
-        var plain = written
-        (plain.initLoraWeights, plain.loftqConfig) = (.kaimingUniform, nil)
+        var plain = written.startingPlainly
         (plain.useDora, plain.bias, plain.modulesToSave) = (false, .none, nil)
         (plain.trainableTokenIndices, plain.ensureWeightTying) = (nil, false)
         return AdapterSet.Subtracted(config: plain, tensors: tensors)
@@ -204,11 +208,11 @@ private struct LoRAAttachment {
         add(adapter, at: linear.path) { linear.attach(adapter) }
     }
 
-    /// The start that was computed from the layer's weight; nil if it does not depend on it, or comes from a file.
+    /// The start that was computed from the layer's weight or from rows; nil if it does not depend on them, or comes from a file.
     private func start(
         of target: LoRATarget, _ linear: Linear
     ) throws(AdapterError) -> LowRankStart? {
-        guard config.initLoraWeights.readsWeight, let start = registry.starts[target.path],
+        guard let start = registry.starts[target.path],
             start.update.a.shape == [target.rank, linear.weight.inFeatures],
             start.update.b.shape == [linear.weight.outFeatures, target.rank]
         else {

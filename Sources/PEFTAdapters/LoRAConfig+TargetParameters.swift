@@ -35,7 +35,8 @@ extension LoRAConfig {
             ("use_dora", useDora, "false"), ("lora_bias", loraBias, "false"),
             (
                 "init_lora_weights",
-                initLoraWeights == .orthogonal || initLoraWeights.readsWeight, "true"
+                initLoraWeights == .orthogonal || initLoraWeights.readsWeight
+                    || initLoraWeights.readsRows, "true"
             ),
         ] where isSet {
             problems.append(

@@ -72,7 +72,7 @@ extension LoRAConfig {
                         found: "\(rank)"))
             }
         }
-        problems += startProblems
+        problems += startProblems + calibrationProblems
         if let names = modulesToSave, names.isEmpty || names.contains("") {
             problems.append(
                 .wrongValue(

@@ -19,6 +19,12 @@ public enum LoRAInitialization: Codable, Hashable, Sendable {
     case olora
     /// The largest singular values of what quantization takes from the weight: the model starts nearer to the base than its codes.
     case loftq
+    /// A the components of what enters the layer, B zero, the ranks where components explain most: the model starts as its base.
+    case eva
+    /// The weight's components in the order of what they do on rows, taken out of the base: the model starts as its base.
+    case corda
+    /// The largest singular vectors of the weight's gradient, taken out of the base: the model starts as its base.
+    case loraGA
 }
 
 /// The options of LoRA, as in PEFT's `LoraConfig` and its `adapter_config.json`.
@@ -56,6 +62,12 @@ public struct LoRAConfig: Hashable, Sendable {
     public var initLoraWeights = LoRAInitialization.kaimingUniform
     /// The options of LoftQ; nil for its defaults, and where `initLoraWeights` is another.
     public var loftqConfig: LoftQConfig?
+    /// The options of EVA; nil for its defaults, and where `initLoraWeights` is another.
+    public var evaConfig: EVAConfig?
+    /// The options of CorDA; nil for its defaults, and where `initLoraWeights` is another.
+    public var cordaConfig: CorDAConfig?
+    /// The options of LoRA-GA; nil for its defaults, and where `initLoraWeights` is another.
+    public var loraGAConfig: LoRAGAConfig?
     /// Whether a magnitude of each row of the weight is trained beside the direction; see ``DoRA``.
     public var useDora = false
     /// Whether B has a bias; see ``BiasedLoRA``.
@@ -144,6 +156,9 @@ extension LoRAConfig: Codable {
             ConfigField("fan_in_fan_out", \.fanInFanOut),
             ConfigField("init_lora_weights", \.initLoraWeights),
             ConfigField("loftq_config", \.loftq),
+            ConfigField("eva_config", \.evaConfig),
+            ConfigField("corda_config", \.cordaConfig),
+            ConfigField("lora_ga_config", \.loraGAConfig),
             ConfigField("use_dora", \.useDora),
             ConfigField("lora_bias", \.loraBias),
             ConfigField("bias", \.bias),
@@ -160,10 +175,9 @@ extension LoRAConfig: Codable {
             ConfigField("qalora_group_size", \.qaloraGroupSize),
         ],
         unsupported: [
-            "alora_invocation_tokens": .null, "arrow_config": .null, "corda_config": .null,
-            "eva_config": .null, "kasa_config": .null, "layer_replication": .null,
-            "lora_ga_config": .null, "megatron_config": .null,
-            "monteclora_config": .null, "use_bdlora": .null, "use_qalora": .bool(false),
+            "alora_invocation_tokens": .null, "arrow_config": .null, "kasa_config": .null,
+            "layer_replication": .null, "megatron_config": .null, "monteclora_config": .null,
+            "use_bdlora": .null, "use_qalora": .bool(false),
             "velora_config": .null,
         ])
 
@@ -239,12 +253,15 @@ private struct WrittenLoftQ: ConfigRepresentable {
 
 extension LoRAInitialization: ConfigRepresentable {
     static var expectedValue: String {
-        "true, false, \"gaussian\", \"orthogonal\", \"pissa\", \"pissa_niter_N\", \"olora\" or \"loftq\""
+        """
+        true, false, "gaussian", "orthogonal", "pissa", "pissa_niter_N", "olora", "loftq", "eva", "corda" or "lora_ga"
+        """
     }
 
     /// The names of those that are named, but for `gaussian`, which PEFT takes in capitals too.
     private static let names: [String: LoRAInitialization] = [
         "orthogonal": .orthogonal, "pissa": .pissa, "loftq": .loftq,
+        "eva": .eva, "corda": .corda, "lora_ga": .loraGA,
     ]
 
     /// The initialization of a name.
@@ -291,6 +308,9 @@ extension LoRAInitialization: ConfigRepresentable {
         case .pissaIterated(let iterations): "pissa_niter_\(iterations)"
         case .olora: "olora"
         case .loftq: "loftq"
+        case .eva: "eva"
+        case .corda: "corda"
+        case .loraGA: "lora_ga"
         }
     }
 }

@@ -3,7 +3,7 @@ import Torch
 extension LoRAInitialization {
     /// A, `[r, inFeatures]`, and B, `[outFeatures, r]`, as they start; of experts as many rows and columns for each.
     ///
-    /// Zeros where the start depends on the layer's weight, for an adapter whose numbers come from a file.
+    /// Zeros where the start depends on the layer's weight or on rows, for an adapter whose numbers come from a file.
     ///
     /// - Throws: `TorchError` if libtorch cannot allocate.
     func start(
@@ -24,7 +24,7 @@ extension LoRAInitialization {
                 try Self.kaimingUniform(shapeB, generator)
             )
         case .orthogonal: try Self.orthogonal(shapeA, shapeB, generator)
-        case .pissa, .pissaIterated, .olora, .loftq:
+        case .pissa, .pissaIterated, .olora, .loftq, .eva, .corda, .loraGA:
             // The numbers of a file come next.
             (try Tensor.zeros(shapeA), try Tensor.zeros(shapeB))
         }

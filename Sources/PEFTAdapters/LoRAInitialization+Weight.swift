@@ -19,13 +19,23 @@ extension LoRAInitialization {
     /// Whether the start is computed from the layer's weight.
     public var readsWeight: Bool {
         switch self {
-        case .pissa, .pissaIterated, .olora, .loftq: true
-        case .kaimingUniform, .gaussian, .orthogonal, .random: false
+        case .pissa, .pissaIterated, .olora, .loftq, .corda, .loraGA: true
+        case .kaimingUniform, .gaussian, .orthogonal, .random, .eva: false
+        }
+    }
+
+    /// Whether the start is computed from what the base computes of rows of data.
+    public var readsRows: Bool {
+        switch self {
+        case .eva, .corda, .loraGA: true
+        case .kaimingUniform, .gaussian, .orthogonal, .random, .pissa, .pissaIterated, .olora,
+            .loftq:
+            false
         }
     }
 
     /// Whether the scaling goes into the start by its root, and so is positive.
-    var needsPositiveScaling: Bool { readsWeight && self != .olora }
+    var needsPositiveScaling: Bool { readsWeight && self != .olora && self != .loraGA }
 }
 
 extension LoRAConfig {
@@ -82,13 +92,13 @@ extension LoRAConfig {
             }
             return LowRankStart(
                 update: try error(without: subtracted), subtracted: subtracted)
-        case .kaimingUniform, .gaussian, .orthogonal, .random:
-            preconditionFailure("\(initLoraWeights) does not depend on the weight")
+        case .kaimingUniform, .gaussian, .orthogonal, .random, .eva, .corda, .loraGA:
+            preconditionFailure("\(initLoraWeights) does not depend on the weight alone")
         }
     }
 
     /// `√(S_r / s) V_rᵀ` and `U_r √(S_r / s)`.
-    private static func principal(
+    static func principal(
         _ factors: (u: Tensor, s: Tensor, vt: Tensor), _ rank: Int, _ scaling: Double
     ) throws(TorchError) -> LowRankUpdate {
         let roots = try (factors.s.narrow(0, 0, rank) * (1 / scaling)).sqrt()

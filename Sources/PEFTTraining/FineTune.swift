@@ -75,8 +75,10 @@ private struct Run {
             report(.notice("\(config.outputDir) has no checkpoint yet: starting at step 0"))
         }
 
+        let start = try calibrate(checkpoint)
         let preflight = Preflight(
-            config, checkpoint: checkpoint, ranks: ranks, device: device, onFailure: { throw $0 },
+            config, checkpoint: checkpoint, start: start, ranks: ranks, device: device,
+            onFailure: { throw $0 },
             report: report)
         guard let prepared = try preflight.run() else {
             preconditionFailure("a check that fails throws")
@@ -91,6 +93,55 @@ private struct Run {
             return ""
         }
         return summary
+    }
+
+    /// Computes how a new adapter starts, where rows decide it: in one process, for all.
+    ///
+    /// - Returns: the folder of the adapter; nil where nothing was to be computed.
+    private func calibrate(_ checkpoint: RunCheckpoint?) throws -> URL? {
+        let seed = UInt64(config.seed)
+        guard checkpoint == nil, config.adapter == nil,
+            let start = CalibratedStart(config.lora, seed: seed)
+        else { return nil }
+        let folder = URL(filePath: config.outputDir)
+            .appending(path: CalibratedStart.folderName)
+        report(
+            .notice(
+                "computing init_lora_weights \(config.initLoraWeights.name) from "
+                    + "\(config.calibrationRows) rows, on the base as it is in its files"))
+        try ranks.together("start of the adapter") {
+            guard ranks.isMain else { return "" }
+            let base = try BaseModel(
+                at: URL(filePath: config.model),
+                options: BaseModelOptions(
+                    quantization: nil, computeDType: config.dtype.torch, device: device))
+            try start.write(
+                base, batches: calibrationBatches(for: base),
+                recomputingEvery: config.recomputationInterval, to: folder)
+            return ""
+        }
+        return folder
+    }
+
+    /// The first rows in the order of training.
+    private func calibrationBatches(for base: BaseModel) throws -> [TokenBatch] {
+        let files = RowFilesOfRun(config)
+        let tokenizer = try base.files.makeTokenizer()
+        let data = files.join(
+            try files.training.map { try files.load($0, tokenizer: tokenizer) })
+        try data.requireTokens(below: base.model.vocabularySize)
+        let schedule = try BatchSchedule(dataset: data, options: config.batches(numRanks: 1))
+        var batches: [TokenBatch] = []
+        var numRows = 0
+        for step in 0..<schedule.stepsPerEpoch {
+            for batch in schedule.share(ofRank: 0, step: step).microBatches
+            where numRows < config.calibrationRows {
+                batches.append(batch)
+                numRows += batch.rows.count
+            }
+            if numRows >= config.calibrationRows { break }
+        }
+        return batches
     }
 
     private func train(

@@ -32,6 +32,7 @@ extension FineTuneConfig {
         lora.useRslora = useRslora
         lora.initLoraWeights = initLoraWeights
         if initLoraWeights == .loftq { lora.loftqConfig = LoftQConfig(loftqIter: loftqIter) }
+        lora.setCalibration(of: self)
         lora.useDora = useDora
         lora.loraBias = loraBias
         lora.bias = bias
@@ -221,6 +222,27 @@ extension ModuleSelection {
         case .names(let names): .names(names)
         case .pattern(let pattern): .regex(pattern)
         case .allLinear: .allLinear
+        }
+    }
+}
+
+extension LoRAConfig {
+    /// Takes over the options of a start that rows decide.
+    fileprivate mutating func setCalibration(of config: FineTuneConfig) {
+        switch initLoraWeights {
+        case .eva:
+            var eva = EVAConfig()
+            (eva.rho, eva.tau) = (config.evaRho, config.evaTau)
+            evaConfig = eva
+        case .corda:
+            var corda = CorDAConfig()
+            corda.method = config.cordaMethod
+            cordaConfig = corda
+        case .loraGA:
+            var loraGA = LoRAGAConfig()
+            (loraGA.direction, loraGA.scale) = (config.loraGaDirection, config.loraGaScale)
+            loraGAConfig = loraGA
+        default: break
         }
     }
 }

@@ -20,6 +20,10 @@ public enum TrainingError: Error, Equatable, Sendable {
     case baseIsDivided(initialization: String, lossType: String)
     /// The base was read without what the adapter starts from, or with what another one does.
     case otherStart(adapter: String)
+    /// A new adapter is to start from what rows of data give, and there are none where it is attached.
+    case startNeedsRows(initialization: String)
+    /// Rows of data do not decide how an adapter starts.
+    case notCalibrated(initialization: String, reason: String)
     /// An optimizer for LoRA's matrices was asked for, and the adapter has none.
     case notLoRA(path: String)
     /// A line of input is not a row.
@@ -85,6 +89,14 @@ extension TrainingError: CustomStringConvertible {
             are taken out or not; read it with BaseModelOptions.start of WeightStart(config, seed:), or \
             WeightStart(loading:) for a folder
             """
+        case .startNeedsRows(let initialization):
+            """
+            init_lora_weights \(initialization): the start is computed from rows of data; compute it with \
+            CalibratedStart, which writes an adapter folder, and load that with WeightStart(loading:) and \
+            AdaptedModel(_:loading:)
+            """
+        case .notCalibrated(let initialization, let reason):
+            "init_lora_weights \(initialization): \(reason)"
         case .notLoRA(let path):
             "\(path): its adapter has no matrices A and B, which optim lorafa is for; choose another optim"
         case .invalidRow(let file, let line, let reason):

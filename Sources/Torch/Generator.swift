@@ -32,11 +32,12 @@ extension Tensor {
         return tensor
     }
 
-    /// Independent float32 numbers, normal.
+    /// Independent numbers, normal.
     public static func normal(
-        _ shape: [Int], mean: Double = 0, standardDeviation: Double = 1, generator: Generator
+        _ shape: [Int], mean: Double = 0, standardDeviation: Double = 1, dtype: DType = .float32,
+        generator: Generator
     ) throws(TorchError) -> Tensor {
-        let tensor = try empty(shape)
+        let tensor = try empty(shape, dtype: dtype)
         try check(
             "normal", [tensor],
             ctorch_random_normal(tensor.handle, mean, standardDeviation, generator.handle))

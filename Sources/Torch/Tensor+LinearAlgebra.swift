@@ -2,6 +2,14 @@ import CTorch
 
 /// Factors of matrices, by LAPACK.
 extension Tensor {
+    /// The inverse of a square matrix.
+    ///
+    /// - Throws: `TorchError` for another dtype than float32 and float64, no square matrix, or a singular one.
+    /// - Source: `torch.linalg.inv`.
+    public func inverse() throws(TorchError) -> Tensor {
+        try .make("inv", [self]) { ctorch_linalg_inv(handle, $0) }
+    }
+
     /// The reduced QR factorization of a matrix `[m, n]`: `self = q r`, k = min(m, n).
     ///
     /// The signs of q's columns are LAPACK's. On a dry run the factors have their shapes and no numbers.

@@ -12,7 +12,8 @@ import Testing
         quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 loss_scaling=none \
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear target_parameters=null exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
-        init_lora_weights=true loftq_iter=1 use_dora=false lora_bias=false bias=none modules_to_save=null trainable_token_indices=null \
+        init_lora_weights=true loftq_iter=1 calibration_rows=256 eva_rho=2 eva_tau=0.99 corda_method=ipm \
+        lora_ga_direction=ArB2r lora_ga_scale=stable use_dora=false lora_bias=false bias=none modules_to_save=null trainable_token_indices=null \
         ensure_weight_tying=false \
         max_length=1024 dataset_streaming=false truncation_mode=error packing=false completion_only_loss=null \
         assistant_only_loss=false shuffle=true group_by_length=false share_prefixes=false \
@@ -121,6 +122,12 @@ import Testing
         (["--init-lora-weights", "gaussian"], "init_lora_weights: gaussian"),
         (["--init-lora-weights", "pissa_niter_16"], "init_lora_weights: pissa_niter_16"),
         (["--loftq-iter", "3"], "loftq_iter: 3"),
+        (["--calibration-rows", "16"], "calibration_rows: 16"),
+        (["--eva-rho", "1.5"], "eva_rho: 1.5"),
+        (["--eva-tau", "0.9"], "eva_tau: 0.9"),
+        (["--corda-method", "kpm"], "corda_method: kpm"),
+        (["--lora-ga-direction", "ArBr"], "lora_ga_direction: ArBr"),
+        (["--lora-ga-scale", "weight_svd"], "lora_ga_scale: weight_svd"),
         (["--use-dora"], "use_dora: true"),
         (["--lora-bias"], "lora_bias: true"),
         (["--bias", "lora_only"], "bias: lora_only"),

@@ -163,6 +163,7 @@ int32_t ctorch_shape_cumsum(CTorchTensor tensor, int64_t axis, CTorchTensor *out
 
 // MARK: linear algebra and neural-network operations
 int32_t ctorch_linalg_matmul(CTorchTensor left, CTorchTensor right, CTorchTensor *out);
+int32_t ctorch_linalg_inv(CTorchTensor tensor, CTorchTensor *out);
 int32_t ctorch_linalg_qr(CTorchTensor tensor, CTorchTensor *q, CTorchTensor *r);
 int32_t ctorch_linalg_svd(CTorchTensor tensor, CTorchTensor *u, CTorchTensor *s, CTorchTensor *vt);
 int32_t ctorch_linalg_linear(CTorchTensor input, CTorchTensor weight, CTorchTensor bias, CTorchTensor *out);

@@ -71,9 +71,15 @@ public enum ReportTarget: String, Codable, CaseIterable, Hashable, Sendable, Con
 
 extension TrainedBiases: ConfigChoice {}
 
+extension CorDAConfig.Method: ConfigChoice {}
+
+extension LoRAGAConfig.Direction: ConfigChoice {}
+
+extension LoRAGAConfig.Scale: ConfigChoice {}
+
 extension LoRAInitialization: ConfigParsable {
     package static var expectation: String {
-        "one of true, false, gaussian, orthogonal, pissa, pissa_niter_N, olora, loftq"
+        "one of true, false, gaussian, orthogonal, pissa, pissa_niter_N, olora, loftq, eva, corda, lora_ga"
     }
     package static var placeholder: String { "true|false|gaussian|pissa|..." }
 

@@ -93,6 +93,24 @@ extension FineTuneConfig: ConfigurableOptions {
             "loftq_iter", \.loftqIter, section: "Adapter",
             help: "with init_lora_weights loftq: how often it alternates"),
         .init(
+            "calibration_rows", \.calibrationRows, section: "Adapter",
+            help: "with eva, corda and lora_ga: rows that decide the start"),
+        .init(
+            "eva_rho", \.evaRho, section: "Adapter",
+            help: "with eva: how many times lora_r a layer's rank may become"),
+        .init(
+            "eva_tau", \.evaTau, section: "Adapter",
+            help: "with eva: the cosine from which on a component is found"),
+        .init(
+            "corda_method", \.cordaMethod, section: "Adapter",
+            help: "with corda: train what does most on the rows (ipm) or least (kpm)"),
+        .init(
+            "lora_ga_direction", \.loraGaDirection, section: "Adapter",
+            help: "with lora_ga: the gradient's vectors that become A and B"),
+        .init(
+            "lora_ga_scale", \.loraGaScale, section: "Adapter",
+            help: "with lora_ga: what B is multiplied with"),
+        .init(
             "use_dora", \.useDora, section: "Adapter",
             help: "train a magnitude of each row of the weight too (DoRA)"),
         .init(

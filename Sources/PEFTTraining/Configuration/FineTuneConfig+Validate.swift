@@ -106,6 +106,28 @@ extension FineTuneConfig {
         checks.forbid(
             "init_lora_weights", if: initLoraWeights == .loftq && quantize == .none,
             "loftq starts from the error of quantization: give quantize nf4 or fp4")
+        checks.expect("calibration_rows", calibrationRows, "at least 1") { $0 >= 1 }
+        checks.expect("eva_rho", evaRho, "at least 1") { $0 >= 1 && $0.isFinite }
+        checks.expect("eva_tau", evaTau, "a number from 0 to 1") { (0...1).contains($0) }
+        let defaults = FineTuneConfig()
+        for (key, isSet, start) in [
+            ("eva_rho", evaRho != defaults.evaRho, LoRAInitialization.eva),
+            ("eva_tau", evaTau != defaults.evaTau, .eva),
+            ("corda_method", cordaMethod != defaults.cordaMethod, .corda),
+            ("lora_ga_direction", loraGaDirection != defaults.loraGaDirection, .loraGA),
+            ("lora_ga_scale", loraGaScale != defaults.loraGaScale, .loraGA),
+        ] {
+            checks.forbid(
+                key, if: isSet && initLoraWeights != start,
+                "is without effect: it is for init_lora_weights \(start.name)")
+        }
+        checks.forbid(
+            "calibration_rows",
+            if: calibrationRows != defaults.calibrationRows && !initLoraWeights.readsRows,
+            "is without effect: it is for init_lora_weights eva, corda and lora_ga")
+        checks.forbid(
+            "init_lora_weights", if: initLoraWeights == .loraGA && lossType != .nll,
+            "lora_ga starts from the gradient of loss_type nll: give another start")
         checks.forbid(
             "modules_to_save", if: modulesToSave.map { $0.isEmpty || $0.contains("") } ?? false,
             "holds no name, or an empty one: name modules, or leave it out")

@@ -69,6 +69,18 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var initLoraWeights = LoRAInitialization.kaimingUniform
     /// How often LoftQ quantizes the weights and decomposes their error.
     public var loftqIter = 1
+    /// Rows that decide the start of `eva`, `corda` and `loraGA`.
+    public var calibrationRows = 256
+    /// How much larger than `loraR` EVA may make a layer's rank.
+    public var evaRho = 2.0
+    /// The cosine from which on EVA takes a component as found.
+    public var evaTau = 0.99
+    /// Which components of the weight CorDA trains.
+    public var cordaMethod = CorDAConfig.Method.ipm
+    /// Which singular vectors of the gradient LoRA-GA takes.
+    public var loraGaDirection = LoRAGAConfig.Direction.halves
+    /// What LoRA-GA multiplies B with.
+    public var loraGaScale = LoRAGAConfig.Scale.stable
     /// Whether a magnitude of each row of the weight is trained beside the direction (DoRA).
     public var useDora = false
     /// Whether the update has a bias.

@@ -42,8 +42,7 @@ struct PlainLoRA {
         config.rankPattern = config.rankPattern.mapValues { $0 * 2 }
         config.loraAlpha *= factor
         config.alphaPattern = config.alphaPattern.mapValues { $0 * factor }
-        (config.initLoraWeights, config.loftqConfig) = (.kaimingUniform, nil)
-        self.config = config
+        self.config = config.startingPlainly
     }
 
     /// `[A; A₀]` and `[B, -B₀]`; A and B where nothing was taken out.

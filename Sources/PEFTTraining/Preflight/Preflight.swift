@@ -32,6 +32,7 @@ final class Preflight {
 
     private let config: FineTuneConfig
     private let checkpoint: RunCheckpoint?
+    private let start: URL?
     private let ranks: RankGroup
     private let device: Device
     private let onFailure: (any Error) throws -> Void
@@ -42,16 +43,19 @@ final class Preflight {
     /// - Parameters:
     ///   - config: what the run is told; valid.
     ///   - checkpoint: where it continues, if it does.
+    ///   - start: the adapter as rows of data let it start; nil for one that starts without, or is only to be checked.
     ///   - ranks: the processes of the run, which all make the same checks.
     ///   - device: where the model is.
     ///   - onFailure: throws to end at a failure, returns to go on.
     ///   - report: called with the events of loading.
     init(
-        _ config: FineTuneConfig, checkpoint: RunCheckpoint?, ranks: RankGroup, device: Device,
+        _ config: FineTuneConfig, checkpoint: RunCheckpoint?, start: URL? = nil, ranks: RankGroup,
+        device: Device,
         onFailure: @escaping (any Error) throws -> Void, report: @escaping (TrainingEvent) -> Void
     ) {
         self.config = config
         self.checkpoint = checkpoint
+        self.start = start
         self.ranks = ranks
         self.device = device
         self.onFailure = onFailure
@@ -150,7 +154,7 @@ final class Preflight {
             if let startFolder {
                 try WeightStart(loading: startFolder)
             } else {
-                WeightStart(config.lora, seed: UInt64(config.seed))
+                WeightStart(newAdapter, seed: UInt64(config.seed))
             }
         let base = try BaseModel(
             at: URL(filePath: config.model), options: options,
@@ -176,7 +180,14 @@ final class Preflight {
 
     /// The folder of the adapter to go on with or to start from; nil for a new one.
     private var startFolder: URL? {
-        checkpoint?.folder ?? config.adapter.map { URL(filePath: $0) }
+        checkpoint?.folder ?? config.adapter.map { URL(filePath: $0) } ?? start
+    }
+
+    /// The adapter where none is loaded.
+    ///
+    /// A start that rows decide takes passes over the data: a check takes the usual one instead.
+    private var newAdapter: LoRAConfig {
+        config.initLoraWeights.readsRows ? config.lora.startingPlainly : config.lora
     }
 
     /// Attaches the checkpoint's adapter, the one to start from, or a new one.
@@ -189,9 +200,12 @@ final class Preflight {
                     base, loading: folder, seed: seed,
                     ignoresBaseFingerprint: config.ignoreBaseFingerprint)
             } else {
-                try AdaptedModel(base, adapter: config.lora, seed: seed)
+                try AdaptedModel(base, adapter: newAdapter, seed: seed)
             }
-        let origin = folder.map { "from \($0.path)" } ?? "new"
+        let isPlain = folder == nil && config.initLoraWeights.readsRows
+        let origin =
+            folder.map { "from \($0.path)" }
+            ?? (isPlain ? "new, not started from rows as in a run" : "new")
         let matches = adapted.adapter.matches.map {
             "\($0.option) \($0.pattern): \($0.numMatches) layers"
         }

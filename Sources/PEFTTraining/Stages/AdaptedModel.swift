@@ -20,11 +20,26 @@ public final class AdaptedModel {
     ///   - base: a base model without adapter.
     ///   - config: targets, rank, scaling.
     ///   - seed: of the initialization.
-    /// - Throws: `AdapterError` naming every pattern that matches nothing; ``TrainingError/otherStart(adapter:)``.
+    /// - Throws: `AdapterError` naming every pattern that matches nothing; ``TrainingError/otherStart(adapter:)``;
+    ///   ``TrainingError/startNeedsRows(initialization:)``.
     public init(_ base: BaseModel, adapter config: any AdapterConfig, seed: UInt64) throws {
+        if let start = (config as? LoRAConfig)?.initLoraWeights, start.readsRows {
+            throw TrainingError.startNeedsRows(initialization: start.name)
+        }
         self.base = base
         isTrainable = true
         try Self.requireStart(WeightStart(config, seed: seed), of: base, adapter: "the adapter")
+        adapter = try Self.attach(config, to: base, seed: seed, isTrainable: true)
+    }
+
+    /// Attaches a new adapter whose start was computed, for its files: nothing is taken out of this base.
+    init(
+        _ base: BaseModel, adapter config: LoRAConfig, starts: [String: LowRankStart],
+        seed: UInt64
+    ) throws {
+        self.base = base
+        isTrainable = true
+        base.registry.starts = starts
         adapter = try Self.attach(config, to: base, seed: seed, isTrainable: true)
     }
 

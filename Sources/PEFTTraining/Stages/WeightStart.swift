@@ -47,10 +47,10 @@ public struct WeightStart: Hashable, Sendable {
         guard let lora = config as? LoRAConfig, lora.initLoraWeights.readsWeight else { return nil }
         let folder = url.appending(path: Self.folderName)
         let isThere = FileManager.default.fileExists(atPath: folder.path)
-        if !isThere, case .pissaIterated = lora.initLoraWeights {
+        if !isThere, let cause = lora.initLoraWeights.causeThatIsGone {
             throw CheckpointError.unsupported(
                 path: url.path,
-                reason: "what \(lora.initLoraWeights.name) took out of the base was random, and "
+                reason: "what \(lora.initLoraWeights.name) took out of the base \(cause), and "
                     + "there is no \(Self.folderName)",
                 remedy: "write it as a plain LoRA where it was trained: in Python, "
                     + "save_pretrained(folder, path_initial_model_for_weight_conversion=...)")
@@ -129,6 +129,15 @@ extension WeightStart {
         _ options: BaseModelOptions
     ) throws -> LowRankStart {
         let (target, weight) = (layer.target, layer.linear.weight)
+        if config.initLoraWeights.readsRows {
+            guard DryRun.isOn else {
+                throw TrainingError.startNeedsRows(initialization: config.initLoraWeights.name)
+            }
+            let update = LowRankUpdate(
+                a: try Tensor.empty([target.rank, weight.inFeatures]),
+                b: try Tensor.empty([weight.outFeatures, target.rank]), scaling: target.scaling)
+            return LowRankStart(update: update, subtracted: update)
+        }
         let path = target.path + ".weight"
         let values = try source.tensor(at: path, shape: [weight.outFeatures, weight.inFeatures])
         guard try DryRun.isOn || values.allFinite() else {
@@ -222,5 +231,13 @@ extension WeightStart {
                 key: "init_lora_weights \(config.initLoraWeights.name)", path: target.path,
                 reason: reason, remedy: remedy)
         ])
+    }
+}
+
+extension LoRAInitialization {
+    /// What the start came from, where an adapter's folder does not say it; nil if the base's weights alone give it again.
+    fileprivate var causeThatIsGone: String? {
+        if case .pissaIterated = self { return "was random" }
+        return readsRows ? "came from rows of data" : nil
     }
 }
