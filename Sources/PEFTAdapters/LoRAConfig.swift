@@ -60,6 +60,8 @@ public struct LoRAConfig: Hashable, Sendable {
     public var useDora = false
     /// Whether B has a bias; see ``BiasedLoRA``.
     public var loraBias = false
+    /// The tokens from whose last occurrence in a row the adapter acts (aLoRA); nil for all of a row; see ``ActivatedLoRA``.
+    public var aloraInvocationTokens: [Int]?
     /// Which of the base's biases are trained.
     public var bias = TrainedBiases.none
     /// Modules that are trained whole: those whose path ends with one of the names.
@@ -146,6 +148,7 @@ extension LoRAConfig: Codable {
             ConfigField("loftq_config", \.loftq),
             ConfigField("use_dora", \.useDora),
             ConfigField("lora_bias", \.loraBias),
+            ConfigField("alora_invocation_tokens", \.aloraInvocationTokens),
             ConfigField("bias", \.bias),
             ConfigField("modules_to_save", \.savedModules),
             ConfigField("trainable_token_indices", \.trainableTokenIndices),
@@ -160,7 +163,7 @@ extension LoRAConfig: Codable {
             ConfigField("qalora_group_size", \.qaloraGroupSize),
         ],
         unsupported: [
-            "alora_invocation_tokens": .null, "arrow_config": .null, "corda_config": .null,
+            "arrow_config": .null, "corda_config": .null,
             "eva_config": .null, "kasa_config": .null, "layer_replication": .null,
             "lora_ga_config": .null, "megatron_config": .null,
             "monteclora_config": .null, "use_bdlora": .null, "use_qalora": .bool(false),

@@ -34,6 +34,7 @@ extension FineTuneConfig {
         if initLoraWeights == .loftq { lora.loftqConfig = LoftQConfig(loftqIter: loftqIter) }
         lora.useDora = useDora
         lora.loraBias = loraBias
+        lora.aloraInvocationTokens = aloraInvocationTokens
         lora.bias = bias
         lora.modulesToSave = modulesToSave
         lora.trainableTokenIndices = trainableTokenIndices

@@ -12,7 +12,7 @@ import Testing
         quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 loss_scaling=none \
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear target_parameters=null exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
-        init_lora_weights=true loftq_iter=1 use_dora=false lora_bias=false bias=none modules_to_save=null trainable_token_indices=null \
+        init_lora_weights=true loftq_iter=1 use_dora=false lora_bias=false alora_invocation_tokens=null bias=none modules_to_save=null trainable_token_indices=null \
         ensure_weight_tying=false \
         max_length=1024 dataset_streaming=false truncation_mode=error packing=false completion_only_loss=null \
         assistant_only_loss=false shuffle=true group_by_length=false share_prefixes=false \
@@ -123,6 +123,7 @@ import Testing
         (["--loftq-iter", "3"], "loftq_iter: 3"),
         (["--use-dora"], "use_dora: true"),
         (["--lora-bias"], "lora_bias: true"),
+        (["--alora-invocation-tokens", "5,2,5"], "alora_invocation_tokens: [5, 2, 5]"),
         (["--bias", "lora_only"], "bias: lora_only"),
         (["--modules-to-save", "norm,lm_head"], "modules_to_save: [norm, lm_head]"),
         (["--trainable-token-indices", "3,1"], "trainable_token_indices: [3, 1]"),
