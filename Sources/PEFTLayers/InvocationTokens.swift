@@ -26,6 +26,7 @@ extension ForwardContext {
     /// The same pass with the tokens that it reads, by which rows activate adapters.
     ///
     /// - Parameter tokens: `[tokens]`, all segments of the layout one after another.
+    /// - Returns: the pass with them.
     /// - Precondition: there are as many as the layout has.
     public func reading(_ tokens: [Int32]) -> ForwardContext {
         precondition(tokens.count == layout.numTokens, "the layout has another number of tokens")

@@ -124,6 +124,8 @@ public struct TokenGeneration {
     ///   - tokens: those that are run.
     ///   - prompt: decides, as in PEFT, where an adapter with an invocation acts: what is generated does not.
     ///   - cache: of the tokens before.
+    /// - Returns: the state, the compute dtype.
+    /// - Throws: `TorchError` if a token is out of range or memory does not suffice.
     private func lastHiddenState(
         _ tokens: [Int], of prompt: [Int], _ cache: KeyValueCache?
     ) throws(TorchError) -> Tensor {

@@ -6,7 +6,7 @@ import TrainingTestSupport
 
 /// Runs of adapters that rows activate: what they refuse rather than train nothing.
 @Suite struct ActivatedRunTests {
-    private static let rows = TinyRows.make(8).map { $0.prefix(3) + [33, 34] + $0 }
+    private static let rows: [[Int]] = TinyRows.make(8).map { Array($0.prefix(3)) + [33, 34] + $0 }
 
     private func makeRun(rows: [[Int]] = rows) throws -> TinyRun {
         try TinyRun(rows: rows, model: TinyModel.grouped).writing(to: "out") {
@@ -60,6 +60,19 @@ import TrainingTestSupport
                 error?.description.contains("alora_invocation_tokens: \(reason)") == true,
                 "\(reason)")
         }
+    }
+
+    @Test func anAdapterToStartFromDoesNotShareBeginnings() throws {
+        let run = try makeRun()
+        try run.run()
+        let second = run.writing(to: "second") {
+            $0.aloraInvocationTokens = nil
+            $0.adapter = run.config.outputDir
+            $0.sharePrefixes = true
+        }
+        let error = #expect(throws: TrainingError.self) { try second.run() }
+        #expect(error == .prefixesAreActivated)
+        try second.writing(to: "third") { $0.sharePrefixes = false }.run()
     }
 
     @Test func itIsNeitherMergedNorWrittenForLlamaCpp() throws {

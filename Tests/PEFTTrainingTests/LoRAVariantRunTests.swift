@@ -43,7 +43,7 @@ import TrainingTestSupport
             Case(
                 testDescription: "activated", model: TinyModel.grouped,
                 rows: TinyRows.make(24).enumerated().map { index, row in
-                    row.prefix(index % 4 + 1) + [33, 34] + row
+                    Array(row.prefix(index % 4 + 1)) + [33, 34] + row
                 },
                 change: {
                     $0.aloraInvocationTokens = [33, 34]

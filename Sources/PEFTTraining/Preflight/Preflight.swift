@@ -280,7 +280,10 @@ final class Preflight {
         _ sharded: ShardedModel, _ data: TokenDataset
     ) throws -> Found<ReadyModel> {
         let invocation = sharded.adapted.adapter.invocation
-        if let invocation { try data.requireActivation(by: invocation) }
+        if let invocation {
+            if config.sharePrefixes { throw TrainingError.prefixesAreActivated }
+            try data.requireActivation(by: invocation)
+        }
         let sample = data.sample(
             maxTokens: ReadyModel.maxSampleTokens, invocation: invocation)
         let gradients = try ReadyModel.report(on: sharded, sample: sample)
