@@ -60,6 +60,11 @@ public struct AdapterSet {
     /// How many linear layers have an adapter.
     public var numAdaptedLinears: Int { adapters.count { $0.adapter is any LinearAdapter } }
 
+    /// The tokens that activate the adapter in a row; nil if it acts on all.
+    package var invocation: InvocationTokens? {
+        adapters.lazy.compactMap { ($0.adapter as? any LinearAdapter)?.invocation }.first
+    }
+
     /// The shape of each tensor of `adapter_model.safetensors`, by name.
     public var tensorShapes: [String: [Int]] {
         let shapes = parameters.map { ($0.path, $0.value.shape) }

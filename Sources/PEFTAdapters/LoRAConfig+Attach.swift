@@ -154,6 +154,7 @@ private struct LoRAAttachment {
         }
         if !adapted.isEmpty { throw .alreadyAdapted(adapted) }
         for target in targets {
+            try requireTokens(target.path, isEmbedding: embeddings[target.path] != nil)
             if let linear = linears[target.path] {
                 let start = try start(of: target, linear)
                 let adapter = try torch { () throws(TorchError) in
@@ -172,6 +173,18 @@ private struct LoRAAttachment {
                 add(adapter, at: target.path) { embedding.attach(adapter) }
             }
         }
+    }
+
+    /// Refuses a layer that does not see all tokens of a row, or is none of linears, for an adapter that rows activate.
+    private func requireTokens(_ path: String, isEmbedding: Bool) throws(AdapterError) {
+        guard config.aloraInvocationTokens != nil else { return }
+        guard isEmbedding || path == registry.headPath else { return }
+        throw .unsuitable(
+            "alora_invocation_tokens", path,
+            isEmbedding
+                ? "is an embedding, which has no activated LoRA"
+                : "is the output head, which is run for some tokens of a row only",
+            "leave it out of target_modules")
     }
 
     mutating func addParameters(
@@ -241,6 +254,9 @@ private struct LoRAAttachment {
         if config.useDora {
             try bringIntoMemory(weight.replaceable, at: target.path + ".weight")
             return try DoRA(lora, on: weight, bias: linear.bias)
+        }
+        if let tokens = config.aloraInvocationTokens {
+            return ActivatedLoRA(lora, invocation: InvocationTokens(tokens))
         }
         if config.loraBias {
             return try BiasedLoRA(

@@ -33,6 +33,7 @@ extension LoRAConfig {
         for (option, isSet, value) in [
             ("lora_dropout", loraDropout != 0, "0"), ("fan_in_fan_out", fanInFanOut, "false"),
             ("use_dora", useDora, "false"), ("lora_bias", loraBias, "false"),
+            ("alora_invocation_tokens", aloraInvocationTokens != nil, "null"),
             (
                 "init_lora_weights",
                 initLoraWeights == .orthogonal || initLoraWeights.readsWeight

@@ -72,7 +72,7 @@ extension LoRAConfig {
                         found: "\(rank)"))
             }
         }
-        problems += startProblems + calibrationProblems
+        problems += startProblems + calibrationProblems + invocationProblems
         if let names = modulesToSave, names.isEmpty || names.contains("") {
             problems.append(
                 .wrongValue(
@@ -88,6 +88,29 @@ extension LoRAConfig {
                     key: "trainable_token_indices",
                     expected: "at least one token, each of 0 or above and given once",
                     found: tokens.configValue.description))
+        }
+        return problems
+    }
+
+    /// What an adapter cannot have that acts only from some tokens on.
+    private var invocationProblems: [AdapterConfigProblem] {
+        guard let tokens = aloraInvocationTokens else { return [] }
+        let key = "alora_invocation_tokens"
+        var problems: [AdapterConfigProblem] = []
+        if tokens.isEmpty || tokens.contains(where: { !(0...Int(Int32.max)).contains($0) }) {
+            problems.append(
+                .wrongValue(
+                    key: key, expected: "null or at least one token, each of 0 or above",
+                    found: tokens.configValue.description))
+        }
+        for (option, isSet, value) in [
+            ("use_dora", useDora, "false"), ("lora_bias", loraBias, "false"),
+            (
+                "init_lora_weights \(initLoraWeights.configValue)", initLoraWeights.readsWeight,
+                "true"
+            ),
+        ] where isSet {
+            problems.append(.conflict(key: key, other: option, remedy: "set that to \(value)"))
         }
         return problems
     }

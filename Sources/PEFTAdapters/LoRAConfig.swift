@@ -72,6 +72,8 @@ public struct LoRAConfig: Hashable, Sendable {
     public var useDora = false
     /// Whether B has a bias; see ``BiasedLoRA``.
     public var loraBias = false
+    /// The tokens from whose last occurrence in a row the adapter acts (aLoRA); nil for all of a row; see ``ActivatedLoRA``.
+    public var aloraInvocationTokens: [Int]?
     /// Which of the base's biases are trained.
     public var bias = TrainedBiases.none
     /// Modules that are trained whole: those whose path ends with one of the names.
@@ -161,6 +163,7 @@ extension LoRAConfig: Codable {
             ConfigField("lora_ga_config", \.loraGAConfig),
             ConfigField("use_dora", \.useDora),
             ConfigField("lora_bias", \.loraBias),
+            ConfigField("alora_invocation_tokens", \.aloraInvocationTokens),
             ConfigField("bias", \.bias),
             ConfigField("modules_to_save", \.savedModules),
             ConfigField("trainable_token_indices", \.trainableTokenIndices),
@@ -175,9 +178,9 @@ extension LoRAConfig: Codable {
             ConfigField("qalora_group_size", \.qaloraGroupSize),
         ],
         unsupported: [
-            "alora_invocation_tokens": .null, "arrow_config": .null, "kasa_config": .null,
-            "layer_replication": .null, "megatron_config": .null, "monteclora_config": .null,
-            "use_bdlora": .null, "use_qalora": .bool(false),
+            "arrow_config": .null, "kasa_config": .null, "layer_replication": .null,
+            "megatron_config": .null, "monteclora_config": .null, "use_bdlora": .null,
+            "use_qalora": .bool(false),
             "velora_config": .null,
         ])
 

@@ -128,6 +128,7 @@ extension LoRAConfig {
     fileprivate var optionBesidesMatrices: String? {
         if useDora { return "use_dora" }
         if loraBias { return "lora_bias" }
+        if aloraInvocationTokens != nil { return "alora_invocation_tokens" }
         if bias != .none { return "bias" }
         if modulesToSave != nil { return "modules_to_save" }
         if trainableTokenIndices != nil { return "trainable_token_indices" }

@@ -120,6 +120,9 @@ public struct ForwardContext {
     public let regularization: Regularization
     /// Whether the loss may compute common beginnings of rows once: see ``SharedPrefixes``.
     public let sharesPrefixes: Bool
+    /// The tokens in which adapters look for their invocation, of each segment's row from position 0: in generation those of the
+    /// prompt; nil if not known.
+    package private(set) var rows: [[Int32]]?
 
     /// Describes a forward pass.
     public init(
@@ -135,7 +138,15 @@ public struct ForwardContext {
         self.usesAdapters = usesAdapters
         self.regularization = regularization
     }
-    /// The same pass over another layout.
+
+    /// The same pass, whose rows have these tokens; see ``InvocationTokens``.
+    package func reading(rows: [[Int32]]) -> ForwardContext {
+        var context = self
+        context.rows = rows
+        return context
+    }
+
+    /// The same pass over another layout, of rows whose tokens are not known.
     package func over(_ layout: SequenceLayout) -> ForwardContext {
         ForwardContext(
             layout: layout, dropout: dropout, cache: cache, usesAdapters: usesAdapters,

@@ -44,9 +44,15 @@ public protocol LinearAdapter: AdapterPart {
     /// - Returns: float32 `[outFeatures]`, without history; nil for nothing.
     /// - Throws: `TorchError` if memory does not suffice.
     func biasUpdate() throws(TorchError) -> Tensor?
+
+    /// The tokens that activate the adapter; nil if it acts on all.
+    var invocation: InvocationTokens? { get }
 }
 
 extension LinearAdapter {
+    /// None: it acts on all tokens.
+    public var invocation: InvocationTokens? { nil }
+
     /// None: the method cannot be merged.
     public func merged(into weight: Tensor) throws(TorchError) -> Tensor? { nil }
 

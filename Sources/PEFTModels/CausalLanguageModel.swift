@@ -105,7 +105,8 @@ extension CausalLanguageModel {
         let computed = sharing?.kept(of: tokens) ?? tokens
         let hidden = try hiddenStates(
             Tensor(computed, shape: [computed.count]).to(.int64),
-            context: sharing.map { context.over($0.layout) } ?? context, execution: execution)
+            context: sharing.map { context.over($0.layout) } ?? context.reading(tokens),
+            execution: execution)
         return try sharing?.inRows(hidden) ?? hidden
     }
 

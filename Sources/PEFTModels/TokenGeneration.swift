@@ -82,6 +82,8 @@ public struct TokenGeneration {
         precondition(!prompt.isEmpty, "a prompt has at least one token")
         return try withoutGrad { () throws(TorchError) in
             let seen = usesCache ? seen ?? SeenTokens() : nil
+            // Where such an adapter acts is decided by the whole prompt: an earlier one's keys may be others.
+            if hasInvocation { seen?.forget() }
             var preparedHead: Linear?
             var pending = seen?.begin(prompt) ?? prompt
             var sequence = prompt
@@ -93,7 +95,8 @@ public struct TokenGeneration {
                     seen.forget()
                     pending = sequence
                 }
-                let hidden = try lastHiddenState(usesCache ? pending : sequence, seen?.cache)
+                let hidden = try lastHiddenState(
+                    usesCache ? pending : sequence, of: prompt, seen?.cache)
                 seen?.add(pending)
                 if preparedHead == nil {
                     preparedHead = try model.head.prepared(for: hidden.dtype)
@@ -110,14 +113,27 @@ public struct TokenGeneration {
         }
     }
 
+    /// Whether an adapter acts only from some tokens on.
+    private var hasInvocation: Bool {
+        model.units.contains { $0.linears.contains { $0.adapter?.invocation != nil } }
+    }
+
     /// The hidden state of the last of some tokens, `[1, hidden]`.
+    ///
+    /// - Parameters:
+    ///   - tokens: those that are run.
+    ///   - prompt: decides, as in PEFT, where an adapter with an invocation acts: what is generated does not.
+    ///   - cache: of the tokens before.
+    /// - Returns: the state, the compute dtype.
+    /// - Throws: `TorchError` if a token is out of range or memory does not suffice.
     private func lastHiddenState(
-        _ tokens: [Int], _ cache: KeyValueCache?
+        _ tokens: [Int], of prompt: [Int], _ cache: KeyValueCache?
     ) throws(TorchError) -> Tensor {
         let context = ForwardContext(
             layout: SequenceLayout(
                 segmentLengths: [tokens.count], firstPosition: cache?.numTokens ?? 0),
-            cache: cache)
+            cache: cache
+        ).reading(rows: [prompt.map { Int32(clamping: $0) }])
         let ids = try Tensor(tokens.map { Int64($0) }, shape: [tokens.count])
         let hidden = try model.hiddenStates(ids, context: context, execution: execution)
         return try hidden.narrow(0, tokens.count - 1, 1)

@@ -14,14 +14,37 @@ extension TokenDataset {
         }
     }
 
+    /// Refuses rows on which an adapter would learn nothing: they do not activate it, or only after their last target.
+    ///
+    /// - Throws: ``TrainingError/notActivated(row:tokens:)`` for the first.
+    func requireActivation(by invocation: InvocationTokens) throws(TrainingError) {
+        for sequence in sequences {
+            // The token before a target predicts it.
+            if let start = invocation.lastStart(in: sequence.tokens),
+                sequence.isTarget[(start + 1)...].contains(true)
+            {
+                continue
+            }
+            throw .notActivated(row: sequence.row, tokens: invocation.tokens)
+        }
+    }
+
     /// The first row with a target, cut to the tokens that the check before step 0 needs.
     ///
-    /// Tokens from the one before the first target on: they are enough to connect everything.
-    func sample(maxTokens: Int) -> TokenBatch {
+    /// Tokens from the one before the first target on: they are enough to connect everything. For an adapter that tokens of the row
+    /// activate, from there on.
+    func sample(maxTokens: Int, invocation: InvocationTokens? = nil) -> TokenBatch {
         guard let row = sequences.first(where: { $0.numTargetTokens > 0 }),
             let target = row.isTarget.firstIndex(of: true)
         else { return TokenBatch(sequences.prefix(1)) }
-        let range = max(0, target - 1)..<min(row.tokens.count, max(0, target - 1) + maxTokens)
+        var start = max(0, target - 1)
+        var end = start + maxTokens
+        if let active = invocation?.lastStart(in: row.tokens),
+            let learned = row.isTarget[(active + 1)...].firstIndex(of: true)
+        {
+            (start, end) = (active, learned + maxTokens)
+        }
+        let range = start..<min(row.tokens.count, end)
         return TokenBatch([
             TokenSequence(
                 tokens: Array(row.tokens[range]), isTarget: Array(row.isTarget[range]),

@@ -12,6 +12,10 @@ public enum TrainingError: Error, Equatable, Sendable {
     case noChatTemplate(model: String)
     /// Some tokens of the rows are not in the model's vocabulary.
     case tokenOutOfRange(token: Int, row: Int, vocabularySize: Int)
+    /// A row does not have the tokens that activate the adapter, or learns nothing after them.
+    case notActivated(row: Int, tokens: [Int])
+    /// Beginnings of rows were to be shared, and the adapter to start from acts from some tokens of a row on.
+    case prefixesAreActivated
     /// The prompt has no token to continue from.
     case emptyPrompt
     /// A loss of preferences was asked for, and the output head is trained.
@@ -72,6 +76,17 @@ extension TrainingError: CustomStringConvertible {
             """
             row \(row + 1): token \(token) is not in the model's vocabulary, 0..<\(size); was \
             another tokenizer used?
+            """
+        case .notActivated(let row, let tokens):
+            """
+            row \(row + 1): expected the tokens \(tokens) of alora_invocation_tokens and a target after their last \
+            occurrence, found none, so the adapter would learn nothing of the row; add them before what is to be \
+            learned, or remove the row
+            """
+        case .prefixesAreActivated:
+            """
+            share_prefixes: the adapter acts on a row from its alora_invocation_tokens on, so where a row is activated \
+            depends on its end; remove share_prefixes
             """
         case .emptyPrompt:
             "the prompt has no tokens; give a text"

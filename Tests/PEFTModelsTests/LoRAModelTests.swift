@@ -53,7 +53,8 @@ import Torch
 
         func logits(usesAdapters: Bool = true) throws -> [Float] {
             let tokens = try tensor("tokens")
-            let context = context(tokens.shape[0], usesAdapters: usesAdapters)
+            let context = try context(tokens.shape[0], usesAdapters: usesAdapters)
+                .reading(tokens.int64s().map { Int32($0) })
             return try withoutGrad {
                 let hidden = try model.hiddenStates(
                     tokens, context: context, execution: ResidentExecution())

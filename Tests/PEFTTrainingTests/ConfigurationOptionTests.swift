@@ -13,7 +13,7 @@ import Testing
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear target_parameters=null exclude_modules=null \
         layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
         init_lora_weights=true loftq_iter=1 calibration_rows=256 eva_rho=2 eva_tau=0.99 corda_method=ipm \
-        lora_ga_direction=ArB2r lora_ga_scale=stable use_dora=false lora_bias=false bias=none modules_to_save=null trainable_token_indices=null \
+        lora_ga_direction=ArB2r lora_ga_scale=stable use_dora=false lora_bias=false alora_invocation_tokens=null bias=none modules_to_save=null trainable_token_indices=null \
         ensure_weight_tying=false \
         max_length=1024 dataset_streaming=false truncation_mode=error packing=false completion_only_loss=null \
         assistant_only_loss=false shuffle=true group_by_length=false share_prefixes=false \
@@ -130,6 +130,7 @@ import Testing
         (["--lora-ga-scale", "weight_svd"], "lora_ga_scale: weight_svd"),
         (["--use-dora"], "use_dora: true"),
         (["--lora-bias"], "lora_bias: true"),
+        (["--alora-invocation-tokens", "5,2,5"], "alora_invocation_tokens: [5, 2, 5]"),
         (["--bias", "lora_only"], "bias: lora_only"),
         (["--modules-to-save", "norm,lm_head"], "modules_to_save: [norm, lm_head]"),
         (["--trainable-token-indices", "3,1"], "trainable_token_indices: [3, 1]"),

@@ -11,6 +11,7 @@ import TrainingTestSupport
     struct Case: Sendable, CustomTestStringConvertible {
         let testDescription: String
         var model = TinyModel.tied
+        var rows = TinyRows.make(24)
         let change: @Sendable (inout FineTuneConfig) -> Void
         let names: [String]
 
@@ -40,6 +41,15 @@ import TrainingTestSupport
                 },
                 names: ["q_proj.lora_B.bias", "q_proj.base_layer.bias", "down_proj.bias"]),
             Case(
+                testDescription: "activated", model: TinyModel.grouped,
+                rows: TinyRows.make(24).enumerated().map { index, row in
+                    Array(row.prefix(index % 4 + 1)) + [33, 34] + row
+                },
+                change: {
+                    $0.aloraInvocationTokens = [33, 34]
+                    $0.loraDropout = 0.2
+                }, names: ["q_proj.lora_A.weight", "down_proj.lora_B.weight"]),
+            Case(
                 testDescription: "modules", model: TinyModel.grouped,
                 change: { $0.modulesToSave = ["norm", "lm_head"] },
                 names: ["model.norm.weight", "input_layernorm.weight", "lm_head.weight"]),
@@ -66,7 +76,7 @@ import TrainingTestSupport
     }
 
     private func makeRun(_ choice: Case, steps: Int = 4) throws -> TinyRun {
-        try TinyRun(model: choice.model, steps: steps).writing(to: "whole") {
+        try TinyRun(rows: choice.rows, model: choice.model, steps: steps).writing(to: "whole") {
             choice.change(&$0)
             $0.weightDecay = 0.01
         }

@@ -35,6 +35,13 @@ CASES = {
         init_lora_weights="pissa", use_rslora=True, rank_pattern={"v_proj": 7}),
     "OLoRA": BASE | dict(init_lora_weights="olora", target_modules=["k_proj", "down_proj"]),
 }
+INVOCATION = [7, 3, 7]
+# On rows with these tokens in their middle.
+ACTIVATED_CASES = {
+    "activated": BASE | dict(alora_invocation_tokens=INVOCATION),
+    "activated, all-linear": BASE | dict(
+        alora_invocation_tokens=INVOCATION, target_modules="all-linear", lora_dropout=0.2, use_rslora=True),
+}
 EXPERTS = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=48, mlp_only_layers=[2], norm_topk_prob=True)
 # Adapters of experts by the names of their tensors, and by the names that their linears had in transformers 4.
 EXPERT_CASES = {
@@ -48,7 +55,9 @@ EXPERT_CASES = {
 
 def main():
     check = Check("adapters", __doc__)
-    both_ways(check, Base.make(check, "llama"), CASES)
+    base = Base.make(check, "llama")
+    both_ways(check, base, CASES)
+    both_ways(check, base.invoking(INVOCATION), ACTIVATED_CASES)
     both_ways(check, Base.make(check, "qwen3_moe", **EXPERTS), EXPERT_CASES)
     check.finish()
 

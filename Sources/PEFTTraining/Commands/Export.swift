@@ -58,6 +58,9 @@ public enum Export {
         let set = try config.attach(to: plan.registry, seed: 0, isTrainable: false)
         try set.read(from: folder)
         if options.format == .peftLora { return try writePlain(set, of: folder, to: output) }
+        if set.invocation != nil, let (path, part) = set.adapters.first {
+            throw MergeError.notMergeable(path: path, method: String(describing: type(of: part)))
+        }
         let layers = try set.adapters.map { path, adapter in
             try layer(path, adapter, plan.registry)
         }

@@ -47,7 +47,9 @@ public enum Score {
                 name: "logits.\(sequence.row)", shape: [numTokens, model.vocabularySize],
                 dtype: .float32
             ) {
-                let context = ForwardContext(layout: SequenceLayout(segmentLengths: [numTokens]))
+                let context = ForwardContext(
+                    layout: SequenceLayout(segmentLengths: [numTokens])
+                ).reading(sequence.tokens)
                 let ids = try Tensor(sequence.tokens, shape: [numTokens]).to(.int64)
                 return try withoutGrad {
                     let hidden = try model.hiddenStates(

@@ -117,6 +117,9 @@ extension FineTuneConfig: ConfigurableOptions {
             "lora_bias", \.loraBias, section: "Adapter",
             help: "give the update a bias"),
         .init(
+            "alora_invocation_tokens", \.aloraInvocationTokens, section: "Adapter",
+            help: "tokens from whose last occurrence in a row the adapter acts (aLoRA)"),
+        .init(
             "bias", \.bias, section: "Adapter",
             help: "which of the base's biases are trained"),
         .init(

@@ -94,6 +94,26 @@ extension FineTuneConfig {
         checks.forbid(
             "lora_bias", if: loraBias && !startsAtRandom,
             "needs init_lora_weights true, or false")
+        if let tokens = aloraInvocationTokens {
+            let key = "alora_invocation_tokens"
+            checks.forbid(
+                key, if: tokens.isEmpty,
+                "is empty: name the tokens from which the adapter acts, or leave it out")
+            for token in tokens {
+                checks.expect(key, token, "tokens from 0") { (0...Int(Int32.max)).contains($0) }
+            }
+            checks.forbid(key, if: useDora, "contradicts use_dora: give one of them")
+            checks.forbid(key, if: loraBias, "contradicts lora_bias: give one of them")
+            checks.forbid(
+                key, if: initLoraWeights.readsWeight,
+                "needs an init_lora_weights that takes nothing out of the base")
+            checks.forbid(
+                key, if: targetParameters?.isEmpty == false,
+                "contradicts target_parameters: give one of them")
+            checks.forbid(
+                key, if: sharePrefixes,
+                "contradicts share_prefixes: where a row is activated depends on its end")
+        }
         checks.forbid(
             "init_lora_weights",
             if: initLoraWeights == .orthogonal

@@ -85,6 +85,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var useDora = false
     /// Whether the update has a bias.
     public var loraBias = false
+    /// The tokens from whose last occurrence in a row the adapter acts (aLoRA); nil: on all tokens.
+    public var aloraInvocationTokens: [Int]?
     /// Which of the base's biases are trained.
     public var bias = TrainedBiases.none
     /// Modules that are trained whole: those whose path ends with one of the names.

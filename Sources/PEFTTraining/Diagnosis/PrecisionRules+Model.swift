@@ -25,7 +25,8 @@ extension PrecisionRules {
             try base.model.hiddenStates(
                 Tensor(sample.tokens, shape: [sample.tokens.count]).to(.int64),
                 context: ForwardContext(
-                    layout: SequenceLayout(segmentLengths: sample.segmentLengths)),
+                    layout: SequenceLayout(segmentLengths: sample.segmentLengths)
+                ).reading(sample.tokens),
                 execution: execution)
         }
         try check(

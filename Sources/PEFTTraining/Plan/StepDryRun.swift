@@ -55,7 +55,7 @@ struct StepDryRun {
             let model = try DryRun.part(.base) {
                 try build(plan, options, shards: shards, in: registry)
             }
-            let (own, rule) = try DryRun.part(.adapter) {
+            let (own, rule, invocation) = try DryRun.part(.adapter) {
                 registry.starts =
                     try WeightStart(adapter, seed: 0)?.starts(
                         in: plan.registry, source: EmptySource(dtype: .float32),
@@ -69,7 +69,7 @@ struct StepDryRun {
                 let own =
                     shards?.ownParameters
                     ?? registry.trainableParameters.map { OwnParameter(whole: $0) }
-                return (own, rule)
+                return (own, rule, attached.invocation)
             }
             let optimizer = try DryRun.part(.optimizer) {
                 try Optimizer(
@@ -78,7 +78,8 @@ struct StepDryRun {
                     offloadFolder: config.optimizerFolder)
             }
             let step = Step(
-                config, model, shards, registry.trainableParameters, optimizer, ranks)
+                config, model, shards, registry.trainableParameters, optimizer, ranks,
+                invocation: invocation)
             for _ in 0..<2 {
                 let before = traffic?.sentBytes ?? 0
                 try step(
@@ -121,11 +122,14 @@ private struct Step {
     private let optimizer: Optimizer
     private let execution: any BlockExecution
     private let ranks: RankGroup
+    private let invocation: InvocationTokens?
 
     init(
         _ config: FineTuneConfig, _ model: any CausalLanguageModel, _ shards: ModelShards?,
-        _ trainable: [Parameter], _ optimizer: Optimizer, _ ranks: RankGroup
+        _ trainable: [Parameter], _ optimizer: Optimizer, _ ranks: RankGroup,
+        invocation: InvocationTokens?
     ) {
+        self.invocation = invocation
         self.trainable = trainable
         self.ranks = ranks
         self.config = config
@@ -173,7 +177,21 @@ private struct Step {
             dropout: DropoutKey(seed: 0, step: 0, microBatch: 0), usesAdapters: usesAdapters,
             regularization: config.regularization, gradientSums: sums)
         return try model.losses(
-            tokens: batch.tokens, targets: batch.targets, context: context, execution: execution)
+            tokens: activating(batch), targets: batch.targets, context: context,
+            execution: execution)
+    }
+
+    /// Tokens that activate the adapter from each row's second one on: no row needs more memory.
+    private func activating(_ batch: TokenBatch) -> [Int32] {
+        guard let invocation else { return batch.tokens }
+        var tokens = batch.tokens
+        var start = 0
+        for length in batch.segmentLengths {
+            let places = (start + 1)..<(start + length)
+            for (place, token) in zip(places, invocation.tokens) { tokens[place] = Int32(token) }
+            start += length
+        }
+        return tokens
     }
 }
 

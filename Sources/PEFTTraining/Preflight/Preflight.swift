@@ -293,7 +293,13 @@ final class Preflight {
     private func prove(
         _ sharded: ShardedModel, _ data: TokenDataset
     ) throws -> Found<ReadyModel> {
-        let sample = data.sample(maxTokens: ReadyModel.maxSampleTokens)
+        let invocation = sharded.adapted.adapter.invocation
+        if let invocation {
+            if config.sharePrefixes { throw TrainingError.prefixesAreActivated }
+            try data.requireActivation(by: invocation)
+        }
+        let sample = data.sample(
+            maxTokens: ReadyModel.maxSampleTokens, invocation: invocation)
         let gradients = try ReadyModel.report(on: sharded, sample: sample)
         result.gradients = GradientTable(gradients)
         result.loss = gradients.loss

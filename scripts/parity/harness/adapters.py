@@ -50,6 +50,11 @@ class Base:
                 replace_parameter_4bit(module, name, compress_statistics=True, quant_type="nf4", blocksize=64)
         return model
 
+    def invoking(self, tokens):
+        """The same with tokens that activate adapters in the middle of each row."""
+        rows = [row[: len(row) // 2] + tokens + row[len(row) // 2 :] for row in self.rows]
+        return dataclasses.replace(self, rows=rows, plain=peer_logits(self.load(), rows))
+
     def flags(self):
         """The same as flags of `peft`."""
         return ["--quantize", self.quantize, "--dtype", "float32"]
