@@ -30,14 +30,9 @@ package final class WeightGradientObserver: LinearAdapter {
     package private(set) var sum: Tensor?
     /// Passes that were summed.
     package private(set) var numPasses = 0
-    /// Requires grad, so that backward reaches the layer whatever lies below it.
-    private let anchor: Tensor
 
-    /// Makes an observer of nothing yet.
-    package init() throws(TorchError) {
-        anchor = try Tensor.zeros([1])
-        try anchor.setRequiresGrad(true)
-    }
+    /// Makes an observer of nothing yet; the input of the model must require grad for backward to get to it.
+    package init() {}
 
     package var parameters: [Parameter] { [] }
 
@@ -46,13 +41,13 @@ package final class WeightGradientObserver: LinearAdapter {
     package func apply(
         to input: Tensor, baseOutput: Tensor, weight: any LinearWeight, context: ForwardContext
     ) throws(TorchError) -> Tensor {
-        let outputs = try Autograd.node("weight gradient", inputs: [baseOutput, anchor]) {
+        let outputs = try Autograd.node("weight gradient", inputs: [baseOutput]) {
             () throws(TorchError) in
             let states = try input.detach()
             let pullback: Pullback = { [self] gradients throws(TorchError) in
-                guard let gradient = gradients[0] else { return [nil, nil] }
+                guard let gradient = gradients[0] else { return [nil] }
                 try add(gradient.to(.float32).transposed().matmul(states.to(.float32)))
-                return [try gradient.to(baseOutput.dtype), nil]
+                return [try gradient.to(baseOutput.dtype)]
             }
             return ([try baseOutput.detach().clone()], pullback)
         }

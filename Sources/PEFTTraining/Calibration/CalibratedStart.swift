@@ -239,9 +239,11 @@ public struct CalibratedStart: Sendable {
         _ base: BaseModel, _ layers: [Layer], _ batches: [TokenBatch], _ interval: Int?
     ) throws -> [String: LowRankStart] {
         let batches = batches.filter { $0.numTargetTokens > 0 }
-        let observers = try layers.map { ($0.linear, try WeightGradientObserver()) }
+        let observers = layers.map { ($0.linear, WeightGradientObserver()) }
         let execution: any BlockExecution =
             interval.map { RecomputedExecution(every: $0) } ?? ResidentExecution()
+        // Nothing of the base is trained: without this, backward would end before it begins.
+        base.model.enableInputRequireGrads()
         try observing(observers.map { ($0, $1 as any LinearAdapter) }) {
             for batch in batches {
                 let context = ForwardContext(
