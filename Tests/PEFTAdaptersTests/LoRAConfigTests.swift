@@ -89,11 +89,11 @@ import Testing
             """
         ),
         (
-            #"{"init_lora_weights": "corda", "loftq_config": {"loftq_bits": 8}, "bias": "some", "modules_to_save": "lm_head", "layer_replication": [[0, 1]]}"#,
+            #"{"init_lora_weights": "mica", "loftq_config": {"loftq_bits": 8}, "bias": "some", "modules_to_save": "lm_head", "layer_replication": [[0, 1]]}"#,
             """
             The adapter configuration is not usable:
-            - init_lora_weights: expected true, false, "gaussian", "orthogonal", "pissa", "pissa_niter_N", "olora" or \
-            "loftq", found "corda"
+            - init_lora_weights: expected true, false, "gaussian", "orthogonal", "pissa", "pissa_niter_N", "olora", "loftq", \
+            "eva", "corda" or "lora_ga", found "mica"
             - loftq_config: expected {} or {"loftq_bits": 4, "loftq_iter": a whole number of at least 1}, found \
             {"loftq_bits": 8}
             - bias: expected one of "none", "all", "lora_only", found "some"

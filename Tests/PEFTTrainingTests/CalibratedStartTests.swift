@@ -96,7 +96,8 @@ import TrainingTestSupport
                 #expect(try left.isEqual(to: weight))
                 continue
             }
-            let expected = try weight - lora.loraB.value.detach()
+            let expected =
+                try weight - lora.loraB.value.detach()
                 .matmul(lora.loraA.value.detach()) * lora.target.scaling
             #expect(try Tolerance.relativeError(left.floats(), expected.floats()) < 1e-5)
             guard asked.config.initLoraWeights == .corda else { continue }

@@ -69,7 +69,9 @@ extension LoRAConfig {
         let size = covariance.shape[0]
         let indices = try Tensor.arange(size)
         let identity = try Tensor.zeros([size, size])
-            .reshape([-1]).indexAdded(0, (indices * Double(size + 1)).to(.int64), Tensor.ones([size]))
+            .reshape([-1]).indexAdded(
+                0, (indices * Double(size + 1)).to(.int64), Tensor.ones([size])
+            )
             .reshape([size, size])
         let meanVariance = try (covariance * identity).sum() * (1 / Double(size))
         var damping = 0.01
