@@ -60,22 +60,22 @@ extension LoRAConfig: AdapterConfig {
                 refuse("is an embedding", "leave it out of target_modules")
                 continue
             }
+            found.append((target, linear))
+            // EVA decides the rank itself, and takes nothing out.
+            guard initLoraWeights.readsWeight else { continue }
             let smallest = min(linear.weight.inFeatures, linear.weight.outFeatures)
-            if linear.weight is TiedWeight, initLoraWeights.readsWeight {
+            let (needed, twice) =
+                initLoraWeights == .loraGA
+                ? (2 * target.rank, ", of which lora_ga takes twice as many") : (target.rank, "")
+            if linear.weight is TiedWeight {
                 refuse(
                     "has the embedding's weight, from which nothing can be taken",
                     "leave it out of target_modules")
-            } else if target.rank > smallest {
+            } else if needed > smallest {
                 refuse(
-                    "has a weight of rank \(smallest) at most, but r is \(target.rank)",
+                    "has a weight of rank \(smallest) at most, but r is \(target.rank)\(twice)",
                     "give a smaller r, or rank_pattern for this layer")
             }
-            if initLoraWeights == .loraGA, 2 * target.rank > smallest {
-                refuse(
-                    "has a gradient of rank \(smallest) at most, of which twice the r of \(target.rank) is taken",
-                    "give a smaller r, or rank_pattern for this layer")
-            }
-            found.append((target, linear))
         }
         guard problems.isEmpty else { throw .invalidConfig(problems) }
         return found
@@ -506,7 +506,7 @@ private struct LoRAAttachment {
 
 extension AdapterError {
     /// One option that a layer cannot have.
-    fileprivate static func unsuitable(
+    package static func unsuitable(
         _ key: String, _ path: String, _ reason: String, _ remedy: String
     ) -> AdapterError {
         .invalidConfig([

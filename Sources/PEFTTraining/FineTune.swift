@@ -107,8 +107,8 @@ private struct Run {
             .appending(path: CalibratedStart.folderName)
         report(
             .notice(
-                "computing init_lora_weights \(config.initLoraWeights.name) from "
-                    + "\(config.calibrationRows) rows, on the base as it is in its files"))
+                "computing init_lora_weights \(config.initLoraWeights.name) from at "
+                    + "most \(config.calibrationRows) rows, on the base as it is in its files"))
         try ranks.together("start of the adapter") {
             guard ranks.isMain else { return "" }
             let base = try BaseModel(

@@ -74,7 +74,7 @@ import TrainingTestSupport
         #expect(
             Set(expected) == Set(adapted.adapter.parameters.map { "start." + $0.path }))
         // The largest singular value of the weight is found in a random subspace, by PEFT and here.
-        let bound = name == "lora-ga-reversed" ? 2e-2 : 1e-3
+        let bound = name == "lora-ga-reversed" ? 2e-2 : 1e-4
         for parameter in adapted.adapter.parameters {
             let entry = try #require(file.entry("start." + parameter.path))
             #expect(parameter.value.shape == entry.shape, "\(parameter.path)")
@@ -264,14 +264,7 @@ import TrainingTestSupport
             Issue.record("the run did not finish")
             return
         }
-        var options = ScoreOptions()
-        options.model = run.config.model
-        options.quantize = run.config.quantize
-        options.quantBlockSize = run.config.quantBlockSize
-        options.dtype = .float32
-        options.data = run.config.data
-        options.adapter = AdapterFolders([run.config.outputDir])
-        #expect(try Score.run(options).loss == summary.lastEvalLoss)
+        #expect(try run.score(adapter: run.config.outputDir) == summary.lastEvalLoss)
     }
 
     @Test func doctorChecksWithoutTheRows() throws {

@@ -72,4 +72,16 @@ struct TinyRun {
     var adapterBytes: Data {
         get throws { try RunFiles.bytes(config.outputDir + "/adapter_model.safetensors") }
     }
+
+    /// The loss of the run's rows in float32, on the base as the run stores it.
+    func score(adapter: String?) throws -> Double {
+        var options = ScoreOptions()
+        options.model = config.model
+        options.quantize = config.quantize
+        options.quantBlockSize = config.quantBlockSize
+        options.dtype = .float32
+        options.data = config.data
+        options.adapter = AdapterFolders(adapter.map { [$0] } ?? [])
+        return try Score.run(options).loss
+    }
 }

@@ -38,17 +38,6 @@ import TrainingTestSupport
         return run
     }
 
-    private func score(_ run: TinyRun, adapter: String?) throws -> Double {
-        var options = ScoreOptions()
-        options.model = run.config.model
-        options.quantize = run.config.quantize
-        options.quantBlockSize = run.config.quantBlockSize
-        options.dtype = .float32
-        options.data = run.config.data
-        options.adapter = AdapterFolders(adapter.map { [$0] } ?? [])
-        return try Score.run(options).loss
-    }
-
     private func lastEvalLoss(_ events: [TrainingEvent]) throws -> Double {
         guard case .finished(let summary) = events.last else {
             throw TrainingError.emptyPrompt
@@ -61,8 +50,8 @@ import TrainingTestSupport
         let run = try makeRun(choice)
         let loss = try lastEvalLoss(run.run())
         let output = run.config.outputDir
-        #expect(try score(run, adapter: output) == loss)
-        #expect(try score(run, adapter: nil) != loss)
+        #expect(try run.score(adapter: output) == loss)
+        #expect(try run.score(adapter: nil) != loss)
         #expect(try RunFiles.names(in: output).contains("initial_adapter") == choice.subtracts)
         let config = try LoRAConfig(
             adapterConfigJSON: AdapterFolder.read(URL(filePath: output)).configuration)
@@ -109,7 +98,7 @@ import TrainingTestSupport
         export.output = run.workspace.path("plain")
         export.format = .peftLora
         _ = try Export.run(export)
-        let plain = try score(run, adapter: export.output)
+        let plain = try run.score(adapter: export.output)
         #expect(abs(plain - loss) < 1e-5 * loss)
         var merge = MergeOptions()
         merge.adapter = run.config.outputDir
@@ -120,7 +109,7 @@ import TrainingTestSupport
         #expect(report.layers.allSatisfy { $0.survived > 0.99 })
         var merged = run
         merged.config.model = merge.output
-        #expect(abs(try score(merged, adapter: nil) - loss) < 1e-5 * loss)
+        #expect(abs(try merged.score(adapter: nil) - loss) < 1e-5 * loss)
     }
 
     @Test(arguments: [Case.all[1], Case.all[6]])
@@ -136,7 +125,7 @@ import TrainingTestSupport
         var merged = run
         merged.config.model = merge.output
         merged.config.quantize = .none
-        #expect(abs(try score(merged, adapter: nil) - loss) < 1e-5 * loss)
+        #expect(abs(try merged.score(adapter: nil) - loss) < 1e-5 * loss)
     }
 
     @Test func aFolderOfPEFTIsComputedAgain() throws {
@@ -146,10 +135,10 @@ import TrainingTestSupport
             let output = run.config.outputDir
             try FileManager.default.removeItem(atPath: output + "/initial_adapter")
             if choice.start == .pissa {
-                #expect(abs(try score(run, adapter: output) - loss) < 1e-5 * loss)
+                #expect(abs(try run.score(adapter: output) - loss) < 1e-5 * loss)
             } else {
                 let error = #expect(throws: CheckpointError.self) {
-                    try score(run, adapter: output)
+                    try run.score(adapter: output)
                 }
                 #expect(
                     error?.description.contains(
@@ -169,7 +158,7 @@ import TrainingTestSupport
         else { return #expect(Bool(false), "the run did not finish") }
         #expect(try #require(summary.lastEvalLoss) < loss)
         #expect(
-            try score(further, adapter: further.config.outputDir) == summary.lastEvalLoss)
+            try further.score(adapter: further.config.outputDir) == summary.lastEvalLoss)
     }
 
     // MARK: - What does not go together

@@ -204,8 +204,7 @@ extension LoRAConfig {
         return problems
     }
 
-    /// This configuration for numbers that are there already: the start of a plain LoRA, of which no program takes more than the
-    /// numbers of the file.
+    /// This configuration with the usual start, of which nothing remains where numbers come from a file.
     package var startingPlainly: LoRAConfig {
         var config = self
         config.initLoraWeights = .kaimingUniform

@@ -1,4 +1,4 @@
-package import Torch
+import Torch
 
 /// Principal components of rows that come in batches.
 ///
@@ -8,15 +8,15 @@ package import Torch
 /// - Memory: the components, and twice the batch's rows in float64 while they are added.
 /// - Source: Ross et al. 2008, "Incremental Learning for Robust Visual Tracking"; peft 0.21.2 `utils/incremental_pca.py:IncrementalPCA` with
 ///   `lowrank=True, lowrank_seed=42`: the same random numbers, and so the same components up to rounding.
-package struct IncrementalPCA {
+struct IncrementalPCA {
     /// The number of components.
-    package let numComponents: Int
+    let numComponents: Int
     /// Orthonormal rows `[numComponents, features]`, the largest first; nil before the first batch.
-    package private(set) var components: Tensor?
+    private(set) var components: Tensor?
     /// The singular values, `[numComponents]`.
-    package private(set) var singularValues: Tensor?
+    private(set) var singularValues: Tensor?
     /// The share of each component in the variance of all rows.
-    package private(set) var explainedVarianceRatio: [Double] = []
+    private(set) var explainedVarianceRatio: [Double] = []
 
     private var numRows = 0
     private var mean: Tensor?
@@ -26,13 +26,13 @@ package struct IncrementalPCA {
     private static let iterations = 4
 
     /// Looks for so many components.
-    package init(numComponents: Int) { self.numComponents = numComponents }
+    init(numComponents: Int) { self.numComponents = numComponents }
 
     /// Takes in rows.
     ///
     /// - Parameter rows: `[n, features]`, float32; n and features are at least ``numComponents``.
     /// - Throws: `TorchError` if memory does not suffice, or for elements that are not finite.
-    package mutating func add(_ rows: Tensor) throws(TorchError) {
+    mutating func add(_ rows: Tensor) throws(TorchError) {
         let count = rows.shape[0]
         let total = numRows + count
         let values = try rows.to(.float64)
@@ -90,7 +90,7 @@ package struct IncrementalPCA {
     }
 
     /// The cosine between each component and the same one of an earlier state.
-    package func similarity(to earlier: Tensor) throws(TorchError) -> [Double] {
+    func similarity(to earlier: Tensor) throws(TorchError) -> [Double] {
         guard let components else { return [] }
         let (new, old) = (try components.to(.float64), try earlier.to(.float64))
         let lengths = try (new.power(2).sum([1]) * old.power(2).sum([1])).sqrt()

@@ -18,7 +18,7 @@ public struct CalibratedStart: Sendable {
     /// The folder, within that of a run, of the adapter as it starts.
     static let folderName = "start"
 
-    /// Batches after which EVA's components count as never to be found, for each batch that there is.
+    /// Passes over the rows after which EVA's components count as never to be found.
     private static let maxPasses = 100
 
     /// The start of a new adapter; nil if it does not depend on rows.
@@ -68,23 +68,17 @@ public struct CalibratedStart: Sendable {
     /// The layers, if they can start so.
     private func targets(of base: BaseModel) throws -> [Layer] {
         let layers = try config.weightTargets(in: base.registry)
-        let key = "init_lora_weights \(config.initLoraWeights.name)"
         for (target, _) in layers {
-            func refused(_ reason: String, _ remedy: String) -> AdapterError {
-                .invalidConfig([
-                    .unsuitableLayer(key: key, path: target.path, reason: reason, remedy: remedy)
-                ])
-            }
             if target.path == base.model.head.path {
-                throw refused(
+                throw AdapterError.unsuitable(
+                    "init_lora_weights \(config.initLoraWeights.name)", target.path,
                     "is the output head, whose input is not looked at",
                     "leave it out of target_modules")
             }
-            if config.initLoraWeights.readsWeight, base.options.storage != "none" {
-                throw refused(
-                    "is quantized already, so that nothing can be taken from it",
-                    "give the base in bfloat16, float16 or float32: it is quantized while it is read"
-                )
+            if config.initLoraWeights.readsWeight,
+                base.options.quantization != nil || base.options.stored != nil
+            {
+                throw AdapterError.quantizedAlready(target, config.initLoraWeights)
             }
         }
         return layers
@@ -162,7 +156,7 @@ public struct CalibratedStart: Sendable {
                 (
                     layers[index].linear,
                     InputObserver { input throws(TorchError) in
-                        try eva.add(input.indexSelected(0, positions), to: index)
+                        try eva.add(input.to(.cpu).indexSelected(0, positions), to: index)
                     } as any LinearAdapter
                 )
             }
@@ -229,7 +223,7 @@ public struct CalibratedStart: Sendable {
                         + "above 0 in a row")
             }
             return try config.cordaStart(
-                of: layers[index].target, weight: weight, covariance: covariance)
+                of: layers[index].target, weight: weight, covariance: covariance.to(.cpu))
         }
     }
 
@@ -263,7 +257,7 @@ public struct CalibratedStart: Sendable {
             }
             return try config.gradientStart(
                 of: layers[index].target, weight: weight,
-                gradient: sum * (1 / Double(observer.numPasses)), seed: seed)
+                gradient: (sum * (1 / Double(observer.numPasses))).to(.cpu), seed: seed)
         }
     }
 

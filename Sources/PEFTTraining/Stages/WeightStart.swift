@@ -205,10 +205,7 @@ extension WeightStart {
     ) throws(AdapterError) {
         for target in targets {
             if options.stored?.paths.contains(target.path + ".weight") == true {
-                throw refused(
-                    target, "is quantized already, so that nothing can be taken from it",
-                    "give the base in bfloat16, float16 or float32: it is quantized while it is read"
-                )
+                throw .quantizedAlready(target, config.initLoraWeights)
             }
             guard config.initLoraWeights == .loftq, folder == nil else { continue }
             let isSkipped = QuantizingSource.defaultSkippedModules.contains { name in
@@ -226,11 +223,8 @@ extension WeightStart {
     private func refused(
         _ target: LoRATarget, _ reason: String, _ remedy: String
     ) -> AdapterError {
-        .invalidConfig([
-            .unsuitableLayer(
-                key: "init_lora_weights \(config.initLoraWeights.name)", path: target.path,
-                reason: reason, remedy: remedy)
-        ])
+        .unsuitable(
+            "init_lora_weights \(config.initLoraWeights.name)", target.path, reason, remedy)
     }
 }
 
@@ -239,5 +233,17 @@ extension LoRAInitialization {
     fileprivate var causeThatIsGone: String? {
         if case .pissaIterated = self { return "was random" }
         return readsRows ? "came from rows of data" : nil
+    }
+}
+
+extension AdapterError {
+    /// A weight of which nothing can be taken.
+    static func quantizedAlready(
+        _ target: LoRATarget, _ start: LoRAInitialization
+    ) -> AdapterError {
+        .unsuitable(
+            "init_lora_weights \(start.name)", target.path,
+            "is quantized already, so that nothing can be taken from it",
+            "give the base in bfloat16, float16 or float32: it is quantized while it is read")
     }
 }
