@@ -48,7 +48,7 @@ extension CombinationError: CustomStringConvertible {
             """
         case .changesBase(let adapter, let start):
             """
-            \(adapter): its start, init_lora_weights \(start), is taken from the weights of the base, which the other adapters \
+            \(adapter): its start, \(start), is taken from the weights of the base, which the other adapters \
             need as they are; write it as a plain LoRA first: peft export --format peft-lora
             """
         case .otherBase(let adapter, let base, let first, let firstBase):

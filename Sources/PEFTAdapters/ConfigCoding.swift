@@ -208,3 +208,32 @@ extension Dictionary: ConfigRepresentable where Key == String, Value: ConfigRepr
 
     var configValue: ConfigValue { .object(mapValues(\.configValue)) }
 }
+
+/// Reads members of an object one by one, and knows whether all of them fit.
+struct ConfigMembers {
+    private var rest: [String: ConfigValue]
+    private var fits = true
+
+    init?(_ value: ConfigValue) {
+        guard case .object(let members) = value else { return nil }
+        rest = members
+    }
+
+    mutating func read<Value: ConfigRepresentable>(_ key: String, into property: inout Value) {
+        guard let value = rest.removeValue(forKey: key) else { return }
+        if let value = Value(configValue: value) { property = value } else { fits = false }
+    }
+
+    mutating func read<Value: RawRepresentable>(
+        _ key: String, into property: inout Value
+    ) where Value.RawValue == String {
+        var name = property.rawValue
+        read(key, into: &name)
+        if let value = Value(rawValue: name) { property = value } else { fits = false }
+    }
+
+    /// Leaves out what only says where PEFT keeps its intermediate results.
+    mutating func skip(_ keys: String...) { for key in keys { rest[key] = nil } }
+
+    var isRead: Bool { fits && rest.isEmpty }
+}

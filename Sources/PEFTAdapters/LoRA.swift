@@ -83,15 +83,17 @@ public final class LoRA: LinearAdapter {
     ///
     /// - Parameters:
     ///   - input: `[tokens, inFeatures]`, the compute dtype.
+    ///   - a: what stands for A, in its shape; nil for A.
     ///   - mask: the elements that dropout keeps; nil for all.
     ///   - base: `[tokens, outFeatures]`, in ``DType/forSums``; nil for none.
     ///   - dtype: that the sum is rounded to, once.
     /// - Returns: `[tokens, outFeatures]` in that dtype; gradients reach the input, the base, A and B.
     /// - Throws: `TorchError` if the shapes do not fit.
     func update(
-        of input: Tensor, mask: DropoutMask?, addedTo base: Tensor?, dtype: DType
+        of input: Tensor, a: Tensor? = nil, mask: DropoutMask?, addedTo base: Tensor?,
+        dtype: DType
     ) throws(TorchError) -> Tensor {
-        let (loraA, loraB) = (loraA.value, loraB.value)
+        let (loraA, loraB) = (a ?? loraA.value, loraB.value)
         let inputs = [input, loraA, loraB] + (base.map { [$0] } ?? [])
         let outputs = try Autograd.node("LoRA", inputs: inputs) {
             () throws(TorchError) -> (outputs: [Tensor], pullback: Pullback) in

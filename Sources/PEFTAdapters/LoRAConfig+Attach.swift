@@ -45,16 +45,16 @@ extension LoRAConfig: AdapterConfig {
     package func weightTargets(
         in registry: ModuleRegistry
     ) throws(AdapterError) -> [(target: LoRATarget, linear: Linear)] {
-        guard initLoraWeights.readsWeight || initLoraWeights.readsRows else { return [] }
+        guard readsWeight || initLoraWeights.readsRows else { return [] }
         let resolved = try resolve(in: registry).1
         let linears = Dictionary(uniqueKeysWithValues: registry.linears.map { ($0.path, $0) })
         var found: [(target: LoRATarget, linear: Linear)] = []
         var problems: [AdapterConfigProblem] = []
-        let key = "init_lora_weights \(initLoraWeights.configValue)"
         for target in resolved.targets {
             func refuse(_ reason: String, _ remedy: String) {
                 problems.append(
-                    .unsuitableLayer(key: key, path: target.path, reason: reason, remedy: remedy))
+                    .unsuitableLayer(
+                        key: startOption, path: target.path, reason: reason, remedy: remedy))
             }
             guard let linear = linears[target.path] else {
                 refuse("is an embedding", "leave it out of target_modules")
@@ -62,18 +62,23 @@ extension LoRAConfig: AdapterConfig {
             }
             found.append((target, linear))
             // EVA decides the rank itself, and takes nothing out.
-            guard initLoraWeights.readsWeight else { continue }
+            guard readsWeight else { continue }
             let smallest = min(linear.weight.inFeatures, linear.weight.outFeatures)
-            let (needed, twice) =
-                initLoraWeights == .loraGA
-                ? (2 * target.rank, ", of which lora_ga takes twice as many") : (target.rank, "")
+            let (needed, more) =
+                if initLoraWeights == .loraGA {
+                    (2 * target.rank, ", of which lora_ga takes twice as many")
+                } else if kasaConfig != nil {
+                    (target.rank + 1, ", and kasa_config leaves no more than the rest")
+                } else {
+                    (target.rank, "")
+                }
             if linear.weight is TiedWeight {
                 refuse(
                     "has the embedding's weight, from which nothing can be taken",
                     "leave it out of target_modules")
             } else if needed > smallest {
                 refuse(
-                    "has a weight of rank \(smallest) at most, but r is \(target.rank)\(twice)",
+                    "has a weight of rank \(smallest) at most, but r is \(target.rank)\(more)",
                     "give a smaller r, or rank_pattern for this layer")
             }
         }
@@ -229,9 +234,9 @@ private struct LoRAAttachment {
             start.update.a.shape == [target.rank, linear.weight.inFeatures],
             start.update.b.shape == [linear.weight.outFeatures, target.rank]
         else {
-            guard config.initLoraWeights.readsWeight, isTrainable else { return nil }
+            guard config.readsWeight, isTrainable else { return nil }
             throw .unsuitable(
-                "init_lora_weights \(config.initLoraWeights.configValue)", target.path,
+                config.startOption, target.path,
                 "was read without this start, which is taken out of its weight",
                 "read the base with BaseModelOptions.start")
         }
@@ -249,7 +254,9 @@ private struct LoRAAttachment {
         }
         let lora = try LoRA(
             target: target, inFeatures: weight.inFeatures, outFeatures: weight.outFeatures,
-            dropout: config.loraDropout, initialization: config.initLoraWeights, start: start,
+            dropout: config.loraDropout, initialization: config.initLoraWeights,
+            // What KaSA takes out is no part of what its A and B start as.
+            start: config.kasaConfig == nil ? start : nil,
             seed: seed, isTrainable: isTrainable, on: weight.device)
         if config.useDora {
             try bringIntoMemory(weight.replaceable, at: target.path + ".weight")
@@ -257,6 +264,9 @@ private struct LoRAAttachment {
         }
         if let tokens = config.aloraInvocationTokens {
             return ActivatedLoRA(lora, invocation: InvocationTokens(tokens))
+        }
+        if let kasa = config.kasaConfig {
+            return try KaSA(lora, config: kasa, seed: seed)
         }
         if config.loraBias {
             return try BiasedLoRA(

@@ -34,6 +34,7 @@ extension LoRAConfig {
             ("lora_dropout", loraDropout != 0, "0"), ("fan_in_fan_out", fanInFanOut, "false"),
             ("use_dora", useDora, "false"), ("lora_bias", loraBias, "false"),
             ("alora_invocation_tokens", aloraInvocationTokens != nil, "null"),
+            ("kasa_config", kasaConfig != nil, "null"),
             (
                 "init_lora_weights",
                 initLoraWeights == .orthogonal || initLoraWeights.readsWeight

@@ -72,7 +72,7 @@ extension LoRAConfig {
                         found: "\(rank)"))
             }
         }
-        problems += startProblems + calibrationProblems + invocationProblems
+        problems += startProblems + calibrationProblems + invocationProblems + kasaProblems
         if let names = modulesToSave, names.isEmpty || names.contains("") {
             problems.append(
                 .wrongValue(

@@ -68,6 +68,8 @@ public struct LoRAConfig: Hashable, Sendable {
     public var cordaConfig: CorDAConfig?
     /// The options of LoRA-GA; nil for its defaults, and where `initLoraWeights` is another.
     public var loraGAConfig: LoRAGAConfig?
+    /// The penalties of KaSA; nil for a LoRA without singular values; see ``KaSA``.
+    public var kasaConfig: KaSAConfig?
     /// Whether a magnitude of each row of the weight is trained beside the direction; see ``DoRA``.
     public var useDora = false
     /// Whether B has a bias; see ``BiasedLoRA``.
@@ -161,6 +163,7 @@ extension LoRAConfig: Codable {
             ConfigField("eva_config", \.evaConfig),
             ConfigField("corda_config", \.cordaConfig),
             ConfigField("lora_ga_config", \.loraGAConfig),
+            ConfigField("kasa_config", \.kasaConfig),
             ConfigField("use_dora", \.useDora),
             ConfigField("lora_bias", \.loraBias),
             ConfigField("alora_invocation_tokens", \.aloraInvocationTokens),
@@ -178,7 +181,7 @@ extension LoRAConfig: Codable {
             ConfigField("qalora_group_size", \.qaloraGroupSize),
         ],
         unsupported: [
-            "arrow_config": .null, "kasa_config": .null, "layer_replication": .null,
+            "arrow_config": .null, "layer_replication": .null,
             "megatron_config": .null, "monteclora_config": .null, "use_bdlora": .null,
             "use_qalora": .bool(false),
             "velora_config": .null,

@@ -52,8 +52,8 @@ struct LoRAFactors {
         if let option = config.optionBesidesMatrices {
             throw .unsupported(adapter: adapter.name, option: option)
         }
-        guard !config.initLoraWeights.readsWeight else {
-            throw .changesBase(adapter: adapter.name, start: config.initLoraWeights.name)
+        guard !config.readsWeight else {
+            throw .changesBase(adapter: adapter.name, start: config.startOption)
         }
         name = adapter.name
         self.config = config

@@ -39,17 +39,31 @@ extension LoRAInitialization {
 }
 
 extension LoRAConfig {
+    /// Whether how layers start is computed from their weights: something may be taken out of these.
+    public var readsWeight: Bool { initLoraWeights.readsWeight || kasaConfig != nil }
+
+    /// Whether what a start takes out of a weight is another update than A and B start as.
+    package var takesAnother: Bool {
+        kasaConfig != nil || initLoraWeights == .loftq && loftqConfig?.loftqIter ?? 1 > 1
+    }
+
+    /// The option that decides how layers start, as errors name it.
+    package var startOption: String {
+        kasaConfig == nil ? "init_lora_weights \(initLoraWeights.name)" : "kasa_config"
+    }
+
     /// Computes the start of a layer's adapter from the layer's weight.
     ///
     /// With `W = U S Vᵀ`, and `r` at an index for the r largest singular values with their vectors:
     /// - `pissa`: `A = √(S_r / s) V_rᵀ`, `B = U_r √(S_r / s)`; `W - s B A` remains. `pissa_niter_N` finds them approximately.
     /// - `olora`: `W = Q R`, A the first r rows of R, B the first r columns of Q; `W - s B A` remains.
+    /// - KaSA: A and B as LoRA; W without its r smallest singular values remains.
     /// - `loftq`: as `pissa`, of the error `W - q(X)` of the weight that is stored; X is W, and in each further iteration `W - s B A`.
     ///
     /// - Parameters:
     ///   - target: the layer.
     ///   - weight: `[outFeatures, inFeatures]`, any float dtype, finite; of a rank of at least the target's.
-    ///   - seed: with the path, decides what is random: the subspace that `pissa_niter_N` begins with.
+    ///   - seed: with the path, decides what is random: the subspace that `pissa_niter_N` begins with, KaSA's A.
     ///   - decoded: a tensor as it is stored and decoded, float32; only asked for by `loftq`.
     /// - Returns: the start; float32.
     /// - Throws: what `decoded` throws; `TorchError` if memory does not suffice.
@@ -62,6 +76,7 @@ extension LoRAConfig {
         of target: LoRATarget, weight: Tensor, seed: UInt64, decoded: (Tensor) throws -> Tensor
     ) throws -> LowRankStart {
         let (weight, rank) = (try weight.to(.float32), target.rank)
+        if kasaConfig != nil { return try truncated(target, weight: weight, seed: seed) }
         switch initLoraWeights {
         case .pissa:
             let update = try Self.principal(try weight.svd(), rank, target.scaling)

@@ -43,7 +43,7 @@ extension NamedAdapterProblem: CustomStringConvertible {
             """
         case .changesBase(let adapter, let start):
             """
-            adapter "\(adapter)": its start, init_lora_weights \(start), is taken from the weights of the base, which the other \
+            adapter "\(adapter)": its start, \(start), is taken from the weights of the base, which the other \
             adapters need as they are; load it alone, or write it as a plain LoRA: peft export --format peft-lora
             """
         case .notAdditive(let path, let adapter, let method):

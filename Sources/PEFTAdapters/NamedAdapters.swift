@@ -185,8 +185,8 @@ public final class NamedAdapters {
         _ name: String, _ config: any AdapterConfig, seed: UInt64, isTrainable: Bool,
         _ fill: (AdapterSet) throws -> Void
     ) throws -> Member {
-        if let start = (config as? LoRAConfig)?.initLoraWeights, start.readsWeight {
-            throw AdapterError.named(.changesBase(adapter: name, start: start.name))
+        if let config = config as? LoRAConfig, config.readsWeight {
+            throw AdapterError.named(.changesBase(adapter: name, start: config.startOption))
         }
         detachAll()
         let result = Result {

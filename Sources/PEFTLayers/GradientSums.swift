@@ -12,9 +12,22 @@ package import Torch
 /// - Memory: 8 bytes an element from a tensor's first part until it is taken.
 public final class GradientSums {
     private var sums: [ObjectIdentifier: Tensor] = [:]
+    private let penaltyFactor: Double
+    private var penalized: Set<ObjectIdentifier> = []
 
     /// Sums of nothing.
-    public init() {}
+    ///
+    /// - Parameter penaltyFactor: of adapters' own penalties, in the process that adds them; 0 in all others.
+    public init(penaltyFactor: Double = 0) { self.penaltyFactor = penaltyFactor }
+
+    /// By what the gradient of an adapter's own penalty is multiplied that is about to be given to autograd: once a step, whatever
+    /// the number of passes and processes.
+    ///
+    /// - Parameter tensor: one of the adapter's.
+    /// - Returns: 0 where it was given already, or is another process's.
+    package func takePenaltyFactor(of tensor: Tensor) -> Double {
+        penalized.insert(ObjectIdentifier(tensor)).inserted ? penaltyFactor : 0
+    }
 
     /// What a layer adds its parts for a trained tensor to: float64 in its shape, zeros at first.
     ///

@@ -35,6 +35,7 @@ extension FineTuneConfig {
         lora.setCalibration(of: self)
         lora.useDora = useDora
         lora.loraBias = loraBias
+        if useKasa { lora.kasaConfig = KaSAConfig(beta: kasaBeta, gamma: kasaGamma) }
         lora.aloraInvocationTokens = aloraInvocationTokens
         lora.bias = bias
         lora.modulesToSave = modulesToSave

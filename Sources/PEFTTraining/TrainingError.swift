@@ -21,7 +21,7 @@ public enum TrainingError: Error, Equatable, Sendable {
     /// A loss of preferences was asked for, and the output head is trained.
     case headIsTrained(path: String, lossType: String)
     /// A loss against the base was asked for, and a part of the base is in the adapter.
-    case baseIsDivided(initialization: String, lossType: String)
+    case baseIsDivided(start: String, lossType: String)
     /// The base was read without what the adapter starts from, or with what another one does.
     case otherStart(adapter: String)
     /// A new adapter is to start from what rows of data give, and there are none where it is attached.
@@ -92,11 +92,11 @@ extension TrainingError: CustomStringConvertible {
             "the prompt has no tokens; give a text"
         case .headIsTrained(let path, let lossType):
             "\(path): loss_type \(lossType) cannot train the output head; leave it out of target_modules"
-        case .baseIsDivided(let initialization, let lossType):
+        case .baseIsDivided(let start, let lossType):
             """
-            init_lora_weights \(initialization): loss_type \(lossType) compares with the model without its \
-            adapter, which is not the base here, because a part of its weights is in the adapter; use \
-            another init_lora_weights
+            \(start): loss_type \(lossType) compares with the model without its \
+            adapter, which is not the base here, because a part of its weights was taken out; use \
+            an adapter that starts otherwise
             """
         case .otherStart(let adapter):
             """

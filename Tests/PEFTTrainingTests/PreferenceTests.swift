@@ -240,7 +240,7 @@ import TrainingTestSupport
         }
         let error = #expect(throws: TrainingError.self) { try run.run() }
         #expect(
-            error == .baseIsDivided(initialization: "pissa", lossType: lossType.rawValue))
+            error == .baseIsDivided(start: "init_lora_weights pissa", lossType: lossType.rawValue))
     }
 
     @Test func aStoppedRunGoesOnBitExactly() throws {

@@ -12,14 +12,19 @@ import TrainingTestSupport
         let start: LoRAInitialization
         let quantize: BaseQuantization
         var loftqIter = 1
+        var useKasa = false
 
-        var testDescription: String { "\(start) \(quantize) \(loftqIter)" }
+        var testDescription: String {
+            "\(useKasa ? "KaSA" : "\(start)") \(quantize) \(loftqIter)"
+        }
 
         static let all = [
             Case(start: .pissa, quantize: .none), Case(start: .pissa, quantize: .nf4),
             Case(start: .pissaIterated(4), quantize: .nf4), Case(start: .olora, quantize: .none),
             Case(start: .olora, quantize: .nf4), Case(start: .loftq, quantize: .nf4),
             Case(start: .loftq, quantize: .nf4, loftqIter: 3),
+            Case(start: .kaimingUniform, quantize: .none, useKasa: true),
+            Case(start: .kaimingUniform, quantize: .nf4, useKasa: true),
         ]
 
         /// Whether something is taken out of the base.
@@ -30,6 +35,7 @@ import TrainingTestSupport
         var run = try TinyRun(model: TinyModel.grouped, steps: steps).writing(to: "whole") {
             $0.initLoraWeights = choice.start
             $0.loftqIter = choice.loftqIter
+            $0.useKasa = choice.useKasa
             $0.quantize = choice.quantize
             $0.quantBlockSize = 32
             $0.learningRate = 1e-3
@@ -56,6 +62,7 @@ import TrainingTestSupport
         let config = try LoRAConfig(
             adapterConfigJSON: AdapterFolder.read(URL(filePath: output)).configuration)
         #expect(config.initLoraWeights == (choice.subtracts ? choice.start : .kaimingUniform))
+        #expect(config.kasaConfig == (choice.useKasa ? KaSAConfig() : nil))
     }
 
     @Test(arguments: Case.all)
@@ -74,7 +81,7 @@ import TrainingTestSupport
                 == RunFiles.bytes(whole.config.outputDir + file))
     }
 
-    @Test(arguments: [Case.all[1], Case.all[6]])
+    @Test(arguments: [Case.all[1], Case.all[6], Case.all[8]])
     func anOffloadedBaseIsTheSameRun(choice: Case) throws {
         let whole = try makeRun(choice).writing(to: "whole") { $0.maxGradNorm = 0 }
         try whole.run()
@@ -89,7 +96,7 @@ import TrainingTestSupport
 
     /// On a dense base the plain adapter and the merged model are what was trained; of a quantized one, what is left of the
     /// base was rounded in training, and the base that they fit is not.
-    @Test(arguments: [Case.all[0], Case.all[3]])
+    @Test(arguments: [Case.all[0], Case.all[3], Case.all[7]])
     func thePlainAdapterAndTheMergedModelAreWhatWasTrained(choice: Case) throws {
         let run = try makeRun(choice)
         let loss = try lastEvalLoss(run.run())
@@ -112,7 +119,7 @@ import TrainingTestSupport
         #expect(abs(try merged.score(adapter: nil) - loss) < 1e-5 * loss)
     }
 
-    @Test(arguments: [Case.all[1], Case.all[6]])
+    @Test(arguments: [Case.all[1], Case.all[6], Case.all[8]])
     func aMergedModelOfAQuantizedBaseIsWhatWasTrained(choice: Case) throws {
         let run = try makeRun(choice)
         let loss = try lastEvalLoss(run.run())
@@ -129,12 +136,12 @@ import TrainingTestSupport
     }
 
     @Test func aFolderOfPEFTIsComputedAgain() throws {
-        for choice in [Case.all[0], Case.all[2]] {
+        for choice in [Case.all[0], Case.all[2], Case.all[7]] {
             let run = try makeRun(choice)
             let loss = try lastEvalLoss(run.run())
             let output = run.config.outputDir
             try FileManager.default.removeItem(atPath: output + "/initial_adapter")
-            if choice.start == .pissa {
+            if choice.start != .pissaIterated(4) {
                 #expect(abs(try run.score(adapter: output) - loss) < 1e-5 * loss)
             } else {
                 let error = #expect(throws: CheckpointError.self) {
@@ -195,6 +202,18 @@ import TrainingTestSupport
         try expectError("is without effect: it is for init_lora_weights loftq") {
             $0.loftqIter = 2
         }
+        let kasa = Case.all[7]
+        try expectError("has a weight of rank 20 at most, but r is 20, and kasa_config leaves", kasa)
+        {
+            $0.loraR = 20
+        }
+        try expectError("is without effect: it is for use_kasa") { $0.kasaBeta = 0.5 }
+        try expectError("expected at least 0", kasa) { $0.kasaGamma = -1 }
+        try expectError("contradicts use_dora: give one of them", kasa) { $0.useDora = true }
+        try expectError("contradicts lora_bias: give one of them", kasa) { $0.loraBias = true }
+        try expectError("needs an init_lora_weights that depends on neither", kasa) {
+            $0.initLoraWeights = .pissa
+        }
     }
 
     @Test func aBaseInFourBitsIsRefused() throws {
@@ -226,7 +245,7 @@ import TrainingTestSupport
         }
         #expect(
             error?.description.contains(
-                "init_lora_weights \"pissa\": model.layers.0.self_attn.q_proj was read without this "
+                "init_lora_weights pissa: model.layers.0.self_attn.q_proj was read without this "
                     + "start") == true)
         var divided = options
         divided.start = WeightStart(config, seed: 0)

@@ -71,42 +71,13 @@ public struct LoRAGAConfig: Hashable, Sendable {
 
 // MARK: - adapter_config.json
 
-/// Reads members of an object one by one, and knows whether all of them fit.
-private struct Members {
-    private var rest: [String: ConfigValue]
-    private var fits = true
-
-    init?(_ value: ConfigValue) {
-        guard case .object(let members) = value else { return nil }
-        rest = members
-    }
-
-    mutating func read<Value: ConfigRepresentable>(_ key: String, into property: inout Value) {
-        guard let value = rest.removeValue(forKey: key) else { return }
-        if let value = Value(configValue: value) { property = value } else { fits = false }
-    }
-
-    mutating func read<Value: RawRepresentable>(
-        _ key: String, into property: inout Value
-    ) where Value.RawValue == String {
-        var name = property.rawValue
-        read(key, into: &name)
-        if let value = Value(rawValue: name) { property = value } else { fits = false }
-    }
-
-    /// Leaves out what only says where PEFT keeps its intermediate results.
-    mutating func skip(_ keys: String...) { for key in keys { rest[key] = nil } }
-
-    var isRead: Bool { fits && rest.isEmpty }
-}
-
 extension EVAConfig: ConfigRepresentable {
     static var expectedValue: String {
         "an object of rho, tau, use_label_mask, label_mask_value -100, whiten, adjust_scaling_factors"
     }
 
     init?(configValue: ConfigValue) {
-        guard var members = Members(configValue) else { return nil }
+        guard var members = ConfigMembers(configValue) else { return nil }
         var ignoredLabel = -100
         members.read("label_mask_value", into: &ignoredLabel)
         members.read("rho", into: &rho)
@@ -130,7 +101,7 @@ extension CorDAConfig: ConfigRepresentable {
     static var expectedValue: String { "an object of corda_method, \"ipm\" or \"kpm\"" }
 
     init?(configValue: ConfigValue) {
-        guard var members = Members(configValue) else { return nil }
+        guard var members = ConfigMembers(configValue) else { return nil }
         members.skip(
             "cache_file", "covariance_file", "verbose", "use_float16_for_covariance",
             "prune_temporary_fields")
@@ -153,7 +124,7 @@ extension LoRAGAConfig: ConfigRepresentable {
     }
 
     init?(configValue: ConfigValue) {
-        guard var members = Members(configValue) else { return nil }
+        guard var members = ConfigMembers(configValue) else { return nil }
         members.read("direction", into: &direction)
         members.read("scale", into: &scale)
         members.read("stable_gamma", into: &stableGamma)
@@ -209,7 +180,7 @@ extension LoRAConfig {
         var config = self
         config.initLoraWeights = .kaimingUniform
         (config.loftqConfig, config.evaConfig) = (nil, nil)
-        (config.cordaConfig, config.loraGAConfig) = (nil, nil)
+        (config.cordaConfig, config.loraGAConfig, config.kasaConfig) = (nil, nil, nil)
         return config
     }
 }

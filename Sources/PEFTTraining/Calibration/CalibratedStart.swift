@@ -71,14 +71,13 @@ public struct CalibratedStart: Sendable {
         for (target, _) in layers {
             if target.path == base.model.head.path {
                 throw AdapterError.unsuitable(
-                    "init_lora_weights \(config.initLoraWeights.name)", target.path,
-                    "is the output head, whose input is not looked at",
+                    config.startOption, target.path, "is the output head, whose input is not looked at",
                     "leave it out of target_modules")
             }
             if config.initLoraWeights.readsWeight,
                 base.options.quantization != nil || base.options.stored != nil
             {
-                throw AdapterError.quantizedAlready(target, config.initLoraWeights)
+                throw AdapterError.quantizedAlready(target, config)
             }
         }
         return layers

@@ -114,6 +114,15 @@ extension FineTuneConfig: ConfigurableOptions {
             "use_dora", \.useDora, section: "Adapter",
             help: "train a magnitude of each row of the weight too (DoRA)"),
         .init(
+            "use_kasa", \.useKasa, section: "Adapter",
+            help: "give the update singular values, take the base's smallest ones out (KaSA)"),
+        .init(
+            "kasa_beta", \.kasaBeta, section: "Adapter",
+            help: "with use_kasa: the penalty of large singular values"),
+        .init(
+            "kasa_gamma", \.kasaGamma, section: "Adapter",
+            help: "with use_kasa: the penalty of vectors that are not orthonormal"),
+        .init(
             "lora_bias", \.loraBias, section: "Adapter",
             help: "give the update a bias"),
         .init(

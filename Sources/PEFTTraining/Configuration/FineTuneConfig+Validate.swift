@@ -114,6 +114,7 @@ extension FineTuneConfig {
                 key, if: sharePrefixes,
                 "contradicts share_prefixes: where a row is activated depends on its end")
         }
+        checkKaSA(&checks)
         checks.forbid(
             "init_lora_weights",
             if: initLoraWeights == .orthogonal
@@ -168,6 +169,28 @@ extension FineTuneConfig {
             }
         }
         return checks.problems
+    }
+
+    private func checkKaSA(_ checks: inout ConfigChecks) {
+        let defaults = FineTuneConfig()
+        for (key, value, isSet) in [
+            ("kasa_beta", kasaBeta, kasaBeta != defaults.kasaBeta),
+            ("kasa_gamma", kasaGamma, kasaGamma != defaults.kasaGamma),
+        ] {
+            checks.expect(key, value, "at least 0") { $0 >= 0 && $0.isFinite }
+            checks.forbid(key, if: isSet && !useKasa, "is without effect: it is for use_kasa")
+        }
+        for (other, isSet) in [
+            ("use_dora", useDora), ("lora_bias", loraBias),
+            ("alora_invocation_tokens", aloraInvocationTokens != nil),
+            ("target_parameters", targetParameters?.isEmpty == false),
+        ] {
+            checks.forbid(
+                "use_kasa", if: useKasa && isSet, "contradicts \(other): give one of them")
+        }
+        checks.forbid(
+            "use_kasa", if: useKasa && (initLoraWeights.readsWeight || initLoraWeights.readsRows),
+            "needs an init_lora_weights that depends on neither weights nor rows")
     }
 
     private func checkModules(

@@ -83,6 +83,12 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var loraGaScale = LoRAGAConfig.Scale.stable
     /// Whether a magnitude of each row of the weight is trained beside the direction (DoRA).
     public var useDora = false
+    /// Whether the update has singular values, and the base loses its smallest ones (KaSA).
+    public var useKasa = false
+    /// The weight of KaSA's penalty of large singular values.
+    public var kasaBeta = 1e-4
+    /// The weight of KaSA's penalty of vectors that are not orthonormal.
+    public var kasaGamma = 1e-3
     /// Whether the update has a bias.
     public var loraBias = false
     /// The tokens from whose last occurrence in a row the adapter acts (aLoRA); nil: on all tokens.

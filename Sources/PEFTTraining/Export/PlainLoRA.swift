@@ -27,6 +27,10 @@ struct PlainLoRA {
         for parameter in set.parameters {
             tensors[parameter.path] = try parameter.value.detach()
         }
+        for case let kasa as KaSA in set.adapters.map(\.adapter) {
+            tensors[kasa.diagonal.path] = nil
+            tensors[kasa.lora.loraA.path] = try kasa.scaledA()
+        }
         for (name, parameter) in set.repeated { tensors[name] = try parameter.value.detach() }
         for name in subtracted.tensors.keys where name.hasSuffix(Self.suffix("A")) {
             let nameB = String(name.dropLast(Self.suffix("A").count)) + Self.suffix("B")

@@ -223,8 +223,7 @@ final class Preflight {
             let start = adapted.base.options.start
         {
             throw TrainingError.baseIsDivided(
-                initialization: start.config.initLoraWeights.name,
-                lossType: config.lossType.rawValue)
+                start: start.config.startOption, lossType: config.lossType.rawValue)
         }
         if config.optim.freezesA { try LoRAFA.freeze(adapted.adapter.adapters) }
         let rule = try config.optim.rule(config, adapters: adapted.adapter.adapters)

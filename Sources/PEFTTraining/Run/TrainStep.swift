@@ -150,7 +150,8 @@ public struct TrainStep {
     ) throws -> (sums: [Double], rewards: RewardSums?) {
         var sums: [Double] = []
         var rewards: RewardSums?
-        let gradients = GradientSums()
+        let gradients = GradientSums(
+            penaltyFactor: share.firstIndex == 0 ? scaler?.scale ?? 1 : 0)
         for (index, batch) in share.microBatches.enumerated() {
             let value = try Profile.range("forward") {
                 let forward = ForwardPass(

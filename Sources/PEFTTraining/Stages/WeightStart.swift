@@ -29,7 +29,7 @@ public struct WeightStart: Hashable, Sendable {
     ///   - config: the adapter.
     ///   - seed: as the adapter is attached with.
     public init?(_ config: any AdapterConfig, seed: UInt64) {
-        guard let config = config as? LoRAConfig, config.initLoraWeights.readsWeight else {
+        guard let config = config as? LoRAConfig, config.readsWeight else {
             return nil
         }
         (self.config, self.seed, folder) = (config, seed, nil)
@@ -44,7 +44,7 @@ public struct WeightStart: Hashable, Sendable {
     public init?(loading url: URL) throws {
         let files = try AdapterFolder.read(url)
         let config = try AdapterMethods.readConfig(adapterConfigJSON: files.configuration)
-        guard let lora = config as? LoRAConfig, lora.initLoraWeights.readsWeight else { return nil }
+        guard let lora = config as? LoRAConfig, lora.readsWeight else { return nil }
         let folder = url.appending(path: Self.folderName)
         let isThere = FileManager.default.fileExists(atPath: folder.path)
         if !isThere, let cause = lora.initLoraWeights.causeThatIsGone {
@@ -165,12 +165,11 @@ extension WeightStart {
             return LowRankUpdate(a: a, b: b, scaling: target.scaling)
         }
         let update = try share(own?.update)
-        guard config.initLoraWeights == .loftq else {
-            return LowRankStart(update: update, subtracted: update)
+        if config.takesAnother {
+            return LowRankStart(update: update, subtracted: try share(own?.subtracted))
         }
-        let isIterated = config.loftqConfig?.loftqIter ?? 1 > 1
         return LowRankStart(
-            update: update, subtracted: isIterated ? try share(own?.subtracted) : nil)
+            update: update, subtracted: config.initLoraWeights == .loftq ? nil : update)
     }
 
     /// What was taken out, from a file; the adapter's own numbers come from another one.
@@ -205,7 +204,7 @@ extension WeightStart {
     ) throws(AdapterError) {
         for target in targets {
             if options.stored?.paths.contains(target.path + ".weight") == true {
-                throw .quantizedAlready(target, config.initLoraWeights)
+                throw .quantizedAlready(target, config)
             }
             guard config.initLoraWeights == .loftq, folder == nil else { continue }
             let isSkipped = QuantizingSource.defaultSkippedModules.contains { name in
@@ -224,7 +223,7 @@ extension WeightStart {
         _ target: LoRATarget, _ reason: String, _ remedy: String
     ) -> AdapterError {
         .unsuitable(
-            "init_lora_weights \(config.initLoraWeights.name)", target.path, reason, remedy)
+            config.startOption, target.path, reason, remedy)
     }
 }
 
@@ -239,10 +238,10 @@ extension LoRAInitialization {
 extension AdapterError {
     /// A weight of which nothing can be taken.
     static func quantizedAlready(
-        _ target: LoRATarget, _ start: LoRAInitialization
+        _ target: LoRATarget, _ config: LoRAConfig
     ) -> AdapterError {
         .unsuitable(
-            "init_lora_weights \(start.name)", target.path,
+            config.startOption, target.path,
             "is quantized already, so that nothing can be taken from it",
             "give the base in bfloat16, float16 or float32: it is quantized while it is read")
     }
