@@ -12,6 +12,7 @@ extension LoRAConfig: AdapterConfig {
     public func attach(
         to registry: ModuleRegistry, seed: UInt64, isTrainable: Bool
     ) throws(AdapterError) -> AdapterSet {
+        try requireBlocks(of: registry)
         let (parameters, resolved) = try resolve(in: registry)
         var attachment = LoRAAttachment(
             resolved.config, registry: registry, seed: seed, isTrainable: isTrainable)

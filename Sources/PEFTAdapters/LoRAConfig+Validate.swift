@@ -73,6 +73,7 @@ extension LoRAConfig {
             }
         }
         problems += startProblems + calibrationProblems + invocationProblems + kasaProblems
+        problems += replicationProblems
         if let names = modulesToSave, names.isEmpty || names.contains("") {
             problems.append(
                 .wrongValue(

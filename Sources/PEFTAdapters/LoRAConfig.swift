@@ -50,6 +50,9 @@ public struct LoRAConfig: Hashable, Sendable {
     public var layersToTransform: OneOrMore<Int>?
     /// The name before a layer's index, such as `layers`; nil or empty means any.
     public var layersPattern: OneOrMore<String>?
+    /// Ranges `[from, to]` of the base's blocks that the adapted model is made of, one after another, copies sharing their
+    /// weights; nil for the base's own. Layers are then named by the new blocks.
+    public var layerReplication: [[Int]]?
     /// Ranks of single layers, by a regular expression over the end of their path.
     public var rankPattern: [String: Int] = [:]
     /// Alphas of single layers, by a regular expression over the end of their path.
@@ -154,6 +157,7 @@ extension LoRAConfig: Codable {
             ConfigField("target_parameters", \.targetParameters),
             ConfigField("layers_to_transform", \.layersToTransform),
             ConfigField("layers_pattern", \.layersPattern),
+            ConfigField("layer_replication", \.layerReplication),
             ConfigField("rank_pattern", \.rankPattern),
             ConfigField("alpha_pattern", \.alphas),
             ConfigField("use_rslora", \.useRslora),
@@ -181,7 +185,7 @@ extension LoRAConfig: Codable {
             ConfigField("qalora_group_size", \.qaloraGroupSize),
         ],
         unsupported: [
-            "arrow_config": .null, "layer_replication": .null,
+            "arrow_config": .null,
             "megatron_config": .null, "monteclora_config": .null, "use_bdlora": .null,
             "use_qalora": .bool(false),
             "velora_config": .null,

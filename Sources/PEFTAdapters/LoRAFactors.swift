@@ -129,6 +129,7 @@ extension LoRAConfig {
         if useDora { return "use_dora" }
         if loraBias { return "lora_bias" }
         if aloraInvocationTokens != nil { return "alora_invocation_tokens" }
+        if layerReplication != nil { return "layer_replication" }
         if bias != .none { return "bias" }
         if modulesToSave != nil { return "modules_to_save" }
         if trainableTokenIndices != nil { return "trainable_token_indices" }

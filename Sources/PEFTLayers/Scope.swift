@@ -12,6 +12,8 @@ public final class ModuleRegistry {
     public private(set) var headPath: String?
     /// How adapters start where that was computed from weights before these were stored, by the paths of their layers.
     package var starts: [String: LowRankStart] = [:]
+    /// Which of the files' blocks the model's are, to be said before it is made; nil for each its own.
+    package var blockOrder: BlockOrder?
     private var bring: ((_ path: String) throws(TorchError) -> Void)?
 
     /// Makes an empty registry.
@@ -51,16 +53,27 @@ public final class ModuleRegistry {
 
     /// Elements of the base model, tied tensors once.
     public var numElements: Int {
-        parameters.reduce(0) { $0 + $1.original.numElements }
-            + linears.reduce(0) {
-                $0 + ($1.weight is TiedWeight ? 0 : $1.weight.outFeatures * $1.weight.inFeatures)
-            }
+        let (tensors, weights) = stored
+        return tensors.reduce(0) { $0 + $1.numElements }
+            + weights.reduce(0) { $0 + $1.outFeatures * $1.inFeatures }
     }
 
     /// Bytes of the base model in memory, tied tensors once.
     public var sizeBytes: Int {
-        parameters.reduce(0) { $0 + $1.original.sizeBytes }
-            + linears.reduce(0) { $0 + ($1.weight is TiedWeight ? 0 : $1.weight.sizeBytes) }
+        let (tensors, weights) = stored
+        return tensors.reduce(0) { $0 + $1.sizeBytes } + weights.reduce(0) { $0 + $1.sizeBytes }
+    }
+
+    /// What the base has in memory: tied tensors, and those that copies of a block share, once.
+    private var stored: (tensors: [Tensor], weights: [any LinearWeight]) {
+        var seen: Set<UnsafeRawPointer> = []
+        let tensors = parameters.map(\.original).filter { seen.insert($0.identity).inserted }
+        let weights = linears.map(\.weight).filter { weight in
+            let identity =
+                weight.dense?.identity ?? UnsafeRawPointer(Unmanaged.passUnretained(weight).toOpaque())
+            return !(weight is TiedWeight) && seen.insert(identity).inserted
+        }
+        return (tensors, weights)
     }
 }
 

@@ -6,6 +6,8 @@ public enum ModelError: Error, Equatable, Sendable, CustomStringConvertible {
     case unknownModelType(String?, known: [String])
     /// A family is registered under a `model_type` that another one has.
     case modelTypeTaken(String)
+    /// A model is to be made of blocks that its files do not have, or that its family does not know of.
+    case noSuchBlock(Int, numBlocks: Int)
 
     /// What, where, expected, found and the remedy in one sentence.
     public var description: String {
@@ -19,6 +21,11 @@ public enum ModelError: Error, Equatable, Sendable, CustomStringConvertible {
             """
         case .modelTypeTaken(let type):
             "model_type \"\(type)\" has a family already; register yours under a name of its own"
+        case .noSuchBlock(let found, let numBlocks):
+            """
+            layer_replication: expected ranges within the base model's blocks 0..<\(numBlocks), found block \
+            \(found); give ranges [from, to] in which to is at most \(numBlocks)
+            """
         }
     }
 }

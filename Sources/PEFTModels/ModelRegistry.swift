@@ -55,7 +55,11 @@ public enum ModelRegistry {
     public static func makeModel(
         config: Data, _ scope: Scope
     ) throws -> any CausalLanguageModel {
-        try family(of: config).config.read(config).makeModel(scope)
+        let model = try family(of: config).config.read(config).makeModel(scope)
+        if let order = scope.registry.blockOrder?.blocks, order.count != model.units.count {
+            throw ModelError.noSuchBlock(order.count - 1, numBlocks: model.units.count)
+        }
+        return model
     }
 
     /// The family of a configuration.

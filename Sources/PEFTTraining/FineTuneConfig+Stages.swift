@@ -27,6 +27,7 @@ extension FineTuneConfig {
         lora.targetParameters = targetParameters
         lora.excludeModules = excludeModules?.peft
         lora.layersToTransform = layersToTransform.map { .more($0) }
+        lora.layerReplication = layerReplication
         lora.rankPattern = rankPattern
         lora.alphaPattern = alphaPattern
         lora.useRslora = useRslora

@@ -13,7 +13,8 @@ final class DecoderBlock {
     }
 
     private let attentionNorms: Norms
-    private let attention: SelfAttention
+    /// The part that reads other tokens.
+    let attention: SelfAttention
     private let feedForwardNorms: Norms
     private let feedForward: any FeedForwardPart
     private let residualMultiplier: Double

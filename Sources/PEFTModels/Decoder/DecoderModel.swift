@@ -45,8 +45,8 @@ public final class DecoderModel: CausalLanguageModel {
     ///   - rotaries: the rotary embeddings that blocks choose from.
     ///   - scope: the root.
     ///   - makeNorm: makes the final norm.
-    ///   - makeBlock: makes the block with an index.
-    /// - Throws: the source's error.
+    ///   - makeBlock: makes the block with an index in the files.
+    /// - Throws: the source's error; ``ModelError/noSuchBlock(_:numBlocks:)``.
     init(
         _ config: DecoderConfig, names: FileConventions.Names = FileConventions.Names(),
         ends: Ends = Ends(),
@@ -68,10 +68,15 @@ public final class DecoderModel: CausalLanguageModel {
         }
         var blocks: [DecoderBlock] = []
         var units: [ModuleUnit] = []
-        for index in 0..<config.numHiddenLayers {
+        let order = scope.registry.blockOrder?.blocks ?? Array(0..<config.numHiddenLayers)
+        if let last = order.max(), last >= config.numHiddenLayers {
+            throw ModelError.noSuchBlock(last, numBlocks: config.numHiddenLayers)
+        }
+        for (index, ofFiles) in order.enumerated() {
             let (block, unit) = try (model / names.layers).unit(index) { scope in
-                try makeBlock(index, scope)
+                try makeBlock(ofFiles, scope)
             }
+            block.attention.index = index
             blocks.append(block)
             units.append(unit)
         }

@@ -11,7 +11,6 @@ extension DecoderConfig {
     ///
     /// - Parameters:
     ///   - options: what scores depend on; nil for plain attention.
-    ///   - index: of the block.
     ///   - scope: the attention's place.
     ///   - bias: whether query, key and value have a bias.
     ///   - outputBias: whether the output has one.
@@ -19,7 +18,7 @@ extension DecoderConfig {
     /// - Returns: the attention of the block.
     /// - Throws: the source's error.
     func attention(
-        _ options: SelfAttention.Options? = nil, index: Int, _ scope: Scope, bias: Bool = false,
+        _ options: SelfAttention.Options? = nil, _ scope: Scope, bias: Bool = false,
         outputBias: Bool = false, norm makeNorm: ((Int, Scope) throws -> RMSNorm)? = nil
     ) throws -> SelfAttention {
         let (own, shared) = (numAttentionHeads, keyValueHeads)
@@ -34,7 +33,7 @@ extension DecoderConfig {
         let output = try scope.linear(
             "o_proj", inFeatures: own * headSize, outFeatures: hiddenSize, bias: outputBias)
         return SelfAttention(
-            options ?? SelfAttention.Options(self), index: index, projections,
+            options ?? SelfAttention.Options(self), projections,
             queryNorm: try makeNorm?(own, scope / "q_norm"),
             keyNorm: try makeNorm?(shared, scope / "k_norm"), output: output)
     }

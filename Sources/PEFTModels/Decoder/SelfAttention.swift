@@ -82,20 +82,21 @@ final class SelfAttention {
         }
     }
 
-    private let index: Int
+    /// The block's place in the model, under which its keys and values are cached; the model says it.
+    var index = 0
+
     private let options: Options
     private let queryKeyValue: QueryKeyValue
     private let queryNorm: RMSNorm?
     private let keyNorm: RMSNorm?
     private let output: Linear
 
-    /// Composes the attention of the block with an index.
+    /// Composes the attention of a block.
     init(
-        _ options: Options, index: Int, _ queryKeyValue: QueryKeyValue, queryNorm: RMSNorm? = nil,
+        _ options: Options, _ queryKeyValue: QueryKeyValue, queryNorm: RMSNorm? = nil,
         keyNorm: RMSNorm? = nil, output: Linear
     ) {
         self.options = options
-        self.index = index
         self.queryKeyValue = queryKeyValue
         self.queryNorm = queryNorm
         self.keyNorm = keyNorm

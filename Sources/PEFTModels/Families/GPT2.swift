@@ -102,7 +102,7 @@ public struct GPT2Config: ModelConfig {
         let projections = try scope.linear(
             "c_attn", inFeatures: hidden, outFeatures: 3 * width, bias: true)
         let output = try scope.linear("c_proj", inFeatures: width, outFeatures: hidden, bias: true)
-        return SelfAttention(options, index: index, .fused(projections), output: output)
+        return SelfAttention(options, .fused(projections), output: output)
     }
 
     private func feedForward(_ scope: Scope) throws -> FeedForward {

@@ -63,12 +63,12 @@ public struct GPTNeoXConfig: ModelConfig {
         try DecoderModel(
             decoder, names: Self.files.names, rotaries: [decoder.rotarySettings()], scope,
             norm: norm
-        ) { index, block in
+        ) { _, block in
             let before = try norm(block / "input_layernorm")
             let between = try norm(block / "post_attention_layernorm")
             return DecoderBlock(
                 attentionNorms: DecoderBlock.Norms(before: before),
-                try attention(index, block / "attention"),
+                try attention(block / "attention"),
                 feedForwardNorms: DecoderBlock.Norms(before: between),
                 try feedForward(block / "mlp"), isParallel: useParallelResidual)
         }
@@ -78,14 +78,14 @@ public struct GPTNeoXConfig: ModelConfig {
         try LayerNorm(hiddenSize: decoder.hiddenSize, epsilon: layerNormEps, scope)
     }
 
-    private func attention(_ index: Int, _ scope: Scope) throws -> SelfAttention {
+    private func attention(_ scope: Scope) throws -> SelfAttention {
         let (hidden, width) = (decoder.hiddenSize, decoder.numAttentionHeads * decoder.headSize)
         let projections = try scope.linear(
             "query_key_value", inFeatures: hidden, outFeatures: 3 * width, bias: attentionBias)
         let output = try scope.linear(
             "dense", inFeatures: width, outFeatures: hidden, bias: attentionBias)
         return SelfAttention(
-            SelfAttention.Options(decoder), index: index, .perHead(projections), output: output)
+            SelfAttention.Options(decoder), .perHead(projections), output: output)
     }
 
     private func feedForward(_ scope: Scope) throws -> FeedForward {

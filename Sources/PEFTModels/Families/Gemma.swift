@@ -76,7 +76,7 @@ public struct GemmaOptions: Codable, Hashable, Sendable {
             return DecoderBlock(
                 attentionNorms: try norms("input_layernorm", "post_attention_layernorm"),
                 try decoder.attention(
-                    options, index: index, block / "self_attn", bias: attentionBias,
+                    options, block / "self_attn", bias: attentionBias,
                     outputBias: attentionBias, norm: normalizesHeads ? makeHeadNorm : nil),
                 feedForwardNorms: try norms(
                     "pre_feedforward_layernorm", "post_feedforward_layernorm"),

@@ -47,12 +47,12 @@ public struct GraniteConfig: ModelConfig {
         return try DecoderModel(
             decoder, ends: ends, rotaries: [decoder.rotarySettings()], scope,
             norm: decoder.rmsNorm
-        ) { index, block in
+        ) { _, block in
             try decoder.preNormBlock(
                 block, residualMultiplier: residualMultiplier,
                 attention: {
                     try decoder.attention(
-                        options, index: index, $0, bias: attentionBias, outputBias: attentionBias)
+                        options, $0, bias: attentionBias, outputBias: attentionBias)
                 }, feedForward: { try decoder.gatedFeedForward($0, bias: mlpBias) })
         }
     }

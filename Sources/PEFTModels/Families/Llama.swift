@@ -23,12 +23,12 @@ public struct LlamaConfig: ModelConfig {
     public func makeModel(_ scope: Scope) throws -> DecoderModel {
         try DecoderModel(
             decoder, rotaries: [decoder.rotarySettings()], scope, norm: decoder.rmsNorm
-        ) { index, block in
+        ) { _, block in
             try decoder.preNormBlock(
                 block,
                 attention: {
                     try decoder.attention(
-                        index: index, $0, bias: attentionBias, outputBias: attentionBias)
+                        $0, bias: attentionBias, outputBias: attentionBias)
                 }, feedForward: { try decoder.gatedFeedForward($0, bias: mlpBias) })
         }
     }

@@ -32,9 +32,9 @@ public struct MistralConfig: ModelConfig {
         options.window = slidingWindow
         return try DecoderModel(
             decoder, rotaries: [decoder.rotarySettings()], scope, norm: decoder.rmsNorm
-        ) { index, block in
+        ) { _, block in
             try decoder.preNormBlock(block) {
-                try decoder.attention(options, index: index, $0)
+                try decoder.attention(options, $0)
             }
         }
     }
@@ -68,7 +68,7 @@ public struct MinistralConfig: ModelConfig {
             var options = SelfAttention.Options(decoder)
             options.window = decoder.isSliding(index) { _ in true } ? slidingWindow : nil
             return try decoder.preNormBlock(block) {
-                try decoder.attention(options, index: index, $0)
+                try decoder.attention(options, $0)
             }
         }
     }

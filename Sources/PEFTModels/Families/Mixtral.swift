@@ -72,9 +72,9 @@ public struct MixtralConfig: ModelConfig {
         options.window = slidingWindow
         return try DecoderModel(
             decoder, rotaries: [decoder.rotarySettings()], scope, norm: decoder.rmsNorm
-        ) { index, block in
+        ) { _, block in
             try decoder.preNormBlock(
-                block, attention: { try decoder.attention(options, index: index, $0) },
+                block, attention: { try decoder.attention(options, $0) },
                 feedForward: {
                     try decoder.mixtureOfExperts(experts, modules: Self.files.expertModules, $0)
                 })

@@ -27,9 +27,9 @@ public struct Olmo2Config: ModelConfig {
         try DecoderModel(
             decoder, rotaries: [decoder.rotarySettings()], scope,
             norm: finalNorm
-        ) { index, block in
+        ) { _, block in
             let attention = try decoder.attention(
-                index: index, block / "self_attn", bias: attentionBias, outputBias: attentionBias
+                block / "self_attn", bias: attentionBias, outputBias: attentionBias
             ) { numHeads, scope in
                 try norm(numHeads * decoder.headSize, scope)
             }

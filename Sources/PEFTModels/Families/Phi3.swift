@@ -37,9 +37,9 @@ public struct Phi3Config: ModelConfig {
         options.window = slidingWindow
         return try DecoderModel(
             decoder, rotaries: [rotarySettings()], scope, norm: decoder.rmsNorm
-        ) { index, block in
+        ) { _, block in
             try decoder.preNormBlock(
-                block, attention: { try attention(options, index: index, $0) },
+                block, attention: { try attention(options, $0) },
                 feedForward: feedForward)
         }
     }
@@ -50,7 +50,7 @@ public struct Phi3Config: ModelConfig {
     }
 
     private func attention(
-        _ options: SelfAttention.Options, index: Int, _ scope: Scope
+        _ options: SelfAttention.Options, _ scope: Scope
     ) throws -> SelfAttention {
         let (own, shared) = (decoder.numAttentionHeads, decoder.keyValueHeads)
         let projections = try scope.linear(
@@ -58,7 +58,7 @@ public struct Phi3Config: ModelConfig {
             outFeatures: (own + 2 * shared) * decoder.headSize)
         let output = try scope.linear(
             "o_proj", inFeatures: own * decoder.headSize, outFeatures: decoder.hiddenSize)
-        return SelfAttention(options, index: index, .fused(projections), output: output)
+        return SelfAttention(options, .fused(projections), output: output)
     }
 
     private func feedForward(_ scope: Scope) throws -> FeedForward {

@@ -46,7 +46,7 @@ public struct Qwen2Config: ModelConfig {
             var options = SelfAttention.Options(decoder)
             options.window = window.window(index, decoder)
             return try decoder.preNormBlock(block) {
-                try decoder.attention(options, index: index, $0, bias: true)
+                try decoder.attention(options, $0, bias: true)
             }
         }
     }
@@ -101,7 +101,7 @@ public struct Qwen3Config: ModelConfig {
             options.window = window.window(index, decoder)
             return try decoder.preNormBlock(block) {
                 try decoder.attention(
-                    options, index: index, $0, bias: attentionBias, outputBias: attentionBias
+                    options, $0, bias: attentionBias, outputBias: attentionBias
                 ) { _, scope in
                     try RMSNorm(
                         hiddenSize: decoder.headSize, epsilon: decoder.rmsNormEps, scope)

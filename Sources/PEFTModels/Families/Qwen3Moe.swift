@@ -93,7 +93,7 @@ public struct Qwen3MoeConfig: ModelConfig {
                 block,
                 attention: {
                     try decoder.attention(
-                        options, index: index, $0, bias: attentionBias, outputBias: attentionBias
+                        options, $0, bias: attentionBias, outputBias: attentionBias
                     ) { _, scope in
                         try RMSNorm(
                             hiddenSize: decoder.headSize, epsilon: decoder.rmsNormEps, scope)

@@ -64,7 +64,7 @@ public struct SmolLM3Config: ModelConfig {
                 block,
                 attention: {
                     try decoder.attention(
-                        options, index: index, $0, bias: attentionBias, outputBias: attentionBias)
+                        options, $0, bias: attentionBias, outputBias: attentionBias)
                 }, feedForward: { try decoder.gatedFeedForward($0, bias: mlpBias) })
         }
     }

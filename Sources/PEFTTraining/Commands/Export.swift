@@ -48,6 +48,7 @@ public enum Export {
         try AtomicFolder.requireFree(output)
         let folder = try AdapterFolder.read(URL(filePath: options.adapter))
         let config = try AdapterMethods.readConfig(adapterConfigJSON: folder.configuration)
+        try MergeError.requireBlocksOfBase(config, folder)
         let base = try BaseModelFiles.open(
             Merge.base(options.model, of: folder, config.baseModelNameOrPath))
         let plan = try ModelPlan(

@@ -21,14 +21,12 @@ struct LoadedModel {
         let folders = options.adapter.paths.map { URL(filePath: $0) }
         // Only one adapter can be the start of what the base's weights are without.
         let alone = folders.count == 1 ? folders[0] : nil
-        base = try BaseModel(
-            at: URL(filePath: options.model),
-            options: BaseModelOptions(
-                quantization: options.quantize.config(
-                    blockSize: options.quantBlockSize, isDouble: options.doubleQuant),
-                computeDType: options.dtype.torch,
-                device: try device ?? options.device.device(),
-                start: try alone.flatMap { try WeightStart(loading: $0) }))
+        var reading = BaseModelOptions(
+            quantization: options.quantize.config(
+                blockSize: options.quantBlockSize, isDouble: options.doubleQuant),
+            computeDType: options.dtype.torch, device: try device ?? options.device.device())
+        if let alone { try reading.fit(loading: alone) }
+        base = try BaseModel(at: URL(filePath: options.model), options: reading)
         if let alone {
             _ = try AdaptedModel(
                 base, loading: alone, isTrainable: false,

@@ -117,6 +117,7 @@ extension Optional: ConfigParsable where Wrapped: ConfigParsable {
     }
 }
 
+/// On the command line `ITEM,...`, or a YAML list in brackets for items that hold commas.
 extension Array: ConfigParsable where Element: ConfigParsable {
     package static var expectation: String { "a list, each item \(Element.expectation)" }
     package static var placeholder: String { "\(Element.placeholder),..." }
@@ -130,6 +131,9 @@ extension Array: ConfigParsable where Element: ConfigParsable {
     }
 
     package static func value(ofArguments arguments: [String]) -> OptionValue {
+        if arguments.count == 1, let only = arguments.first, only.hasPrefix("[") {
+            return (try? YAMLReader.read(only)) ?? OptionValue(.string(only))
+        }
         let words = arguments.flatMap { $0.split(separator: ",", omittingEmptySubsequences: false) }
         return OptionValue(.list(words.map { Element.value(ofArguments: [String($0)]) }))
     }

@@ -78,6 +78,10 @@ extension FineTuneConfig: ConfigurableOptions {
             "layers_to_transform", \.layersToTransform, section: "Adapter",
             help: "the blocks that get adapters, by index"),
         .init(
+            "layer_replication", \.layerReplication, section: "Adapter",
+            placeholder: "[[FROM,TO],...]",
+            help: "ranges of the base's blocks to make a deeper model of"),
+        .init(
             "rank_pattern", \.rankPattern, section: "Adapter",
             help: "ranks by module name or pattern"),
         .init(

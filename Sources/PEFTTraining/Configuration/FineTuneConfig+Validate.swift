@@ -115,6 +115,20 @@ extension FineTuneConfig {
                 "contradicts share_prefixes: where a row is activated depends on its end")
         }
         checkKaSA(&checks)
+        if let layerReplication {
+            let key = "layer_replication"
+            checks.forbid(
+                key, if: layerReplication.isEmpty,
+                "is empty: the model would have no blocks; leave it out for the base's own")
+            for range in layerReplication {
+                checks.expect(key, range, "ranges [from, to] of blocks, from below to") {
+                    $0.count == 2 && $0[0] >= 0 && $0[0] < $0[1]
+                }
+            }
+            checks.forbid(
+                key, if: initLoraWeights.readsWeight || initLoraWeights.readsRows || useKasa,
+                "needs an init_lora_weights that depends on neither weights nor rows, without use_kasa")
+        }
         checks.forbid(
             "init_lora_weights",
             if: initLoraWeights == .orthogonal

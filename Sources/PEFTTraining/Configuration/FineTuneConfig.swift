@@ -59,6 +59,8 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
     public var excludeModules: ModuleSelection?
     /// The indices of the blocks that get adapters; nil means all.
     public var layersToTransform: [Int]?
+    /// Ranges `[from, to]` of the base's blocks that the model is made of, copies sharing their weights; nil means the base's own.
+    public var layerReplication: [[Int]]?
     /// Ranks that differ from `loraR`, by module name or pattern.
     public var rankPattern: [String: Int] = [:]
     /// Alphas that differ from `loraAlpha`, by module name or pattern.

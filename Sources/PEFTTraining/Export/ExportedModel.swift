@@ -71,6 +71,7 @@ final class ExportedModel {
         let config = try folder.map {
             try AdapterMethods.readConfig(adapterConfigJSON: $0.configuration)
         }
+        if let config, let folder { try MergeError.requireBlocksOfBase(config, folder) }
         baseName = config?.baseModelNameOrPath
         left = ResidualSource(
             source,

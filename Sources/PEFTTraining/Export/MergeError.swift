@@ -1,3 +1,6 @@
+import PEFTAdapters
+import PEFTCheckpoints
+
 /// An adapter that cannot be merged, or whose merge would lose what was learned.
 public enum MergeError: Error, Equatable, Sendable {
     /// The method is more than a change of the layer's weight.
@@ -24,6 +27,8 @@ public enum MergeError: Error, Equatable, Sendable {
     case isPlain(adapter: String)
     /// The other program has no tensor of its own for a tied head.
     case headIsTied(path: String)
+    /// The adapter belongs to a model of other blocks than the base's files have.
+    case hasOtherBlocks(adapter: String)
 }
 
 extension MergeError: CustomStringConvertible {
@@ -90,7 +95,20 @@ extension MergeError: CustomStringConvertible {
             \(path): the base's head is tied to its embedding, so that llama.cpp has no weight to apply \
             this update to; merge it instead: peft merge
             """
+        case .hasOtherBlocks(let adapter):
+            """
+            \(adapter): the adapter belongs to the model that its layer_replication makes of the base's blocks, which has \
+            no files of its own; use the adapter as it is: --adapter
+            """
         }
+    }
+
+    /// Refuses an adapter of a model that has other blocks than its base.
+    static func requireBlocksOfBase(
+        _ config: any AdapterConfig, _ adapter: AdapterFolder
+    ) throws(MergeError) {
+        guard (config as? LoRAConfig)?.layerReplication != nil else { return }
+        throw .hasOtherBlocks(adapter: adapter.url.path)
     }
 
     static func percent(_ share: Double) -> String {

@@ -40,7 +40,9 @@ struct StepDryRun {
     /// - Throws: `ModelError`, `AdapterError` or ``TrainingError`` for what does not fit together; `TorchError`.
     /// - Complexity: as many operations as two steps have, each in microseconds.
     func callAsFunction() throws -> Result {
-        let options = try config.baseModel.adjusted(toConfiguration: configuration)
+        var options = config.baseModel
+        options.fit(adapter, seed: 0)
+        options = try options.adjusted(toConfiguration: configuration)
         let plan = try ModelPlan(configuration, options: options)
         let ranks =
             numRanks == 1
@@ -52,12 +54,13 @@ struct StepDryRun {
                 numRanks == 1 && !config.offload.hasBase
                 ? nil : ModelShards(ranks, options: config.shards)
             let registry = ModuleRegistry()
+            registry.blockOrder = options.blocks
             let model = try DryRun.part(.base) {
                 try build(plan, options, shards: shards, in: registry)
             }
             let (own, rule, invocation) = try DryRun.part(.adapter) {
                 registry.starts =
-                    try WeightStart(adapter, seed: 0)?.starts(
+                    try options.start?.starts(
                         in: plan.registry, source: EmptySource(dtype: .float32),
                         options: options, ranks: ranks) ?? [:]
                 let attached = try adapter.attach(to: registry, seed: 0)

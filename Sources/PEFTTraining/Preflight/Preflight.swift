@@ -150,12 +150,11 @@ final class Preflight {
     private func loadBase() throws -> Found<BaseModel> {
         let isWhole = ranks.size == 1 && !config.offload.hasBase
         var options = config.baseModel(on: device)
-        options.start =
-            if let startFolder {
-                try WeightStart(loading: startFolder)
-            } else {
-                WeightStart(newAdapter, seed: UInt64(config.seed))
-            }
+        if let startFolder {
+            try options.fit(loading: startFolder)
+        } else {
+            options.fit(newAdapter, seed: UInt64(config.seed))
+        }
         let base = try BaseModel(
             at: URL(filePath: config.model), options: options,
             shards: isWhole ? nil : ModelShards(ranks, options: config.shards, on: device))

@@ -19,6 +19,8 @@ public struct BaseModelOptions: Sendable, Hashable {
     public var device: Device
     /// What the adapter takes out of the weights while they are read; nil for nothing.
     public var start: WeightStart?
+    /// The blocks of the files that the model is made of; nil for each once, in order.
+    public var blocks: BlockOrder?
 
     /// Describes how to read a base model.
     ///
@@ -35,6 +37,26 @@ public struct BaseModelOptions: Sendable, Hashable {
         self.computeDType = computeDType
         self.device = device
         self.start = start
+    }
+
+    /// Reads the base for a new adapter: without what it takes out, of the blocks that it names.
+    ///
+    /// - Parameters:
+    ///   - adapter: the adapter.
+    ///   - seed: as it is attached with.
+    public mutating func fit(_ adapter: any AdapterConfig, seed: UInt64) {
+        start = WeightStart(adapter, seed: seed)
+        blocks = (adapter as? LoRAConfig)?.blockOrder
+    }
+
+    /// Reads the base for the adapter in a folder.
+    ///
+    /// - Throws: as ``WeightStart/init(loading:)``.
+    public mutating func fit(loading folder: URL) throws {
+        start = try WeightStart(loading: folder)
+        let files = try AdapterFolder.read(folder)
+        let config = try AdapterMethods.readConfig(adapterConfigJSON: files.configuration)
+        blocks = (config as? LoRAConfig)?.blockOrder
     }
 
     /// Weights that are in codes already.
@@ -142,7 +164,7 @@ public final class BaseModel {
         self.shards = shards
         architecture = try ModelRegistry.familyName(files.configuration)
         let plan = try ModelPlan(files.configuration, options: options)
-        try files.source.validate(expected: plan.shapes)
+        try files.source.validate(expected: plan.shapesInFiles)
         try shards?.layOut(
             shards?.dividesBase == true ? plan.layout : nil, blocks: plan.blocks,
             embedding: plan.embedding, isHeadTied: plan.isHeadTied)
@@ -155,6 +177,7 @@ public final class BaseModel {
         let left = ResidualSource(stored, starts: starts)
         registry = ModuleRegistry()
         registry.starts = starts
+        registry.blockOrder = options.blocks
         model = try ModelRegistry.makeModel(
             config: files.configuration,
             Scope(
@@ -162,6 +185,10 @@ public final class BaseModel {
                 source: options.source(
                     left, dense: CastingSource(left, dtype: options.computeDType),
                     files: files.source, shards: shards)))
+        for (path, shape) in plan.shapesInFiles where plan.shapes[path] == nil {
+            // A block that the model has not is a part of what tells its base from others.
+            _ = try stored.tensor(at: path, shape: shape)
+        }
         try files.source.verifyAllConsumed()
         try shards?.finishLoading()
         try stored.complete(with: shards ?? WholePlacement())
@@ -184,15 +211,32 @@ extension BaseModelOptions {
         _ stored: any ParameterSource, dense: any ParameterSource, files: CheckpointSource? = nil,
         shards: ModelShards?
     ) throws(QuantizationError) -> any ParameterSource {
-        let source: any ParameterSource =
-            if let shards, shards.dividesBase {
-                try quantized(
-                    stored, dense: ShardingSource(dense, shards: shards, dtype: computeDType),
-                    files: files, placement: shards)
-            } else {
-                try quantized(stored, dense: dense, files: files, placement: WholePlacement())
-            }
-        return DeviceSource(source, on: device)
+        if let shards, shards.dividesBase {
+            // Every copy of a block has shards of its own, which are gathered with it.
+            let (stored, dense) = (replicated(stored), replicated(dense))
+            let source = try quantized(
+                stored, dense: ShardingSource(dense, shards: shards, dtype: computeDType),
+                files: files, placement: shards)
+            return DeviceSource(source, on: device)
+        }
+        let source = DeviceSource(
+            try quantized(stored, dense: dense, files: files, placement: WholePlacement()),
+            on: device)
+        return replicated(source, isShared: true)
+    }
+
+    /// The source by the names of the model's blocks instead of the files'.
+    func replicated(
+        _ source: any ParameterSource, isShared: Bool = false
+    ) -> any ParameterSource {
+        guard let blocks else { return source }
+        return ReplicatedSource(source, order: blocks, isShared: isShared)
+    }
+
+    /// The name in the files of a tensor that a source asks for which has the names of the model's blocks.
+    private func nameInFiles(_ path: String, _ placement: any TensorPlacement) -> String {
+        guard let blocks, !(placement is WholePlacement) else { return path }
+        return blocks.nameInFiles(path)
     }
 
     /// The source that stores linear weights as these options say; without files they are only planned.
@@ -203,17 +247,22 @@ extension BaseModelOptions {
         if let layers = self.stored {
             if let files {
                 return StoredWeightSource(
-                    { try files.quantizedParts(of: $0, shape: $1) }, samples: stored, dense: dense,
+                    { path, shape in
+                        try files.quantizedParts(of: nameInFiles(path, placement), shape: shape)
+                    }, samples: stored, dense: dense,
                     placement: placement)
             }
             guard let quantization else {
                 return StoredWeightSource(
-                    { try layers.plannedInt8(at: $0, shape: $1, stored) }, samples: stored,
-                    dense: dense, placement: placement)
+                    { path, shape in
+                        let isStored = layers.paths.contains(nameInFiles(path, placement))
+                        return try isStored ? layers.plannedInt8(at: path, shape, stored) : nil
+                    }, samples: stored, dense: dense, placement: placement)
             }
             return try QuantizingSource(
                 stored, dense: dense, config: quantization,
-                isQuantized: { layers.paths.contains($0) }, placement: placement)
+                isQuantized: { layers.paths.contains(nameInFiles($0, placement)) },
+                placement: placement)
         }
         guard let quantization else { return dense }
         return try QuantizingSource(
@@ -224,9 +273,8 @@ extension BaseModelOptions {
 extension BaseModelOptions.StoredLayers {
     /// A weight in 8 bits that is only planned: the source notes its shape.
     fileprivate func plannedInt8(
-        at path: String, shape: [Int], _ source: any ParameterSource
-    ) throws -> QuantizedParts? {
-        guard paths.contains(path) else { return nil }
+        at path: String, _ shape: [Int], _ source: any ParameterSource
+    ) throws -> QuantizedParts {
         _ = try source.elements(0..<0, at: path, shape: shape)
         func none() throws -> Tensor { try Tensor.empty([0]) }
         return .int8(

@@ -6,8 +6,10 @@ import Torch
 
 /// What a model consists of, known before any of its weights is read.
 struct ModelPlan {
-    /// The shape of every tensor of the files, by name.
+    /// The shape of every tensor of the files that the model has, by name.
     let shapes: [String: [Int]]
+    /// The shape of every tensor of the files.
+    let shapesInFiles: [String: [Int]]
     /// The tensors as they are stored in memory.
     let layout: LayoutPlan
     /// The layers, without elements.
@@ -29,13 +31,19 @@ struct ModelPlan {
     init(_ config: Data, options: BaseModelOptions) throws {
         let source = ShapeSource()
         let layout = LayoutPlan()
-        let dense = ShardingSource(planning: layout, source, dtype: options.computeDType)
+        let named = options.replicated(source)
+        let dense = ShardingSource(planning: layout, named, dtype: options.computeDType)
+        registry.blockOrder = options.blocks
         let model = try ModelRegistry.makeModel(
             config: config,
             Scope(
                 registry: registry,
-                source: options.quantized(source, dense: dense, placement: layout)))
+                source: options.quantized(named, dense: dense, placement: layout)))
         shapes = source.shapes
+        var whole = options
+        whole.blocks = nil
+        shapesInFiles =
+            options.blocks == nil ? shapes : try ModelPlan(config, options: whole).shapes
         self.layout = layout
         blocks = model.units.map(\.path)
         embedding = model.inputEmbedding.weight.path
