@@ -1,4 +1,4 @@
-public import Torch
+package import Torch
 
 /// Which of the blocks of its files each block of a model is, so that a deeper model is made of the blocks of another one.
 ///

@@ -66,12 +66,12 @@ public final class ModuleRegistry {
 
     /// What the base has in memory: tied tensors, and those that copies of a block share, once.
     private var stored: (tensors: [Tensor], weights: [any LinearWeight]) {
-        var seen: Set<UnsafeRawPointer> = []
+        var seen: Set<AnyHashable> = []
         let tensors = parameters.map(\.original).filter { seen.insert($0.identity).inserted }
         let weights = linears.map(\.weight).filter { weight in
-            let identity =
-                weight.dense?.identity ?? UnsafeRawPointer(Unmanaged.passUnretained(weight).toOpaque())
-            return !(weight is TiedWeight) && seen.insert(identity).inserted
+            let identity = weight.dense.map { AnyHashable($0.identity) }
+            return !(weight is TiedWeight)
+                && seen.insert(identity ?? AnyHashable(ObjectIdentifier(weight))).inserted
         }
         return (tensors, weights)
     }

@@ -140,9 +140,12 @@ import TrainingTestSupport
     }
 
     /// Parts of the base are taken out while it is read, each computed by one of the processes.
-    @Test(arguments: ["pissa", "pissa_niter_4", "olora", "loftq"])
+    @Test(arguments: ["pissa", "pissa_niter_4", "olora", "loftq", "kasa"])
     func startsThatReadTheWeightAreTheSameInEveryDivision(start: String) throws {
-        let flags = ["--max-steps", "4", "--init-lora-weights", start]
+        let flags =
+            ["--max-steps", "4"]
+            + (start == "kasa"
+                ? ["--use-kasa", "--kasa-gamma", "0.1"] : ["--init-lora-weights", start])
         let all = flags + (start == "loftq" ? ["--loftq-iter", "2"] : [])
         let divisions = [
             Division(1, rows: 8), Division(3, rows: 4), Division(2, rows: 4),
@@ -161,6 +164,27 @@ import TrainingTestSupport
                 try RunFiles.adapter(in: workspace.path("\(index)/initial_adapter"))
                     == RunFiles.adapter(in: workspace.path("0/initial_adapter")), "\(division)")
             if index > 1 { try expectSame("0", "\(index)") }
+        }
+    }
+
+    /// In one process copies of a block share its weights, in several each copy has shards of its own.
+    @Test func copiesOfBlocksAreTheSameInEveryDivision() throws {
+        let divisions = [
+            Division(1, rows: 8), Division(2, rows: 4),
+            Division(2, rows: 4, "--sharding", "none"),
+            Division(1, rows: 8, "--offload", "base", "--gradient-checkpointing"),
+        ]
+        for (index, division) in divisions.enumerated() {
+            let processes = try RankProcesses(
+                "peft",
+                environments: division.numRanks == 1
+                    ? [[:]] : RankProcesses.environments(division.numRanks),
+                arguments: arguments(
+                    "\(index)", rows: division.rows,
+                    ["--max-steps", "4", "--layer-replication", "[[0,2],[1,2],[0,1]]"]
+                        + division.flags))
+            try expectDone(processes)
+            if index > 0 { try expectSame("0", "\(index)") }
         }
     }
 

@@ -10,7 +10,7 @@ extension DecoderConfig {
     /// Attention of `q_proj`, `k_proj`, `v_proj`, `o_proj` and, if they are made, `q_norm` and `k_norm`.
     ///
     /// - Parameters:
-    ///   - options: what scores depend on; nil for plain attention.
+    ///   - options: what scores depend on.
     ///   - scope: the attention's place.
     ///   - bias: whether query, key and value have a bias.
     ///   - outputBias: whether the output has one.
@@ -18,7 +18,7 @@ extension DecoderConfig {
     /// - Returns: the attention of the block.
     /// - Throws: the source's error.
     func attention(
-        _ options: SelfAttention.Options? = nil, _ scope: Scope, bias: Bool = false,
+        _ options: SelfAttention.Options, _ scope: Scope, bias: Bool = false,
         outputBias: Bool = false, norm makeNorm: ((Int, Scope) throws -> RMSNorm)? = nil
     ) throws -> SelfAttention {
         let (own, shared) = (numAttentionHeads, keyValueHeads)
@@ -33,7 +33,7 @@ extension DecoderConfig {
         let output = try scope.linear(
             "o_proj", inFeatures: own * headSize, outFeatures: hiddenSize, bias: outputBias)
         return SelfAttention(
-            options ?? SelfAttention.Options(self), projections,
+            options, projections,
             queryNorm: try makeNorm?(own, scope / "q_norm"),
             keyNorm: try makeNorm?(shared, scope / "k_norm"), output: output)
     }

@@ -39,26 +39,6 @@ public struct BaseModelOptions: Sendable, Hashable {
         self.start = start
     }
 
-    /// Reads the base for a new adapter: without what it takes out, of the blocks that it names.
-    ///
-    /// - Parameters:
-    ///   - adapter: the adapter.
-    ///   - seed: as it is attached with.
-    public mutating func fit(_ adapter: any AdapterConfig, seed: UInt64) {
-        start = WeightStart(adapter, seed: seed)
-        blocks = (adapter as? LoRAConfig)?.blockOrder
-    }
-
-    /// Reads the base for the adapter in a folder.
-    ///
-    /// - Throws: as ``WeightStart/init(loading:)``.
-    public mutating func fit(loading folder: URL) throws {
-        start = try WeightStart(loading: folder)
-        let files = try AdapterFolder.read(folder)
-        let config = try AdapterMethods.readConfig(adapterConfigJSON: files.configuration)
-        blocks = (config as? LoRAConfig)?.blockOrder
-    }
-
     /// Weights that are in codes already.
     struct StoredLayers: Hashable {
         var paths: Set<String>
