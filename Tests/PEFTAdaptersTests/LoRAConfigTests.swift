@@ -89,7 +89,7 @@ import Testing
             """
         ),
         (
-            #"{"init_lora_weights": "mica", "loftq_config": {"loftq_bits": 8}, "bias": "some", "modules_to_save": "lm_head", "layer_replication": [[0, 1]]}"#,
+            #"{"init_lora_weights": "mica", "loftq_config": {"loftq_bits": 8}, "bias": "some", "modules_to_save": "lm_head", "velora_config": {"a": 1}}"#,
             """
             The adapter configuration is not usable:
             - init_lora_weights: expected true, false, "gaussian", "orthogonal", "pissa", "pissa_niter_N", "olora", "loftq", \
@@ -98,7 +98,7 @@ import Testing
             {"loftq_bits": 8}
             - bias: expected one of "none", "all", "lora_only", found "some"
             - modules_to_save: expected a list, each entry text, or null, found "lm_head"
-            - layer_replication: [[0, 1]] is not supported, only null; set that, or merge this adapter into its base \
+            - velora_config: {"a": 1} is not supported, only null; set that, or merge this adapter into its base \
             model with PEFT and start from there
             """
         ),

@@ -11,9 +11,9 @@ import Testing
         resume=false overwrite_output_dir=false \
         quantize=nf4 double_quant=true quant_block_size=64 dtype=bfloat16 loss_scaling=none \
         lora_r=16 lora_alpha=32 lora_dropout=0 target_modules=all-linear target_parameters=null exclude_modules=null \
-        layers_to_transform=null rank_pattern={} alpha_pattern={} use_rslora=false \
+        layers_to_transform=null layer_replication=null rank_pattern={} alpha_pattern={} use_rslora=false \
         init_lora_weights=true loftq_iter=1 calibration_rows=256 eva_rho=2 eva_tau=0.99 corda_method=ipm \
-        lora_ga_direction=ArB2r lora_ga_scale=stable use_dora=false lora_bias=false alora_invocation_tokens=null bias=none modules_to_save=null trainable_token_indices=null \
+        lora_ga_direction=ArB2r lora_ga_scale=stable use_dora=false use_kasa=false kasa_beta=0.0001 kasa_gamma=0.001 lora_bias=false alora_invocation_tokens=null bias=none modules_to_save=null trainable_token_indices=null \
         ensure_weight_tying=false \
         max_length=1024 dataset_streaming=false truncation_mode=error packing=false completion_only_loss=null \
         assistant_only_loss=false shuffle=true group_by_length=false share_prefixes=false \
@@ -129,6 +129,10 @@ import Testing
         (["--lora-ga-direction", "ArBr"], "lora_ga_direction: ArBr"),
         (["--lora-ga-scale", "weight_svd"], "lora_ga_scale: weight_svd"),
         (["--use-dora"], "use_dora: true"),
+        (["--layer-replication", "[[0, 4],[2,5]]"], "layer_replication: [[0, 4], [2, 5]]"),
+        (["--use-kasa"], "use_kasa: true"),
+        (["--kasa-beta", "0.01"], "kasa_beta: 0.01"),
+        (["--kasa-gamma", "0"], "kasa_gamma: 0"),
         (["--lora-bias"], "lora_bias: true"),
         (["--alora-invocation-tokens", "5,2,5"], "alora_invocation_tokens: [5, 2, 5]"),
         (["--bias", "lora_only"], "bias: lora_only"),

@@ -3,7 +3,9 @@
 Equal logits, the same tensors, nothing missing or unexpected.
 """
 
-from harness.adapters import Base, both_ways
+from peft import KasaConfig
+
+from harness.adapters import Base, both_ways, exported_loads_there
 from harness.command import Check
 
 BASE = dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
@@ -34,6 +36,21 @@ CASES = {
     "PiSSA, rsLoRA and a rank pattern": BASE | dict(
         init_lora_weights="pissa", use_rslora=True, rank_pattern={"v_proj": 7}),
     "OLoRA": BASE | dict(init_lora_weights="olora", target_modules=["k_proj", "down_proj"]),
+    "EVA": BASE | dict(init_lora_weights="eva", target_modules=["q_proj", "k_proj", "up_proj", "down_proj"]),
+    "KaSA": BASE | dict(kasa_config=KasaConfig(beta=0.01, gamma=0.1)),
+    "KaSA and a rank pattern": BASE | dict(
+        kasa_config=KasaConfig(), target_modules=["o_proj", "down_proj"], rank_pattern={"down_proj": 7}),
+    "copies of blocks": BASE | dict(layer_replication=[[0, 3], [1, 4], [3, 4]]),
+    "copies of blocks, some adapted": BASE | dict(
+        layer_replication=[[0, 4], [0, 4]], layers_to_transform=[1, 6], modules_to_save=["layers.7.input_layernorm"]),
+}
+# PEFT takes what these began with from the base no more, or not at all.
+EXPORTED_CASES = {
+    "CorDA": BASE | dict(init_lora_weights="corda"),
+    "CorDA of what does least": BASE | dict(init_lora_weights="corda", corda_method="kpm", target_modules=["up_proj"]),
+    "LoRA-GA": BASE | dict(init_lora_weights="lora_ga", use_rslora=True),
+    "PiSSA of four iterations": BASE | dict(init_lora_weights="pissa_niter_4"),
+    "KaSA as a plain adapter": BASE | dict(kasa_config=KasaConfig()),
 }
 INVOCATION = [7, 3, 7]
 # On rows with these tokens in their middle.
@@ -57,6 +74,7 @@ def main():
     check = Check("adapters", __doc__)
     base = Base.make(check, "llama")
     both_ways(check, base, CASES)
+    both_ways(check, base, EXPORTED_CASES, comparisons=[exported_loads_there])
     both_ways(check, base.invoking(INVOCATION), ACTIVATED_CASES)
     both_ways(check, Base.make(check, "qwen3_moe", **EXPERTS), EXPERT_CASES)
     check.finish()

@@ -16,7 +16,16 @@ from harness.models import peer_logits, random_rows, tiny_model
 from harness.peers import NF4, load_base
 
 BOUND = 1e-4
-CONFIG_KEYS = {"r": "lora_r"}
+
+
+def run_options(options):
+    """Options of PEFT as the configuration of a run here has them."""
+    options = dict(options)
+    run = {"lora_r": options.pop("r")}
+    kasa = options.pop("kasa_config", None)
+    if kasa:
+        run |= dict(use_kasa=True, kasa_beta=kasa.beta, kasa_gamma=kasa.gamma)
+    return run | options
 
 
 @dataclasses.dataclass
@@ -81,13 +90,10 @@ def theirs_loads_here(check, name, label, base, options):
     check.at_most(f"{name}: PEFT's adapter, logits here", distance(ours, theirs), BOUND)
 
 
-def ours_loads_there(check, name, label, base, options):
-    """An adapter of a run of two steps here, scored here and by PEFT; the file holds what PEFT's model trains, no more, no less.
-
-    (PEFT would store the frozen weight of an adapted output head, too, which it reads from the base model as well.)
-    """
+def train_here(check, label, base, options):
+    """An adapter of a run of two steps here, and its logits."""
     adapter = check.work / f"{label}-ours"
-    config = {CONFIG_KEYS.get(key, key): value for key, value in options.items()} | dict(
+    config = run_options(options) | dict(
         model=str(base.folder), data=str(write_rows(check.work / "train.jsonl", base.rows)), output_dir=str(adapter),
         quantize=base.quantize, dtype="float32", max_steps=2, learning_rate=0.01, lr_scheduler_type="constant",
         per_device_train_batch_size=2, logging_steps=1)
@@ -95,6 +101,25 @@ def ours_loads_there(check, name, label, base, options):
     path.write_text(json.dumps(config))
     check.run("train", "--config", path)
     _, ours = check.score(f"{label}-ours", base.folder, base.rows, "--adapter", adapter, *base.flags(), logits=True)
+    return adapter, ours
+
+
+def exported_loads_there(check, name, label, base, options):
+    """An adapter of a run of two steps here, written as the plain LoRA that PEFT loads on the base as it is."""
+    adapter, ours = train_here(check, label, base, options)
+    plain = check.work / f"{label}-plain"
+    check.run("export", "--adapter", adapter, "--output", plain, "--format", "peft-lora")
+    model = PeftModel.from_pretrained(base.load(), plain).eval()
+    check.at_least(f"{name}: our adapter changes the logits by", distance(ours, base.plain), 0.01)
+    check.at_most(f"{name}: our adapter as a plain one, logits in PEFT", distance(peer_logits(model, base.rows), ours), BOUND)
+
+
+def ours_loads_there(check, name, label, base, options):
+    """An adapter of a run of two steps here, scored here and by PEFT; the file holds what PEFT's model trains, no more, no less.
+
+    (PEFT would store the frozen weight of an adapted output head, too, which it reads from the base model as well.)
+    """
+    adapter, ours = train_here(check, label, base, options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = PeftModel.from_pretrained(base.load(), adapter).eval()
@@ -111,9 +136,9 @@ def ours_loads_there(check, name, label, base, options):
     check.at_most(f"{name}: our adapter, logits in PEFT", distance(peer_logits(model, base.rows), ours), BOUND)
 
 
-def both_ways(check, base, cases):
+def both_ways(check, base, cases, comparisons=(theirs_loads_here, ours_loads_there)):
     """Compares the adapters of all cases, options by name, on a base."""
     for name, options in cases.items():
         label = "".join(c if c.isalnum() else "-" for c in name)
-        for compare in (theirs_loads_here, ours_loads_there):
+        for compare in comparisons:
             check.attempt(name, compare, label, base, options)
