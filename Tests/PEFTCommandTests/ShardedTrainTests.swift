@@ -167,8 +167,16 @@ import TrainingTestSupport
         }
     }
 
-    /// In one process copies of a block share its weights, in several each copy has shards of its own.
-    @Test func copiesOfBlocksAreTheSameInEveryDivision() throws {
+    /// Copies of a block share its weights in one process, and have shards of their own in several; rows say where an adapter
+    /// acts; a start that rows decide is computed by one process for all.
+    @Test(arguments: [
+        ["--layer-replication", "[[0,2],[1,2],[0,1]]"], ["--alora-invocation-tokens", "33,34"],
+        ["--init-lora-weights", "corda", "--calibration-rows", "8"],
+    ])
+    mutating func otherAdaptersAreTheSameInEveryDivision(adapter: [String]) throws {
+        let rows = TinyRows.make(27).map { Array($0.prefix(3)) + [33, 34] + $0 }
+        let path = try workspace.write(rows: rows, as: "activated.jsonl")
+        flags = flags.map { $0 == flags[3] ? path : $0 }
         let divisions = [
             Division(1, rows: 8), Division(2, rows: 4),
             Division(2, rows: 4, "--sharding", "none"),
@@ -181,8 +189,7 @@ import TrainingTestSupport
                     ? [[:]] : RankProcesses.environments(division.numRanks),
                 arguments: arguments(
                     "\(index)", rows: division.rows,
-                    ["--max-steps", "4", "--layer-replication", "[[0,2],[1,2],[0,1]]"]
-                        + division.flags))
+                    ["--max-steps", "4"] + adapter + division.flags))
             try expectDone(processes)
             if index > 0 { try expectSame("0", "\(index)") }
         }

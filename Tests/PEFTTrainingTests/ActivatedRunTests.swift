@@ -88,5 +88,14 @@ import TrainingTestSupport
             error?.description.contains("ActivatedLoRA is more than a change of the weight") == true
         )
         #expect(!FileManager.default.fileExists(atPath: merge.output))
+        var export = ExportOptions()
+        export.model = TinyModel.grouped
+        export.adapter = run.config.outputDir
+        export.output = run.workspace.path("adapter.gguf")
+        let refusal = #expect(throws: MergeError.self) { try Export.run(export) }
+        #expect(
+            refusal?.description.contains("ActivatedLoRA is more than a change of the weight") == true
+        )
+        #expect(!FileManager.default.fileExists(atPath: export.output))
     }
 }
