@@ -23,6 +23,9 @@ namespace {
 
 thread_local std::string lastError;
 
+// Rows that Arrow decodes at a time.
+constexpr int64_t rowsPerBatch = 512;
+
 struct Column {
   enum class Use {
     value,
@@ -44,9 +47,12 @@ struct UnreadableColumn {
 
 struct CParquetFile {
   std::unique_ptr<parquet::arrow::FileReader> reader;
-  std::unique_ptr<arrow::RecordBatchReader> batches;
+  std::vector<int> leaves;  // that are read
+  int nextGroup = 0;
+  std::unique_ptr<arrow::RecordBatchReader> batches;  // of one group of rows
   std::vector<Column> columns;
   std::vector<UnreadableColumn> unreadable;
+  int64_t maxRows = 0;
   int64_t numRows = 0;
   int64_t numRead = 0;
   // What is not given yet of the last batch.
@@ -107,7 +113,6 @@ bool isNeverNull(
 void choose(CParquetFile &file, const std::set<std::string> &wanted) {
   const auto metadata = file.reader->parquet_reader()->metadata();
   std::set<std::string> names;
-  std::vector<int> leavesRead;
   int numRead = 0;
   for (const auto &field : file.reader->manifest().schema_fields) {
     Column column{.name = field.field->name(), .key = "", .use = Column::Use::value};
@@ -125,13 +130,10 @@ void choose(CParquetFile &file, const std::set<std::string> &wanted) {
     }
     if (column.use != Column::Use::knownPresence) {
       column.index = numRead++;
-      leavesRead.insert(leavesRead.end(), leaves.begin(), leaves.end());
+      file.leaves.insert(file.leaves.end(), leaves.begin(), leaves.end());
     }
     file.columns.push_back(std::move(column));
   }
-  std::vector<int> groups;
-  for (int group = 0; group < metadata->num_row_groups(); group++) groups.push_back(group);
-  file.batches = take(file.reader->GetRecordBatchReader(groups, leavesRead));
   file.numRows = metadata->num_rows();
 }
 
@@ -143,11 +145,12 @@ std::unique_ptr<CParquetFile> open(const char *path, std::set<std::string> wante
   properties.set_page_checksum_verification(true);
   parquet::ArrowReaderProperties arrowProperties(/*use_threads=*/false);
   arrowProperties.set_pre_buffer(false);
-  arrowProperties.set_batch_size(maxRows);
+  arrowProperties.set_batch_size(rowsPerBatch);
   auto file = std::make_unique<CParquetFile>();
   parquet::arrow::FileReaderBuilder builder;
   check(builder.Open(take(arrow::io::MemoryMappedFile::Open(path, arrow::io::FileMode::READ)), properties));
   file->reader = take(builder.memory_pool(pool)->properties(arrowProperties)->Build());
+  file->maxRows = maxRows;
   choose(*file, wanted);
   return file;
 }
@@ -177,30 +180,41 @@ void appendRow(CParquetFile &file, int64_t row) {
   file.text += file.columns.empty() ? "{}" : "}";
 }
 
+// Goes on to the next batch with rows, unless there are rows left; false at the end. A batch does not go beyond a group of rows: Arrow
+// does not join the dictionaries of several within structs and lists.
+bool advance(CParquetFile &file) {
+  const int numGroups = file.reader->num_row_groups();
+  while (!file.batch || file.position == file.batch->num_rows()) {
+    file.batch.reset();
+    file.position = 0;
+    if (file.batches) check(file.batches->ReadNext(&file.batch));
+    if (file.batch) continue;
+    if (file.nextGroup == numGroups) return false;
+    file.batches = take(file.reader->GetRecordBatchReader({file.nextGroup}, file.leaves));
+    file.nextGroup++;
+  }
+  return true;
+}
+
 // Makes the next rows. A row that cannot be read is an error of its own call: those before it are given first.
 int32_t next(CParquetFile &file) {
   file.text.clear();
   file.ends.clear();
-  while (!file.batch || file.position == file.batch->num_rows()) {
-    file.batch.reset();
-    check(file.batches->ReadNext(&file.batch));
-    file.position = 0;
-    if (file.batch) continue;
-    if (file.numRead == file.numRows) return 0;
-    throw std::runtime_error(
-        "the file says that it has " + std::to_string(file.numRows) + " rows, and holds " + std::to_string(file.numRead));
-  }
-  for (; file.position < file.batch->num_rows(); file.position++) {
+  while (static_cast<int64_t>(file.ends.size()) < file.maxRows && advance(file)) {
     const auto size = file.text.size();
     try {
       appendRow(file, file.position);
     } catch (const InvalidText &) {
       file.text.resize(size);
-      if (file.ends.empty()) return 2;
-      break;
+      return file.ends.empty() ? 2 : 0;
     }
-    file.ends.push_back(static_cast<int64_t>(file.text.size()));
+    file.position++;
     file.numRead++;
+    file.ends.push_back(static_cast<int64_t>(file.text.size()));
+  }
+  if (file.ends.empty() && file.numRead != file.numRows) {
+    throw std::runtime_error(
+        "the file says that it has " + std::to_string(file.numRows) + " rows, and holds " + std::to_string(file.numRead));
   }
   return 0;
 }

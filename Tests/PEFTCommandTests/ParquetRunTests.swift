@@ -72,12 +72,13 @@ import TrainingTestSupport
 
     /// A row in error, and a program that was copied without its library: one message each, and nothing is written.
     @Test func errorsNameTheRowOrTheLibrary() throws {
-        let file = Checkout.fixture("parquet_rows/no-role.parquet").path
+        let file = Checkout.fixture("parquet_rows/negative-token.parquet").path
         let bad = try RunningProgram.run(arguments("out", data: file, []))
         #expect(bad.status == 1)
         #expect(
             bad.err.contains(
-                "peft: error: row 2 of \(file): messages[1].role: expected a string, found null\n"),
+                "peft: error: row 2 of \(file): tokens[1]: expected a token id from 0 to \(Int32.max), found -4\n"
+            ),
             "\(bad.err)")
 
         let program = URL(filePath: workspace.path("peft"))

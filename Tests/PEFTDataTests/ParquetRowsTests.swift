@@ -17,8 +17,10 @@ import Testing
     /// Rows are rendered with all of their members.
     private func options(_ name: String = "") -> EncodingOptions {
         var options = EncodingOptions(
-            chatTemplate: "{{ tools | tojson }}{% for message in messages %}"
-                + "{{ message | tojson }}\n{% endfor %}{{ deep | tojson }}{{ whole }}")
+            chatTemplate:
+                "{% if tools %}{{ tools | tojson }}{% endif %}{% for message in messages %}"
+                + "{{ message | tojson }}\n{% endfor %}{% if maps is defined %}{{ maps | tojson }}{{ double }}{% endif %}"
+        )
         options.use =
             name.hasPrefix("pairs") ? .pairs : name.hasPrefix("feedback") ? .feedback : .examples
         return options
@@ -186,8 +188,9 @@ import Testing
     /// Pages may hold checksums of their bytes.
     @Test func damagedPagesAreRefused() throws {
         var bytes = try Data(contentsOf: url("checked.parquet"))
-        let text = try #require(bytes.range(of: Data("a b c".utf8)))
-        bytes[text.lowerBound] ^= 1
+        // A text of a page, after its length.
+        let text = try #require(bytes.range(of: Data([5, 0, 0, 0]) + Data("a b c".utf8)))
+        bytes[text.upperBound - 1] ^= 1
         #expect(try errorText(ofBytes: bytes).contains("CRC checksum"))
     }
 
