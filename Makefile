@@ -7,7 +7,7 @@
 help:
 	@echo "make demo      build, fine-tune SmolLM2-135M in 4 bits on WordNet, show what it learned"
 	@echo "make test      build and run all tests, lint, budgets (what CI runs)"
-	@echo "make build     leave the release command at .build/release/peft"
+	@echo "make build     leave the release command at .build/release/peft, its reader of Parquet beside it"
 	@echo "make model     fetch the demo model into .cache/models"
 	@echo "make launchers install Open MPI and Slurm for their tests, try both"
 	@echo "make emulator  install QEMU for the tests on older processors"
@@ -19,11 +19,12 @@ help:
 	@echo "make cuda-check  build against a CUDA libtorch, run all tests on the CPU; no GPU needed, downloads 2.5 GB"
 	@echo "make lint      swift format in strict mode"
 	@echo "make budget    sizes, counts and imports that are kept in bounds"
-	@echo "make clean     remove build products (distclean: also libtorch, venvs, the model)"
+	@echo "make clean     remove build products (distclean: also libtorch, Arrow, venvs, the model)"
 
 setup:
 	@scripts/setup/system.sh swift libraries
 	@scripts/setup/libtorch.sh
+	@scripts/setup/arrow.sh
 	@scripts/setup/checkout.sh
 
 libtorch:
@@ -43,6 +44,7 @@ emulator:
 
 build: setup
 	swift build -c release --product peft
+	swift build -c release --product PEFTParquet
 
 test: setup model torchrun launchers emulator
 	@scripts/test.sh
@@ -54,6 +56,7 @@ sanitize:
 SECONDS ?= 600
 fuzz: setup
 	swift build -c release --product Fuzz
+	swift build -c release --product PEFTParquet
 	.build/release/Fuzz run $(SECONDS)
 
 demo: build model
@@ -87,4 +90,4 @@ clean:
 	rm -rf .build .build-cuda demo-output
 
 distclean: clean
-	rm -rf .libtorch .venv-torch .libtorch-cuda .venv-torch-cuda .venv-parity .venv-llama .cache
+	rm -rf .libarrow .libtorch .venv-torch .libtorch-cuda .venv-torch-cuda .venv-parity .venv-llama .cache

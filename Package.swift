@@ -17,6 +17,9 @@ let cudaSettings: [CXXSetting] = [
 ]
 let cudaLibraries: [LinkerSetting] = [.linkedLibrary("torch_cuda"), .linkedLibrary("c10_cuda")]
 
+// What `make setup` leaves in the checkout of the wheel `pyarrow`.
+let arrow = Context.packageDirectory + "/.libarrow"
+
 let libtorchHeaders = CXXSetting.unsafeFlags([
     "-O2", "-isystem", libtorch + "/include",
     "-isystem", libtorch + "/include/torch/csrc/api/include",
@@ -63,6 +66,17 @@ let targets: [Target] = [
         ] + (hasNCCL ? cudaLibraries : [])),
     .target(name: "CKernels", cxxSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
     .target(name: "CProcess", linkerSettings: [.linkedLibrary("jemalloc")]),
+    // The header of PEFTParquet, which is loaded at run time and not linked (docs/decisions/0029).
+    .systemLibrary(name: "CParquet"),
+    .target(
+        name: "PEFTParquet", publicHeadersPath: ".",
+        cxxSettings: [
+            .unsafeFlags(["-O2", "-fvisibility=hidden", "-isystem", arrow + "/include"])
+        ],
+        linkerSettings: [
+            .unsafeFlags(["-L" + arrow, "-Xlinker", "-rpath", "-Xlinker", arrow]),
+            .linkedLibrary("parquet"), .linkedLibrary("arrow"),
+        ]),
     .systemLibrary(name: "COniguruma", providers: [.apt(["libonig-dev"])]),
     .systemLibrary(name: "CYAML", providers: [.apt(["libyaml-dev"])]),
 
@@ -76,7 +90,7 @@ let targets: [Target] = [
         "PEFTCheckpoints",
         ["PEFTAdapters", "PEFTQuantization", "PEFTModels", "PEFTLayers", "Torch"]),
     library("PEFTTokenizers", ["COniguruma"]),
-    library("PEFTData", ["PEFTTokenizers"]),
+    library("PEFTData", ["PEFTTokenizers", "CParquet"]),
     library(
         "PEFTTraining",
         [
@@ -151,6 +165,7 @@ let package = Package(
     name: "swift-peft",
     products: [
         .library(name: "PEFT", targets: ["PEFT"]),
+        .library(name: "PEFTParquet", type: .dynamic, targets: ["PEFTParquet"]),
         .executable(name: "peft", targets: ["PEFTCommand"]),
     ],
     targets: targets,

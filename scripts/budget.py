@@ -25,12 +25,12 @@ ALLOWED_IMPORTS = {
     "PEFTSharding": CORE,
     "PEFTCheckpoints": MIDDLE + CORE,
     "PEFTTokenizers": ["COniguruma"],
-    "PEFTData": ["PEFTTokenizers"],
+    "PEFTData": ["PEFTTokenizers", "CParquet"],
     "PEFTTraining": ["PEFTCheckpoints", "PEFTSharding", "CYAML"] + MIDDLE + CORE + TEXT,
     "PEFT": ["PEFTTraining", "PEFTCheckpoints", "PEFTSharding"] + MIDDLE + CORE + TEXT,
     "PEFTCommand": ["PEFT"],
 }
-C_MODULES = {"CTorch", "CKernels", "CProcess", "COniguruma", "CYAML"}
+C_MODULES = {"CTorch", "CKernels", "CProcess", "COniguruma", "CParquet", "CYAML"}
 PROJECT_MODULES = set(ALLOWED_IMPORTS) | C_MODULES
 
 CONSTRUCTS = {

@@ -4,6 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup/common.sh"
 
 scripts/setup/libtorch.sh cuda
+scripts/setup/arrow.sh
 export LIBTORCH=$PWD/.libtorch-cuda
 export OMP_NUM_THREADS=1
 build=(-c release --scratch-path .build-cuda)

@@ -9,7 +9,7 @@ package import PEFTTokenizers
 /// missing.
 ///
 /// - Source: RFC 4180, section 2.
-package struct CSVRows: RowFile {
+package struct CSVRows: RowFile, RowText {
     package let file: String
     package let lines: [RowPlace]
     private let header: [String]
@@ -25,7 +25,7 @@ package struct CSVRows: RowFile {
     /// - Throws: a `DatasetError`, if the file cannot be read, is in UTF-16, or has no header or no rows.
     package init(contentsOf url: URL) throws(DatasetError) {
         file = url.relativePath
-        data = try RowFiles.contents(of: url)
+        data = try RowFormat.text(of: url)
         var places: [RowPlace]
         do {
             places = try data.withUnsafeBytes { bytes in

@@ -2,7 +2,7 @@
 public struct DatasetError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The file's path, as it was given.
     public let file: String
-    /// The line, from 1; nil if the problem is the file's or the options'.
+    /// The line, or of Parquet the row, from 1; nil if the problem is the file's or the options'.
     public let line: Int?
     /// What is wrong.
     public let problem: DatasetProblem
@@ -14,9 +14,12 @@ public struct DatasetError: Error, Hashable, Sendable, CustomStringConvertible {
         self.problem = problem
     }
 
-    /// Place, problem and remedy, `train.jsonl:17: ...`.
+    /// Place, problem and remedy, `train.jsonl:17: ...` or `row 17 of train.parquet: ...`.
     public var description: String {
-        let place = line.map { "\(file):\($0)" } ?? file
-        return "\(place): \(problem)"
+        guard let line else { return "\(file): \(problem)" }
+        return switch RowFormat(of: file) {
+        case .parquet: "row \(line) of \(file): \(problem)"
+        case .csv, .jsonLines: "\(file):\(line): \(problem)"
+        }
     }
 }

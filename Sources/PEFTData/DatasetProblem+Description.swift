@@ -12,6 +12,13 @@ extension DatasetProblem: CustomStringConvertible {
             """
         case .invalidCSV(let reason):
             "not comma-separated values: \(reason)"
+        case .invalidParquet(let reason): "cannot be read as Parquet: \(reason)"
+        case .parquetUnavailable(let reason): Self.parquetUnavailable(reason)
+        case .unreadableColumn(let column):
+            """
+            \(column.path): expected text, numbers, true or false, or lists, structs and maps of these, found the type \
+            \(column.type); write the column in another type
+            """
         case .unwritable(let folder, let reason):
             "encoded rows cannot be kept in a file in \(folder): \(reason); turn dataset_streaming off, or use a disk with room"
         case .notAnObject(let found):
@@ -60,6 +67,13 @@ extension DatasetProblem: CustomStringConvertible {
         the text must end in the end-of-sequence token, and the tokenizer names none; set eos_token \
         in tokenizer_config.json
         """
+
+    private static func parquetUnavailable(_ reason: String) -> String {
+        """
+        Parquet is read by \(ParquetLibrary.name), which cannot be loaded (\(reason)); put it beside the program, as the build \
+        does, or write the rows as JSON lines
+        """
+    }
 
     private func unknownKind(_ columns: [String], _ names: NameSuggestion?) -> String {
         "expected a row with \(RowKind.listing), found "

@@ -10,6 +10,12 @@ public enum DatasetProblem: Error, Hashable, Sendable {
     case invalidJSON(column: Int, expected: String, found: String)
     /// A record of comma-separated values is malformed.
     case invalidCSV(reason: String)
+    /// The file is not in Parquet, or damaged.
+    case invalidParquet(reason: String)
+    /// The library that reads Parquet cannot be loaded.
+    case parquetUnavailable(reason: String)
+    /// A column that the row needs has values that no text can tell.
+    case unreadableColumn(UnreadableColumn)
     /// What is kept out of memory cannot be written.
     case unwritable(folder: String, reason: String)
     /// The row is some other JSON value.

@@ -7,19 +7,25 @@ extension DatasetRow {
     ///   - value: the line's value.
     ///   - use: what the rows are for.
     ///   - ignoresExtraColumns: see `EncodingOptions`.
+    ///   - unreadable: columns whose values the file's format cannot tell, and what is in the way.
     /// - Returns: the row, and the names of the columns that it does not use.
     /// - Throws: the first problem with the columns or their values.
     package static func parse(
-        _ value: JSONValue, for use: RowUse = .examples, ignoresExtraColumns: Bool
+        _ value: JSONValue, for use: RowUse = .examples, ignoresExtraColumns: Bool,
+        unreadable: [String: UnreadableColumn] = [:]
     ) throws(DatasetProblem) -> (row: DatasetRow, ignored: [String]) {
         guard case .object(let object) = value else {
             throw .notAnObject(found: value.kindDescription)
         }
         let columns = JSONObject(object.lazy.filter { !$0.value.isNull }.map { ($0.key, $0.value) })
         let kind = try kind(of: columns, for: use)
-        let ignored = columns.keys.filter { !kind.uses(column: $0) }
+        let used = kind.columns
+        let ignored = columns.keys.filter { !used.contains($0) }
         if !ignoresExtraColumns {
             for column in ignored { try check(extraColumn: column, of: kind, in: columns) }
+        }
+        for column in columns.keys where used.contains(column) {
+            if let reason = unreadable[column] { throw .unreadableColumn(reason) }
         }
         return (try read(kind, from: columns), ignored)
     }
@@ -97,24 +103,6 @@ extension DatasetRow {
         let missing = RowKind.chatColumns.filter { columns[$0] == nil }
         if let known = nearestName(to: column, among: missing) {
             throw .misspeltColumn(NameSuggestion(found: column, known: known))
-        }
-    }
-}
-
-extension RowKind {
-    /// Whether rows of this kind read the column.
-    fileprivate func uses(column: String) -> Bool {
-        switch self {
-        case .text: column == "text"
-        case .tokens: column == "tokens"
-        case .promptCompletion: column == "prompt" || column == "completion"
-        case .chatCompletion:
-            column == "prompt" || column == "completion" || Self.chatColumns.contains(column)
-        case .messages: column == "messages" || Self.chatColumns.contains(column)
-        case .pair:
-            ["prompt", "chosen", "rejected"].contains(column) || Self.chatColumns.contains(column)
-        case .feedback:
-            ["prompt", "completion", "label"].contains(column) || Self.chatColumns.contains(column)
         }
     }
 }

@@ -5,7 +5,7 @@ package import PEFTTokenizers
 ///
 /// Lines end in LF or CRLF; blank lines are skipped, and so is a UTF-8 byte order mark at the start. The
 /// file is mapped into memory, not copied, where the system can map it.
-package struct JSONLines: RowFile {
+package struct JSONLines: RowFile, RowText {
     /// The file's path, as it was given.
     package let file: String
     /// The lines that are not blank.
@@ -17,9 +17,21 @@ package struct JSONLines: RowFile {
     /// - Throws: a `DatasetError`, if the file cannot be read, is in UTF-16, or has no rows.
     package init(contentsOf url: URL) throws(DatasetError) {
         file = url.relativePath
-        data = try RowFiles.contents(of: url)
+        data = try RowFormat.text(of: url)
         lines = data.withUnsafeBytes(Self.rowLines)
         if lines.isEmpty { throw DatasetError(file: file, line: nil, problem: .noRows) }
+    }
+
+    /// Takes texts that a reader of another format has made.
+    ///
+    /// - Parameters:
+    ///   - text: the rows, one after another, with or without something between them.
+    ///   - lines: where they are in it.
+    ///   - file: the path of the file that they are from.
+    init(_ text: Data, lines: [RowPlace], file: String) {
+        self.file = file
+        self.lines = lines
+        data = text
     }
 
     /// Parses one line.

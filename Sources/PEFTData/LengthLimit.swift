@@ -8,21 +8,20 @@ struct LengthLimit {
     /// Whether a row of this length is too long.
     func exceeded(by length: Int) -> Bool { maxLength.map { length > $0 } ?? false }
 
+    /// Refuses a limit that no row can keep.
+    func check(of file: String) throws(DatasetError) {
+        guard let maxLength, maxLength < 1 else { return }
+        throw DatasetError(file: file, line: nil, problem: .maxLengthBelowOne(maxLength))
+    }
+
     /// Refuses a file with rows that are too long, unless they shall be cut.
-    func check(_ lengths: [Int], of file: any RowFile) throws(DatasetError) {
-        if let maxLength, maxLength < 1 {
-            throw DatasetError(
-                file: file.file, line: nil, problem: .maxLengthBelowOne(maxLength))
-        }
-        guard mode == .error, let maxLength,
-            let first = lengths.firstIndex(where: { $0 > maxLength })
-        else { return }
+    func check(_ rows: TooLongRows, of file: String) throws(DatasetError) {
+        guard mode == .error, let maxLength, let first = rows.first else { return }
         throw DatasetError(
-            file: file.file, line: file.lines[first].number,
+            file: file, line: first.line,
             problem: .tooLong(
-                length: lengths[first], maxLength: maxLength,
-                numRows: lengths.count { $0 > maxLength },
-                longest: lengths.reduce(0, max)))
+                length: first.length, maxLength: maxLength, numRows: rows.count,
+                longest: rows.longest))
     }
 
     /// Cuts a row, if it is too long.
@@ -46,5 +45,22 @@ struct LengthLimit {
             throw .noTargets(.truncated(maxLength: maxLength, mode: mode))
         }
         return cut
+    }
+}
+
+/// The rows of a file that are longer than allowed.
+struct TooLongRows {
+    /// The first one: its line, and its tokens.
+    private(set) var first: (line: Int, length: Int)?
+    /// Their number.
+    private(set) var count = 0
+    /// The tokens of the longest.
+    private(set) var longest = 0
+
+    /// Counts a row.
+    mutating func add(length: Int, line: Int) {
+        if first == nil { first = (line, length) }
+        count += 1
+        longest = max(longest, length)
     }
 }

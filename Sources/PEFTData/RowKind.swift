@@ -30,6 +30,22 @@ package enum RowKind: String, CaseIterable, Sendable {
         "position_ids", "seq_lengths", "image", "images", "chosen", "rejected", "conversations",
     ]
 
+    /// The columns that rows of any kind read.
+    package static let columns = Set(allCases.flatMap(\.columns))
+
+    /// The columns that rows of this kind read.
+    var columns: [String] {
+        switch self {
+        case .text: ["text"]
+        case .tokens: ["tokens"]
+        case .promptCompletion: ["prompt", "completion"]
+        case .chatCompletion: ["prompt", "completion"] + Self.chatColumns
+        case .messages: ["messages"] + Self.chatColumns
+        case .pair: ["prompt", "chosen", "rejected"] + Self.chatColumns
+        case .feedback: ["prompt", "completion", "label"] + Self.chatColumns
+        }
+    }
+
     /// Whether rows of this kind are rendered by the chat template.
     package var isConversational: Bool { self == .chatCompletion || self == .messages }
 

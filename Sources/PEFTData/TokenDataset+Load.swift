@@ -4,7 +4,7 @@ public import PEFTTokenizers
 import Synchronization
 
 extension TokenDataset {
-    /// Reads and encodes a file of rows, on all cores: comma-separated values if its name ends in `.csv`, else JSON lines.
+    /// Reads and encodes a file of rows, on all cores: of the format that the end of its name tells (`RowFormat`).
     ///
     /// - Parameters:
     ///   - url: the file.
@@ -12,20 +12,23 @@ extension TokenDataset {
     ///   - options: what is learned, and how long rows may be.
     /// - Returns: the rows in the order of the file; of pairs, the better one first.
     /// - Throws: a `DatasetError` with the first line in error.
-    /// - Memory: 5 bytes a token, or with a folder to stream from 13 bytes a row; the file itself is mapped.
+    /// - Memory: 5 bytes a token, or with a folder to stream from 13 bytes a row; the file itself is mapped. Of Parquet also one part
+    ///   of the file, as texts.
     public static func load(
         _ url: URL, tokenizer: Tokenizer?, options: EncodingOptions = EncodingOptions()
     ) throws(DatasetError) -> TokenDataset {
-        let file = try RowFiles.open(url)
+        let file = try RowFormat(of: url.path).open(url)
         let encoder = RowEncoder(tokenizer: tokenizer, options: options)
         let limit = LengthLimit(maxLength: options.maxLength, mode: options.truncationMode)
-        let encoding = FileEncoding(file: file, encoder: encoder, options: options)
+        let encoding = RowEncoding(encoder: encoder, options: options)
         let rowsPerElement = options.use == .pairs ? 2 : 1
         var rows = try EncodedRows(
-            of: file, limit: limit, eosTokenID: encoder.eosTokenID,
+            of: file.file, limit: limit, eosTokenID: encoder.eosTokenID,
             streamingFolder: options.streamingFolder, rowsPerElement: rowsPerElement)
-        for window in encoding.windows {
-            try rows.add(try encoding.encode(window), from: window)
+        // All rows, or so many that what is made of them fits into memory.
+        let maxRows = options.streamingFolder == nil ? Int.max : 16_384
+        try file.forEachPart(ofAtMost: maxRows) { part throws(DatasetError) in
+            try rows.add(try encoding.encode(part, of: file.file), from: part)
         }
         return try rows.finish()
     }
@@ -33,17 +36,18 @@ extension TokenDataset {
 
 /// What has been encoded of a file: rows, in memory or in a file, and counts.
 private struct EncodedRows: ~Copyable {
-    private let file: any RowFile
+    private let file: String
     private let limit: LengthLimit
     private let eosTokenID: Int32?
     private let rowsPerElement: Int
     private var sequences: [TokenSequence] = []
     private var writer: TokenFile.Writer?
     private var audit: DatasetAudit
-    private var lengths: [Int] = []
+    private var tooLong = TooLongRows()
+    private var numRows = 0
 
     init(
-        of file: any RowFile, limit: LengthLimit, eosTokenID: Int32?, streamingFolder: String?,
+        of file: String, limit: LengthLimit, eosTokenID: Int32?, streamingFolder: String?,
         rowsPerElement: Int
     ) throws(DatasetError) {
         self.file = file
@@ -55,18 +59,18 @@ private struct EncodedRows: ~Copyable {
         do {
             writer = try TokenFile.Writer(in: streamingFolder, rowsPerElement: rowsPerElement)
         } catch {
-            throw DatasetError(file: file.file, line: nil, problem: error)
+            throw DatasetError(file: file, line: nil, problem: error)
         }
     }
 
-    /// Applies the length limit to the rows of some lines, and counts and keeps them.
+    /// Applies the length limit to the rows of a part, and counts and keeps them.
     ///
     /// Rows that are too long are an error when all of them are known; until then they stay as they are.
-    mutating func add(_ rows: [FileEncoding.Row], from lines: Range<Int>) throws(DatasetError) {
-        try limit.check([], of: file)
+    mutating func add(_ rows: [RowEncoding.Row], from part: RowPart) throws(DatasetError) {
+        try limit.check(of: file)
         var added: [TokenSequence] = []
-        var part = DatasetAudit(of: [], eosTokenID: eosTokenID)
-        for (row, line) in zip(rows, lines) {
+        var counts = DatasetAudit(of: [], eosTokenID: eosTokenID)
+        for (row, line) in zip(rows, part.lines) {
             var longest = 0
             for whole in row.encoded {
                 longest = max(longest, whole.tokens.count)
@@ -74,19 +78,19 @@ private struct EncodedRows: ~Copyable {
                     let encoded = try limit.apply(to: whole)
                     added.append(
                         TokenSequence(
-                            tokens: encoded.tokens, isTarget: encoded.isTarget, row: line,
+                            tokens: encoded.tokens, isTarget: encoded.isTarget, row: numRows,
                             isDesirable: encoded.isDesirable))
                 } catch {
-                    throw DatasetError(
-                        file: file.file, line: file.lines[line].number, problem: error)
+                    throw DatasetError(file: file, line: line.number, problem: error)
                 }
-                if limit.exceeded(by: whole.tokens.count) { part.numTruncatedRows += 1 }
-                if whole.promptEndsInsideToken { part.numRowsWithPromptEndInsideToken += 1 }
+                if limit.exceeded(by: whole.tokens.count) { counts.numTruncatedRows += 1 }
+                if whole.promptEndsInsideToken { counts.numRowsWithPromptEndInsideToken += 1 }
             }
-            lengths.append(longest)
-            for column in row.ignoredColumns { part.ignoredColumns[column, default: 0] += 1 }
+            if limit.exceeded(by: longest) { tooLong.add(length: longest, line: line.number) }
+            numRows += 1
+            for column in row.ignoredColumns { counts.ignoredColumns[column, default: 0] += 1 }
         }
-        audit = audit + part + DatasetAudit(of: added, eosTokenID: eosTokenID)
+        audit = audit + counts + DatasetAudit(of: added, eosTokenID: eosTokenID)
         guard writer != nil else {
             sequences += added
             return
@@ -94,13 +98,13 @@ private struct EncodedRows: ~Copyable {
         do {
             try writer?.append(added)
         } catch {
-            throw DatasetError(file: file.file, line: nil, problem: error)
+            throw DatasetError(file: file, line: nil, problem: error)
         }
     }
 
     /// The dataset; refuses rows that are too long.
     consuming func finish() throws(DatasetError) -> TokenDataset {
-        try limit.check(lengths, of: file)
+        try limit.check(tooLong, of: file)
         let kept: TokenSequences
         do {
             kept = TokenSequences(sequences)
@@ -110,73 +114,66 @@ private struct EncodedRows: ~Copyable {
                     rowsPerElement: rowsPerElement)
             }
         } catch {
-            throw DatasetError(file: file.file, line: nil, problem: error)
+            throw DatasetError(file: file, line: nil, problem: error)
         }
         return TokenDataset(sequences: kept, audit: audit, rowsPerElement: rowsPerElement)
     }
 }
 
-/// The encoding of a file's rows in parallel, in chunks of lines, their order kept.
-private struct FileEncoding: Sendable {
+/// The encoding of rows in parallel, in chunks of lines, their order kept.
+private struct RowEncoding: Sendable {
     struct Row: Sendable {
         var encoded: [RowEncoder.EncodedRow]
         var ignoredColumns: [String]
     }
 
-    let file: any RowFile
     let encoder: RowEncoder
     let options: EncodingOptions
 
     private static let linesPerChunk = 64
-    private static let chunksPerWindow = 256
 
-    /// Ranges of lines that are encoded together: all, or so many that what they make fits into memory.
-    var windows: [Range<Int>] {
-        let count = file.lines.count
-        let size =
-            options.streamingFolder == nil ? count : Self.linesPerChunk * Self.chunksPerWindow
-        return stride(from: 0, to: count, by: max(1, size)).map { $0..<min($0 + size, count) }
-    }
-
-    /// Encodes a window of lines.
-    func encode(_ window: Range<Int>) throws(DatasetError) -> [Row] {
-        let numChunks = (window.count + Self.linesPerChunk - 1) / Self.linesPerChunk
+    /// Encodes a part of a file.
+    func encode(_ part: RowPart, of file: String) throws(DatasetError) -> [Row] {
+        let numChunks = (part.lines.count + Self.linesPerChunk - 1) / Self.linesPerChunk
         let finished = Mutex<[Int: Result<[Row], DatasetError>]>([:])
         let firstFailure = Mutex(Int.max)
         DispatchQueue.concurrentPerform(iterations: numChunks) { chunk in
             // Only what comes after a failing chunk is left out, so the first error is the file's first.
             guard chunk < firstFailure.withLock({ $0 }) else { return }
-            let first = window.lowerBound + chunk * Self.linesPerChunk
-            let lines = first..<min(first + Self.linesPerChunk, window.upperBound)
-            let result = Result { () throws(DatasetError) in try encode(lines: lines) }
+            let lines = part.lines.dropFirst(chunk * Self.linesPerChunk).prefix(Self.linesPerChunk)
+            let result = Result { () throws(DatasetError) in
+                try encode(lines, in: part, of: file)
+            }
             if case .failure = result { firstFailure.withLock { $0 = min($0, chunk) } }
             finished.withLock { $0[chunk] = result }
         }
         let results = finished.withLock { $0 }
         var rows: [Row] = []
-        rows.reserveCapacity(window.count)
+        rows.reserveCapacity(part.lines.count)
         for chunk in 0..<numChunks {
             if let result = results[chunk] { rows += try result.get() }
         }
         return rows
     }
 
-    private func encode(lines: Range<Int>) throws(DatasetError) -> [Row] {
+    private func encode(
+        _ lines: ArraySlice<RowPlace>, in part: RowPart, of file: String
+    ) throws(DatasetError) -> [Row] {
         var rows: [Row] = []
-        for line in file.lines[lines] {
+        for line in lines {
             do {
-                rows.append(try encode(line))
+                rows.append(try encode(line, in: part))
             } catch {
-                throw DatasetError(file: file.file, line: line.number, problem: error)
+                throw DatasetError(file: file, line: line.number, problem: error)
             }
         }
         return rows
     }
 
-    private func encode(_ line: RowPlace) throws(DatasetProblem) -> Row {
+    private func encode(_ line: RowPlace, in part: RowPart) throws(DatasetProblem) -> Row {
         let (row, ignored) = try DatasetRow.parse(
-            try file.value(of: line), for: options.use,
-            ignoresExtraColumns: options.ignoresExtraColumns)
+            try part.text.value(of: line), for: options.use,
+            ignoresExtraColumns: options.ignoresExtraColumns, unreadable: part.unreadable)
         return Row(encoded: try encoder.encodeAll(row), ignoredColumns: ignored)
     }
 }

@@ -47,6 +47,14 @@ extension FuzzReader {
                 "\"tokens\"", "\"tools\"", "null", "[]", "{}", "\\ud800", "\r\n",
             ],
             read: readRows),
+        FuzzReader(
+            name: "parquet",
+            samples: [
+                "messages-v1-snappy", "messages-v2-plain", "messages-v2-zstd", "prompts-gzip",
+                "tokens-delta", "types", "unused", "checked",
+            ].map { "parquet_rows/\($0).parquet" },
+            words: ["PAR1", "messages", "text", "role", "ARROW:schema"],
+            read: readRows),
     ]
 
     /// Texts that every tokenizer and row encoder meets.

@@ -11,8 +11,7 @@ import Testing
         defer { try? FileManager.default.removeItem(at: folder) }
         let url = folder.appending(path: "rows.csv")
         try Data(text.utf8).write(to: url)
-        let file = try RowFiles.open(url)
-        return try file.lines.map { try file.value(of: $0) }
+        return try rowValues(of: url)
     }
 
     private func error(_ text: String) -> String {

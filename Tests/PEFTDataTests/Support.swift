@@ -51,6 +51,18 @@ func errorText(
     try errorText(Data(text.utf8), tokenizer: tokenizer, options: options)
 }
 
+/// The values of a file's rows, before their columns are looked at.
+func rowValues(of url: URL, inPartsOf maxRows: Int = .max) throws -> [JSONValue] {
+    var values: [Result<JSONValue, DatasetProblem>] = []
+    try RowFormat(of: url.path).open(url).forEachPart(ofAtMost: maxRows) { part in
+        for line in part.lines {
+            values.append(
+                Result { () throws(DatasetProblem) in try part.text.value(of: line) })
+        }
+    }
+    return try values.map { try $0.get() }
+}
+
 /// A committed JSON fixture of this test target.
 func fixture(_ name: String) throws -> JSONValue {
     try JSONValue(parsing: Data(contentsOf: Checkout.fixture("data/\(name)")))

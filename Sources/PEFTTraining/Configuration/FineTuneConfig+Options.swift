@@ -9,13 +9,13 @@ extension FineTuneConfig: ConfigurableOptions {
             help: "the base model: a Hugging Face folder or a GGUF file"),
         .init(
             "data", \.data, section: "Files", placeholder: "FILE",
-            help: "the training rows, JSON lines or .csv"),
+            help: "the training rows: JSON lines, .csv or .parquet"),
         .init(
             "dataset", \.dataset, section: "Files",
             help: "instead: several files, rows drawn by weight; may be given again"),
         .init(
             "eval_data", \.evalData, section: "Files", placeholder: "FILE",
-            help: "the held-out rows, JSON lines or .csv"),
+            help: "the held-out rows: JSON lines, .csv or .parquet"),
         .init(
             "eval_dataset", \.evalDataset, section: "Files", placeholder: "NAME=FILE,...",
             help: "instead: several files, each scored as eval_NAME_loss"),

@@ -11,7 +11,7 @@ public struct FineTuneConfig: Codable, Hashable, Sendable {
 
     /// The base model: a Hugging Face folder or a GGUF file.
     public var model = ""
-    /// The training rows: a file of JSON lines, or of comma-separated values.
+    /// The training rows: a file of JSON lines, of comma-separated values, or in Parquet.
     public var data = ""
     /// Several files of training rows, instead of `data`.
     public var dataset = WeightedPaths()

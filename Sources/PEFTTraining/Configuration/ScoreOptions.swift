@@ -5,7 +5,7 @@ public import PEFTData
 public struct ScoreOptions: Hashable, Sendable {
     /// The model to work with; its properties are reached as if they were these options' own.
     public var base = ModelOptions()
-    /// The rows: a JSON lines file.
+    /// The rows: a file of JSON lines, of comma-separated values, or in Parquet.
     public var data = ""
     /// The file for the score as JSON, "-" for standard output; nil prints it for people.
     public var json: String?
@@ -33,7 +33,8 @@ extension ScoreOptions: ConfigurableOptions {
     package static let options: [ConfigOption<ScoreOptions>] =
         ModelOptions.options.map { $0.lifted(to: \.base) } + [
             .init(
-                "data", \.data, section: "Rows", placeholder: "FILE", help: "the rows, JSON lines"),
+                "data", \.data, section: "Rows", placeholder: "FILE",
+                help: "the rows: JSON lines, .csv or .parquet"),
             .init(
                 "max_length", \.maxLength, section: "Rows",
                 help: "the most tokens a row may have; by default no limit"),
