@@ -239,7 +239,7 @@ private struct LoRAAttachment {
             throw .unsuitable(
                 config.startOption, target.path,
                 "was read without this start, which is taken out of its weight",
-                "read the base with BaseModelOptions.start")
+                "read the base with BaseModelOptions.fit")
         }
         return start
     }

@@ -101,13 +101,13 @@ extension TrainingError: CustomStringConvertible {
         case .otherStart(let adapter):
             """
             \(adapter): the base was not read for the start of this adapter, by which parts of its weights \
-            are taken out or not; read it with BaseModelOptions.start of WeightStart(config, seed:), or \
-            WeightStart(loading:) for a folder
+            are taken out or not; read it with options that fit the adapter: BaseModelOptions.fit(_:seed:), or \
+            fit(loading:) for a folder
             """
         case .startNeedsRows(let initialization):
             """
             init_lora_weights \(initialization): the start is computed from rows of data; compute it with \
-            CalibratedStart, which writes an adapter folder, and load that with WeightStart(loading:) and \
+            CalibratedStart, which writes an adapter folder, and load that with BaseModelOptions.fit(loading:) and \
             AdaptedModel(_:loading:)
             """
         case .notCalibrated(let initialization, let reason):

@@ -35,7 +35,7 @@ public struct CalibratedStart: Sendable {
 
     /// Computes the start and writes it as an adapter folder.
     ///
-    /// `WeightStart(loading:)` of the folder, for `BaseModelOptions.start`, and `AdaptedModel(_:loading:)` take it from there.
+    /// `BaseModelOptions.fit(loading:)` and `AdaptedModel(_:loading:)` take it from there.
     ///
     /// - Parameters:
     ///   - base: the base model in the numbers of its files: read without quantization and without a start; no adapter may be attached. It
