@@ -10,7 +10,7 @@ package protocol RowFile {
     /// - Parameters:
     ///   - maxRows: the most rows of a part; a format may give fewer.
     ///   - use: the function; the parts that it is given stay valid after it.
-    /// - Throws: a `DatasetError`, if the file cannot be read, or what `use` throws.
+    /// - Throws: a `DatasetError`, if the file cannot be read or has no rows, or what `use` throws.
     func forEachPart(
         ofAtMost maxRows: Int, _ use: (RowPart) throws(DatasetError) -> Void
     ) throws(DatasetError)
@@ -89,7 +89,8 @@ package enum RowFormat: Sendable {
 
     /// Opens a file of this format.
     ///
-    /// - Throws: a `DatasetError`, if the file cannot be read, is in UTF-16, has no rows, or no header where it needs one.
+    /// - Throws: a `DatasetError`, if the file cannot be read; of a text also if it is in UTF-16, has no rows, or no header where it
+    ///   needs one.
     package func open(_ url: URL) throws(DatasetError) -> any RowFile {
         switch self {
         case .csv: try CSVRows(contentsOf: url)
