@@ -145,6 +145,7 @@ extension LoRAConfig {
     ///   - target: the layer.
     ///   - weight: `[outFeatures, inFeatures]`, float32; its smaller side is above the rank.
     ///   - seed: with the path, decides A.
+    /// - Returns: the start, float32.
     /// - Throws: `TorchError` if memory does not suffice.
     func truncated(
         _ target: LoRATarget, weight: Tensor, seed: UInt64

@@ -37,7 +37,8 @@ extension LoRAConfig {
         throw .invalidConfig([
             .wrongValue(
                 key: "layer_replication",
-                expected: "the blocks that the base was read with (\(expected.map { "\($0)" } ?? "its own"))",
+                expected:
+                    "the blocks that the base was read with (\(expected.map { "\($0)" } ?? "its own"))",
                 found: found.map { "\($0)" } ?? "its own")
         ])
     }

@@ -50,8 +50,9 @@ public struct LoRAConfig: Hashable, Sendable {
     public var layersToTransform: OneOrMore<Int>?
     /// The name before a layer's index, such as `layers`; nil or empty means any.
     public var layersPattern: OneOrMore<String>?
-    /// Ranges `[from, to]` of the base's blocks that the adapted model is made of, one after another, copies sharing their
-    /// weights; nil for the base's own. Layers are then named by the new blocks.
+    /// Ranges `[from, to]` of the base's blocks that the adapted model is made of; nil for the base's own.
+    ///
+    /// Copies share their weights, and layers are named by the new blocks.
     public var layerReplication: [[Int]]?
     /// Ranks of single layers, by a regular expression over the end of their path.
     public var rankPattern: [String: Int] = [:]

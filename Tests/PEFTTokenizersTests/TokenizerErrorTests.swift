@@ -119,6 +119,16 @@ struct TokenizerErrorTests {
             message: "the regular expression (a failed: end pattern with unmatched parenthesis"),
         Case(
             path: ["pre_tokenizer"],
+            value: [
+                "type": "Split",
+                "pattern": ["Regex": .string("(?i:" + String(repeating: "a", count: 16_380) + ")")],
+                "behavior": "Isolated", "invert": false,
+            ],
+            message:
+                "the regular expression (?i:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa... failed: it has "
+                + "16385 bytes, and at most 16384 are compiled"),
+        Case(
+            path: ["pre_tokenizer"],
             value: ["type": "Split", "pattern": ["String": "a"], "behavior": "Kept"],
             message: "tokenizer.json: pre_tokenizer.behavior: expected one of Removed, Isolated, "
                 + "MergedWithPrevious, MergedWithNext, Contiguous, found \"Kept\""),

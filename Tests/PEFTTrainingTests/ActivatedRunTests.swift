@@ -94,7 +94,8 @@ import TrainingTestSupport
         export.output = run.workspace.path("adapter.gguf")
         let refusal = #expect(throws: MergeError.self) { try Export.run(export) }
         #expect(
-            refusal?.description.contains("ActivatedLoRA is more than a change of the weight") == true
+            refusal?.description.contains("ActivatedLoRA is more than a change of the weight")
+                == true
         )
         #expect(!FileManager.default.fileExists(atPath: export.output))
     }

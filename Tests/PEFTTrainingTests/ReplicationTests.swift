@@ -159,7 +159,8 @@ import TrainingTestSupport
         try stopped.writing(to: "stopped") { $0.resume = true }.run()
         #expect(try stopped.adapterBytes == whole.adapterBytes)
         let names = try AdapterFolder.read(URL(filePath: whole.config.outputDir)).weights.entries
-        #expect(names.allSatisfy { $0.name.contains(".layers.1.") || $0.name.contains(".layers.2.") })
+        #expect(
+            names.allSatisfy { $0.name.contains(".layers.1.") || $0.name.contains(".layers.2.") })
     }
 
     @Test func whatDoesNotGoTogetherIsRefused() throws {
@@ -174,7 +175,10 @@ import TrainingTestSupport
         }
         let run = try makeRun()
         for (text, change) in [
-            ("within the base model's blocks 0..<2, found block 2", { $0.layerReplication = [[0, 3]] }),
+            (
+                "within the base model's blocks 0..<2, found block 2",
+                { $0.layerReplication = [[0, 3]] }
+            ),
             ("is empty: the model would have no blocks", { $0.layerReplication = [] }),
             ("expected ranges [from, to] of blocks", { $0.layerReplication = [[1, 1]] }),
             ("needs an init_lora_weights that depends on neither", { $0.initLoraWeights = .pissa }),
@@ -196,7 +200,8 @@ import TrainingTestSupport
             _ = try Merge.run(merge)
         }
         let plain = try BaseModel(at: model("doubled"), options: options())
-        expectError("expected the blocks that the base was read with (its own), found [0, 1, 0, 1]") {
+        expectError("expected the blocks that the base was read with (its own), found [0, 1, 0, 1]")
+        {
             _ = try AdaptedModel(plain, loading: folder("doubled"))
         }
     }

@@ -203,8 +203,9 @@ import TrainingTestSupport
             $0.loftqIter = 2
         }
         let kasa = Case.all[7]
-        try expectError("has a weight of rank 20 at most, but r is 20, and kasa_config leaves", kasa)
-        {
+        try expectError(
+            "has a weight of rank 20 at most, but r is 20, and kasa_config leaves", kasa
+        ) {
             $0.loraR = 20
         }
         try expectError("is without effect: it is for use_kasa") { $0.kasaBeta = 0.5 }

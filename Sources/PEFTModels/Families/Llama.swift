@@ -28,7 +28,8 @@ public struct LlamaConfig: ModelConfig {
                 block,
                 attention: {
                     try decoder.attention(
-                        SelfAttention.Options(decoder), $0, bias: attentionBias, outputBias: attentionBias)
+                        SelfAttention.Options(decoder), $0, bias: attentionBias,
+                        outputBias: attentionBias)
                 }, feedForward: { try decoder.gatedFeedForward($0, bias: mlpBias) })
         }
     }

@@ -29,7 +29,8 @@ public struct Olmo2Config: ModelConfig {
             norm: finalNorm
         ) { _, block in
             let attention = try decoder.attention(
-                SelfAttention.Options(decoder), block / "self_attn", bias: attentionBias, outputBias: attentionBias
+                SelfAttention.Options(decoder), block / "self_attn", bias: attentionBias,
+                outputBias: attentionBias
             ) { numHeads, scope in
                 try norm(numHeads * decoder.headSize, scope)
             }

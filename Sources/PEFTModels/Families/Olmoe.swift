@@ -72,7 +72,8 @@ public struct OlmoeConfig: ModelConfig {
                 block,
                 attention: {
                     try decoder.attention(
-                        SelfAttention.Options(decoder), $0, bias: attentionBias, outputBias: attentionBias
+                        SelfAttention.Options(decoder), $0, bias: attentionBias,
+                        outputBias: attentionBias
                     ) { numHeads, scope in
                         try RMSNorm(
                             hiddenSize: numHeads * decoder.headSize, epsilon: decoder.rmsNormEps,

@@ -18,8 +18,10 @@ package final class Regex: @unchecked Sendable {
     /// Oniguruma's start code; the library must be started once, before any pattern.
     private static let startCode = coniguruma_initialize()
 
-    /// The longest pattern, UTF-8. The time to compile one whose letters match in both cases grows with the square of its length:
-    /// 0.4 s at this one. No tokenizer that is in use has more than some hundred bytes.
+    /// The longest pattern, in bytes of UTF-8.
+    ///
+    /// The time to compile one whose letters match in both cases grows with the square of its length: 0.4 s at this one. No
+    /// tokenizer that is in use has more than some hundred bytes.
     static let maxPatternBytes = 16_384
 
     /// Compiles a pattern in Oniguruma's own syntax.
@@ -27,7 +29,9 @@ package final class Regex: @unchecked Sendable {
         guard pattern.utf8.count <= Self.maxPatternBytes else {
             throw .invalidRegex(
                 pattern: pattern.prefix(40) + "...",
-                reason: "it has \(pattern.utf8.count) bytes, and at most \(Self.maxPatternBytes) are compiled")
+                reason:
+                    "it has \(pattern.utf8.count) bytes, and at most \(Self.maxPatternBytes) are compiled"
+            )
         }
         var compiled: OnigRegex?
         var info = OnigErrorInfo()

@@ -71,7 +71,8 @@ public struct CalibratedStart: Sendable {
         for (target, _) in layers {
             if target.path == base.model.head.path {
                 throw AdapterError.unsuitable(
-                    config.startOption, target.path, "is the output head, whose input is not looked at",
+                    config.startOption, target.path,
+                    "is the output head, whose input is not looked at",
                     "leave it out of target_modules")
             }
             if config.initLoraWeights.readsWeight,

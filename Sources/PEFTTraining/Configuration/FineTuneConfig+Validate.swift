@@ -127,7 +127,8 @@ extension FineTuneConfig {
             }
             checks.forbid(
                 key, if: initLoraWeights.readsWeight || initLoraWeights.readsRows || useKasa,
-                "needs an init_lora_weights that depends on neither weights nor rows, without use_kasa")
+                "needs an init_lora_weights that depends on neither weights nor rows, without use_kasa"
+            )
         }
         checks.forbid(
             "init_lora_weights",
