@@ -75,7 +75,13 @@ private struct Run {
             report(.notice("\(config.outputDir) has no checkpoint yet: starting at step 0"))
         }
 
-        let start = try calibrate(checkpoint)
+        let start: URL?
+        switch try calibrate(checkpoint) {
+        case .interrupted(let signal):
+            report(.interrupted(signal: StopRequest.name(ofSignal: signal), step: 0))
+            return nil
+        case .folder(let folder): start = folder
+        }
         let preflight = Preflight(
             config, checkpoint: checkpoint, start: start, ranks: ranks, device: device,
             onFailure: { throw $0 },
@@ -95,32 +101,42 @@ private struct Run {
         return summary
     }
 
+    /// What came of computing how a new adapter starts.
+    private enum Calibration {
+        /// The folder of the adapter; nil where nothing was to be computed.
+        case folder(URL?)
+        /// A signal asked to end before it was computed.
+        case interrupted(Int32)
+    }
+
     /// Computes how a new adapter starts, where rows decide it: in one process, for all.
-    ///
-    /// - Returns: the folder of the adapter; nil where nothing was to be computed.
-    private func calibrate(_ checkpoint: RunCheckpoint?) throws -> URL? {
+    private func calibrate(_ checkpoint: RunCheckpoint?) throws -> Calibration {
         let seed = UInt64(config.seed)
         guard checkpoint == nil, config.adapter == nil,
             let start = CalibratedStart(config.lora, seed: seed)
-        else { return nil }
+        else { return .folder(nil) }
         let folder = URL(filePath: config.outputDir)
             .appending(path: CalibratedStart.folderName)
         report(
             .notice(
                 "computing init_lora_weights \(config.initLoraWeights.name) from at "
                     + "most \(config.calibrationRows) rows, on the base as it is in its files"))
-        try ranks.together("start of the adapter") {
+        let signals = try ranks.together("start of the adapter") {
             guard ranks.isMain else { return "" }
             let base = try BaseModel(
                 at: URL(filePath: config.model),
                 options: BaseModelOptions(
                     quantization: nil, computeDType: config.dtype.torch, device: device))
-            try start.write(
+            let isWritten = try start.write(
                 base, batches: calibrationBatches(for: base),
-                recomputingEvery: config.recomputationInterval, to: folder)
-            return ""
+                recomputingEvery: config.recomputationInterval, to: folder, stop: stop)
+            return isWritten ? "" : "\(stop.signal ?? SIGINT)"
         }
-        return folder
+        if let signal = signals.lazy.compactMap({ Int32($0) }).first {
+            stop.request(signal: signal)
+            return .interrupted(signal)
+        }
+        return .folder(folder)
     }
 
     /// The first rows in the order of training.

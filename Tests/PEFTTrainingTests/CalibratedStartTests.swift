@@ -275,4 +275,26 @@ import TrainingTestSupport
         #expect(!report.checks.contains { $0.outcome == .failed })
         #expect(!FileManager.default.fileExists(atPath: run.config.outputDir + "/start"))
     }
+
+    /// The pass may take minutes, and there is nothing to go on from before it ends.
+    @Test(arguments: [LoRAInitialization.eva, .corda, .loraGA])
+    func aPassThatIsInterruptedEndsTheRun(start: LoRAInitialization) throws {
+        let run = try TinyRun(rows: TinyRows.make(24), model: TinyModel.grouped).writing(to: "out")
+        {
+            $0.initLoraWeights = start
+        }
+        let stop = StopRequest()
+        var events: [TrainingEvent] = []
+        try FineTune.run(run.config, stop: stop) { event in
+            events.append(event)
+            if case .notice(let text) = event, text.hasPrefix("computing init_lora_weights") {
+                stop.request(signal: SIGTERM)
+            }
+        }
+        #expect(events.last == .interrupted(signal: "SIGTERM", step: 0))
+        #expect(events.count == 2)
+        #expect(try !RunFiles.names(in: run.config.outputDir).contains("start"))
+        try run.writing(to: "out") { $0.resume = true }.run()
+        #expect(try run.losses.count == 4)
+    }
 }

@@ -44,23 +44,40 @@ public struct CalibratedStart: Sendable {
     ///     again, until components no longer turn.
     ///   - interval: for each of so many blocks one is computed again in backward, for LoRA-GA; nil for none.
     ///   - folder: where the adapter is written.
+    ///   - stop: asks to end; looked at before each batch and each layer.
+    /// - Returns: whether it was written; false if it was asked to end before.
     /// - Throws: `AdapterError` for layers that cannot start so; ``TrainingError/notCalibrated(initialization:reason:)`` for rows that do
     ///   not decide it; `CheckpointError.cannotWrite`.
     /// - Memory: the base, and in float32 a matrix for each layer, all at once: `[inFeatures, inFeatures]` for each distinct input (CorDA),
     ///   `[outFeatures, inFeatures]` (LoRA-GA), the components (EVA).
+    @discardableResult
     public func write(
         _ base: BaseModel, batches: [TokenBatch], recomputingEvery interval: Int? = nil,
-        to folder: URL
-    ) throws {
+        to folder: URL, stop: StopRequest = StopRequest()
+    ) throws -> Bool {
         let layers = try targets(of: base)
-        let (config, starts) =
-            switch config.initLoraWeights {
-            case .eva: try eva(base, layers, batches)
-            case .corda: (config, try corda(base, layers, batches))
-            default: (config, try gradients(base, layers, batches, interval))
-            }
+        let config: LoRAConfig
+        let starts: [String: LowRankStart]
+        do {
+            (config, starts) =
+                switch self.config.initLoraWeights {
+                case .eva: try eva(base, layers, batches, stop)
+                case .corda: (self.config, try corda(base, layers, batches, stop))
+                default: (self.config, try gradients(base, layers, batches, interval, stop))
+                }
+        } catch is Stopped {
+            return false
+        }
         let adapted = try AdaptedModel(base, adapter: config, starts: starts, seed: seed)
         try AdapterWriter(adapted: adapted).write(to: folder)
+        return true
+    }
+
+    /// Somebody asked to end.
+    private struct Stopped: Error {}
+
+    private func goOn(unless stop: StopRequest) throws(Stopped) {
+        if stop.signal != nil { throw Stopped() }
     }
 
     private typealias Layer = (target: LoRATarget, linear: Linear)
@@ -134,7 +151,7 @@ public struct CalibratedStart: Sendable {
     // MARK: - EVA
 
     private func eva(
-        _ base: BaseModel, _ layers: [Layer], _ batches: [TokenBatch]
+        _ base: BaseModel, _ layers: [Layer], _ batches: [TokenBatch], _ stop: StopRequest
     ) throws -> (LoRAConfig, [String: LowRankStart]) {
         guard let first = batches.first else { throw failed("there are no rows") }
         let options = config.evaConfig ?? EVAConfig()
@@ -148,6 +165,7 @@ public struct CalibratedStart: Sendable {
                     + "\(eva.maxRank(of: index)): give a smaller r or eva_rho")
         }
         for count in 0..<Self.maxPasses * batches.count {
+            try goOn(unless: stop)
             let open = eva.open
             if open.isEmpty { return try eva.result(config, layers.map(\.linear)) }
             let batch = batches[count % batches.count]
@@ -194,12 +212,13 @@ public struct CalibratedStart: Sendable {
     // MARK: - CorDA
 
     private func corda(
-        _ base: BaseModel, _ layers: [Layer], _ batches: [TokenBatch]
+        _ base: BaseModel, _ layers: [Layer], _ batches: [TokenBatch], _ stop: StopRequest
     ) throws -> [String: LowRankStart] {
         guard let first = batches.first else { throw failed("there are no rows") }
         let firstOfInput = try firstOfInput(base, layers, first)
         var covariances: [Int: InputCovariance] = [:]
         for batch in batches {
+            try goOn(unless: stop)
             let observers = Set(firstOfInput).sorted().map { index in
                 (
                     layers[index].linear,
@@ -216,6 +235,7 @@ public struct CalibratedStart: Sendable {
             try observing(observers) { try run(base, batch) }
         }
         return try starts(base, layers) { index, weight in
+            try goOn(unless: stop)
             let input = firstOfInput[index]
             guard let covariance = try covariances[input]?.mean() else {
                 throw failed(
@@ -230,7 +250,8 @@ public struct CalibratedStart: Sendable {
     // MARK: - LoRA-GA
 
     private func gradients(
-        _ base: BaseModel, _ layers: [Layer], _ batches: [TokenBatch], _ interval: Int?
+        _ base: BaseModel, _ layers: [Layer], _ batches: [TokenBatch], _ interval: Int?,
+        _ stop: StopRequest
     ) throws -> [String: LowRankStart] {
         let batches = batches.filter { $0.numTargetTokens > 0 }
         let observers = layers.map { ($0.linear, WeightGradientObserver()) }
@@ -240,6 +261,7 @@ public struct CalibratedStart: Sendable {
         base.model.enableInputRequireGrads()
         try observing(observers.map { ($0, $1 as any LinearAdapter) }) {
             for batch in batches {
+                try goOn(unless: stop)
                 let context = ForwardContext(
                     layout: SequenceLayout(segmentLengths: batch.segmentLengths))
                 let losses = try base.model.losses(
@@ -249,6 +271,7 @@ public struct CalibratedStart: Sendable {
             }
         }
         return try starts(base, layers) { index, weight in
+            try goOn(unless: stop)
             let observer = observers[index].1
             guard let sum = observer.sum, try sum.allFinite() else {
                 throw failed(

@@ -1,3 +1,4 @@
+import Foundation
 import Synchronization
 
 /// Asks a training run, from another thread or a signal handler, to stop after its current step, or a model to end its answer.
@@ -28,5 +29,15 @@ public final class StopRequest: Sendable {
     public var signal: Int32? {
         let number = signalNumber.load(ordering: .relaxed)
         return number == 0 ? nil : number
+    }
+
+    /// What a signal is called.
+    static func name(ofSignal signal: Int32) -> String {
+        switch signal {
+        case SIGINT: "SIGINT"
+        case SIGTERM: "SIGTERM"
+        case SIGUSR1: "SIGUSR1"
+        default: "signal \(signal)"
+        }
     }
 }

@@ -101,7 +101,7 @@ public final class Trainer {
             if let signal = try signal(of: stop) {
                 try writeProfile(isLast: true)
                 try writeCheckpoint()
-                report(.interrupted(signal: Self.name(ofSignal: signal), step: state.step))
+                report(.interrupted(signal: StopRequest.name(ofSignal: signal), step: state.step))
                 return nil
             }
         }
@@ -284,15 +284,6 @@ public final class Trainer {
         guard let signal = all.lazy.compactMap({ Int32($0) }).first else { return nil }
         stop.request(signal: signal)
         return signal
-    }
-
-    private static func name(ofSignal signal: Int32) -> String {
-        switch signal {
-        case SIGINT: "SIGINT"
-        case SIGTERM: "SIGTERM"
-        case SIGUSR1: "SIGUSR1"
-        default: "signal \(signal)"
-        }
     }
 
     private func writeCheckpoint() throws {
