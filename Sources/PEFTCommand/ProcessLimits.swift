@@ -5,8 +5,8 @@ import PEFT
 ///
 /// Its allocator and the environment of its libraries are decided before it starts: see CProcess.
 enum ProcessLimits {
-    /// Bytes that a process needs to do anything at all: stacks of threads, small objects.
-    private static let smallestRoom = 16_000_000
+    /// Bytes that a process needs to do anything at all: stacks of libdispatch's first threads, 8 MB each, small objects.
+    private static let smallestRoom = 40_000_000
 
     /// A limit on this process's memory that leaves it nothing to work with, in the words of an error; nil if there is none.
     ///
