@@ -1,6 +1,9 @@
 public import PEFTLayers
 
 extension LoRAConfig {
+    /// The most blocks of a model, so that what a file says takes no memory to speak of.
+    private static let maxBlocks = 10_000
+
     /// The blocks of the base that the adapted model is made of; nil for the base's own, or for ranges that ``validate()`` refuses.
     public var blockOrder: BlockOrder? {
         guard let layerReplication, replicationProblems.isEmpty else { return nil }
@@ -13,12 +16,16 @@ extension LoRAConfig {
         let key = "layer_replication"
         var problems: [AdapterConfigProblem] = []
         let areRanges = layerReplication.allSatisfy {
-            $0.count == 2 && $0[0] >= 0 && $0[0] < $0[1]
+            $0.count == 2 && $0[0] >= 0 && $0[0] < $0[1] && $0[1] <= Self.maxBlocks
         }
-        if layerReplication.isEmpty || !areRanges {
+        let isShort =
+            areRanges && layerReplication.reduce(0) { $0 + $1[1] - $1[0] } <= Self.maxBlocks
+        if layerReplication.isEmpty || !isShort {
             problems.append(
                 .wrongValue(
-                    key: key, expected: "null or ranges [from, to] of blocks, from below to",
+                    key: key,
+                    expected: "null or ranges [from, to] of blocks, from below to, at most "
+                        + "\(Self.maxBlocks) blocks in all",
                     found: layerReplication.configValue.description))
         }
         if readsWeight || initLoraWeights.readsRows {

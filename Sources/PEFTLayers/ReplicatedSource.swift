@@ -20,7 +20,8 @@ public struct BlockOrder: Hashable, Sendable {
         var parts = path.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
         for (position, part) in parts.enumerated() {
             guard let index = Int(part) else { continue }
-            parts[position] = "\(blocks[index])"
+            // A model that has more blocks does not know of the order, which is an error once it is made.
+            if blocks.indices.contains(index) { parts[position] = "\(blocks[index])" }
             break
         }
         return parts.joined(separator: ".")

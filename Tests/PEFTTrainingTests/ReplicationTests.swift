@@ -163,6 +163,23 @@ import TrainingTestSupport
             names.allSatisfy { $0.name.contains(".layers.1.") || $0.name.contains(".layers.2.") })
     }
 
+    @Test(arguments: [
+        "[]", "[[0]]", "[[1, 0]]", "[[-1, 1]]", "[[0, 9223372036854775807]]",
+        "[[0, 9000], [0, 9000]]",
+    ])
+    func whatAFileSaysIsChecked(ranges: String) throws {
+        let config = try LoRAConfig(
+            adapterConfigJSON: Data(
+                #"{"peft_type": "LORA", "target_modules": ["q_proj"], "layer_replication": \#(ranges)}"#
+                    .utf8))
+        #expect(config.blockOrder == nil)
+        let error = #expect(throws: AdapterError.self) { try config.validate() }
+        #expect(
+            error?.description.contains(
+                "layer_replication: expected null or ranges [from, to] of blocks, from below to, at "
+                    + "most 10000 blocks in all, found \(ranges)") == true)
+    }
+
     @Test func whatDoesNotGoTogetherIsRefused() throws {
         func expectError(
             _ text: String, sourceLocation: SourceLocation = #_sourceLocation,
