@@ -70,10 +70,9 @@ public final class KaSA: LinearAdapter {
     public func lowRankTerm(
         for input: Tensor, context: ForwardContext
     ) throws(TorchError) -> LowRankTerm? {
-        let mask = try lora.dropoutMask(for: input, key: context.dropout)
-        return LowRankTerm(
-            a: try scaledA(context), b: lora.loraB.value,
-            scale: lora.target.scaling * (mask?.scale ?? 1), kept: mask?.kept)
+        try lora.lowRankTerm(for: input, context: context).map { term throws(TorchError) in
+            LowRankTerm(a: try scaledA(context), b: term.b, scale: term.scale, kept: term.kept)
+        }
     }
 
     /// `d * A`, `[r, inFeatures]`; in backward the penalties add to the gradients of d, A and B.
@@ -131,10 +130,7 @@ public final class KaSA: LinearAdapter {
 
     /// `W' + s B (d * A)`.
     public func merged(into weight: Tensor) throws(TorchError) -> Tensor? {
-        let sum = try lora.loraB.value.detach().matmul(scaledA())
-        try sum.multiplyInPlace(lora.target.scaling)
-        try sum.addInPlace(weight.detach())
-        return sum
+        try lora.merged(into: weight, a: scaledA())
     }
 }
 

@@ -156,15 +156,22 @@ public final class LoRA: LinearAdapter {
     ///
     /// - Throws: `TorchError` if memory does not suffice.
     /// - Memory: a new tensor of the weight's size in float32.
-    public func delta() throws(TorchError) -> Tensor {
-        let product = try loraB.value.detach().matmul(loraA.value.detach())
+    public func delta() throws(TorchError) -> Tensor { try delta(a: loraA.value.detach()) }
+
+    private func delta(a: Tensor) throws(TorchError) -> Tensor {
+        let product = try loraB.value.detach().matmul(a)
         try product.multiplyInPlace(target.scaling)
         return product
     }
 
     /// `W + s B A`.
     public func merged(into weight: Tensor) throws(TorchError) -> Tensor? {
-        let sum = try delta()
+        try merged(into: weight, a: loraA.value.detach())
+    }
+
+    /// `W + s B A`, with another matrix for A.
+    func merged(into weight: Tensor, a: Tensor) throws(TorchError) -> Tensor {
+        let sum = try delta(a: a)
         try sum.addInPlace(weight.detach())
         return sum
     }

@@ -20,8 +20,7 @@ package final class Regex: @unchecked Sendable {
 
     /// The longest pattern, in bytes of UTF-8.
     ///
-    /// The time to compile one whose letters match in both cases grows with the square of its length: 0.4 s at this one. No
-    /// tokenizer that is in use has more than some hundred bytes.
+    /// The time to compile one whose letters match in both cases grows with the square of its length: 0.4 s at this one.
     static let maxPatternBytes = 16_384
 
     /// Compiles a pattern in Oniguruma's own syntax.
