@@ -70,7 +70,7 @@ bench: build model
 	swift build -c release --product KernelTimes
 	@scripts/parity/venv.sh
 	@scripts/llama/venv.sh
-	@for script in train_step packed_rows score sharded_step shared_prefixes generate kernels load; do .venv-parity/bin/python Benchmarks/$$script.py || exit; done
+	@for script in train_step packed_rows score sharded_step shared_prefixes generate kernels load large_models; do .venv-parity/bin/python Benchmarks/$$script.py || exit; done
 
 fixtures:
 	@scripts/fixtures.sh

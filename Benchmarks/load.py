@@ -8,29 +8,13 @@ idle machine: only the ratios of one run count.
 
 import argparse
 import dataclasses
-import json
 import os
 import statistics
-import subprocess
 import sys
 
-from measuring import PEFT, WORK, heading, run_json, shown, write_result
+from measuring import heading, run_json, shown, write_result
+from shapes import SHAPES, random_model
 from sides import Case, our_command, random_data, run_ours
-
-SHAPE = dict(
-    model_type="llama", architectures=["LlamaForCausalLM"], hidden_size=2048, intermediate_size=5632, num_hidden_layers=22,
-    num_attention_heads=32, num_key_value_heads=4, vocab_size=32000, max_position_embeddings=2048, rms_norm_eps=1e-5,
-    hidden_act="silu", tie_word_embeddings=False, bos_token_id=1, eos_token_id=2)
-
-
-def random_model():
-    """The folder of the model; made once."""
-    folder, config = WORK / "llama-1.1b", WORK / "llama-1.1b.json"
-    if not folder.exists():
-        config.write_text(json.dumps(SHAPE))
-        subprocess.run([PEFT, "init-model", config, "--output-dir", folder, "--seed", "1"], check=True)
-    return folder
-
 
 def read_all(folder):
     """Brings the files into the page cache; their bytes."""
@@ -42,10 +26,9 @@ def main():
     parser.add_argument("--pairs", type=int, default=2)
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
-    folder = random_model()
+    folder = random_model("llama-1.1b")
     case = dataclasses.replace(Case(batch=1, length=16), steps=1)
-    ours = our_command(case, random_data(case))
-    ours[ours.index("--model") + 1] = folder
+    ours = our_command(case, random_data(case, SHAPES["llama-1.1b"]["vocab_size"]), model=folder)
     peer = [
         sys.executable, "Benchmarks/peer/hf_qlora.py", "--model", folder, "--batch", 1, "--length", 16, "--steps", 3, "--threads",
         case.threads]

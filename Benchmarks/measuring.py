@@ -70,15 +70,15 @@ def machine():
     return cpu, f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {' '.join(features)}"
 
 
-def heading(title, load, *lines):
+def heading(title, load, *lines, peers=("torch", "transformers", "peft", "bitsandbytes")):
     """The first lines of a result file; `load` is the load average from before the measurements."""
-    peers = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "peft", "bitsandbytes"))
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in peers)
     version = subprocess.run([PEFT, "--version"], capture_output=True, text=True, check=True).stdout
     revision = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout
     return [
         f"# {title}", "", f"- Machine: {machine()[1]}; load average at the start {load:.2f}",
         f"- Ours: {', '.join(version.split(chr(10))).strip(', ')}, revision {revision.strip()}",
-        f"- Peer: {peers}", *(f"- {line}" for line in lines), ""]
+        *([f"- Peer: {versions}"] if peers else []), *(f"- {line}" for line in lines), ""]
 
 
 def median_by(rows, key):

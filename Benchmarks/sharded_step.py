@@ -30,12 +30,12 @@ class Measurement:
     peak_bytes: int
 
 
-def measure_peer(case):
-    """Two processes of the peer; the memory is rank 0's."""
+def measure_peer(case, dtype):
+    """Two processes of the peer, computing in a dtype; the memory is rank 0's."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "Benchmarks/peer/hf_qlora.py",
         "--model", peer_folder(), "--batch", case.batch // 2, "--length", case.length, "--steps", case.steps, "--threads", "1",
-        "--recompute", "--sharded"]
+        "--recompute", "--sharded", "--dtype", dtype]
     result, _ = run_json(command)
     return Measurement(PEER, result["tokens_per_second"], result["peak_bytes"])
 
@@ -52,7 +52,7 @@ def measure_ours(case, data, processes):
         max(line["peak_memory_bytes"] for line in lines))
 
 
-def report(case, load, measurements):
+def report(case, dtype, load, measurements):
     """The text of the result file."""
     sides = [PEER, OURS, ALONE]
     median = {
@@ -64,7 +64,8 @@ def report(case, load, measurements):
     return [
         *heading(
             f"QLoRA in two processes, SmolLM2-135M, global batch 2 x {case.length}, recomputation", load,
-            f"{case.steps} steps a run, speeds are medians of the steps after the second; memory is rank 0's peak"),
+            f"{case.steps} steps a run, speeds are medians of the steps after the second; memory is rank 0's peak",
+            f"The peer computes in {dtype}"),
         "| run, in this order | tokens/s | peak memory of a process, GB |", "|---|---|---|", *table, "",
         f"Two processes of ours / of the peer: **{median[OURS][0] / median[PEER][0]:.2f}** times the tokens/s, "
         f"{median[OURS][1] / median[PEER][1]:.2f} times the memory. Two of ours / one: {median[OURS][0] / median[ALONE][0]:.2f} times "
@@ -76,15 +77,16 @@ def main():
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--float32", action="store_true", help="the peer in float32, its faster dtype where bfloat16 has no instructions")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     case = Case(2, arguments.length, recompute=True, steps=arguments.steps)
-    data = random_data(case)
+    data, dtype = random_data(case), "float32" if arguments.float32 else "bfloat16"
     measurements = []
     for _ in range(arguments.rounds):
-        measurements.append(measure_peer(case))
+        measurements.append(measure_peer(case, dtype))
         measurements += [measure_ours(case, data, processes) for processes in (2, 1)]
-    write_result("sharded-", report(case, load, measurements))
+    write_result("sharded-", report(case, dtype, load, measurements))
 
 
 if __name__ == "__main__":

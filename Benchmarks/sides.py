@@ -65,18 +65,18 @@ def measure_peer(case, dtype="bfloat16"):
         f"peer, {dtype}", result["tokens_per_second"], result["load_seconds"], result["first_step_seconds"], peak, command)
 
 
-def our_command(case, data, *options):
+def our_command(case, data, *options, model=MODEL):
     """The command line of a run that trains."""
     return [
-        PEFT, "train", "--model", MODEL, "--data", data, "--output-dir", WORK / "ours", *ADAPTER, "--learning-rate", "2e-4",
+        PEFT, "train", "--model", model, "--data", data, "--output-dir", WORK / "ours", *ADAPTER, "--learning-rate", "2e-4",
         "--lr-scheduler-type", "constant", "--max-grad-norm", "0", "--no-shuffle", "--max-length", case.length,
         "--per-device-train-batch-size", case.batch, "--max-steps", case.steps, "--logging-steps", "1", "--threads", case.threads,
         "--json", *(["--gradient-checkpointing"] if case.recompute else []), *options]
 
 
-def random_data(case):
+def random_data(case, vocabulary=VOCABULARY):
     """A file of random rows for a case."""
-    rows = random_rows(1, VOCABULARY, [case.length] * case.batch * case.steps)
+    rows = random_rows(1, vocabulary, [case.length] * case.batch * case.steps)
     return write_rows(WORK / "rows.jsonl", rows)
 
 

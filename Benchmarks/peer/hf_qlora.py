@@ -5,7 +5,7 @@ second (median over the steps after the second), rows per second (all of these s
 the first step, first and last loss. The tokens are random, or those of `--rows`: JSON lines of `tokens` and `num_given`, how many of the
 first are not learned; a batch is padded to its longest row. `--score` runs forward only. `--recompute` turns activation checkpointing on,
 `--plain` leaves out PEFT's `prepare_model_for_kbit_training`. `--sharded`, under torchrun, divides the model by FSDP with PEFT's wrapping
-policy; its flat parameters need one dtype, so the adapter is bfloat16 then.
+policy; its flat parameters need one dtype, so the adapter has that of the computation then.
 """
 
 import time
@@ -59,14 +59,14 @@ def load(arguments):
         model.enable_input_require_grads()
     lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(model, lora).train()
-    return shard(model) if arguments.sharded else model
+    return shard(model, dtype) if arguments.sharded else model
 
 
-def shard(model):
+def shard(model, dtype):
     """The model over the processes of torchrun, a decoder block and each adapter a unit."""
     for parameter in model.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.bfloat16)
+            parameter.data = parameter.data.to(dtype)
     return FullyShardedDataParallel(
         model, auto_wrap_policy=fsdp_auto_wrap_policy(model), use_orig_params=False, device_id=torch.device("cpu")).train()
 
