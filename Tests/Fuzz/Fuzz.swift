@@ -78,6 +78,7 @@ import Foundation
                 print("\(reader.name): input \(last): \(meaning(status)); kept in \(kept.path)")
             }
             print("\(reader.name): \(first) inputs, seed \(seed)")
+            fflush(nil)
         }
         return numFound == 0
     }
