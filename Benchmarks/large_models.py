@@ -2,7 +2,7 @@
 """What random models of 1.1B and 7B parameters take of memory: divided over processes, offloaded, and beside their plans.
 
 Every run is `peft train` (NF4, double quantized, LoRA r=16 on all linears, bfloat16). Memory of a loaded base is read from the processes when
-they say that they have it; peaks are the kernel's, of the process that took most. Writes Benchmarks/Results/<date>-memory-<cpu>.md. Speed is
+they say that they have it; peaks are what rank 0 says, and the kernel's of the process that took most. Writes Benchmarks/Results/<date>-memory-<cpu>.md. Speed is
 not measured, so the machine need not be idle. With `--with-7b` it takes 14 GB of disk.
 """
 
@@ -47,13 +47,16 @@ def processes_that_train():
 
 
 def values(folders, path, name):
-    """A number of a file of `name: number` lines in each process's folder, in bytes; nothing if one has ended."""
+    """A number of a file of `name: number` lines in each process's folder, in bytes; none at all if one has ended."""
     found = []
     for folder in folders:
-        for line in (folder / path).read_text().splitlines():
-            if line.startswith(name + ":"):
-                found.append(int(line.split()[1]) * (1024 if line.endswith("kB") else 1))
-    return found if len(found) == len(folders) else None
+        try:
+            lines = (folder / path).read_text().splitlines()
+        except OSError:
+            return []
+        # A process that has ended and was not waited for has a file without memory.
+        found += [int(line.split()[1]) * (1024 if line.endswith("kB") else 1) for line in lines if line.startswith(name + ":")]
+    return found if len(found) == len(folders) else []
 
 
 def drop_from_page_cache(folder):
@@ -96,7 +99,7 @@ def train(title, case, model, processes=1, *options):
     peak = run_measured(command, note)
     assert len(held) == processes, f"{len(held)} processes were found, not {processes}"
     run = Run(title, command, events["loaded"], events["finished"], held, read, peak)
-    print(run)
+    print(f"{title}: {run.finished['planned_memory_bytes'] / 1e9:.2f} GB planned, {run.finished['peak_memory_bytes'] / 1e9:.2f} GB taken")
     return run
 
 

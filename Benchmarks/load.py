@@ -16,6 +16,7 @@ from measuring import heading, run_json, shown, write_result
 from shapes import SHAPES, random_model
 from sides import Case, our_command, random_data, run_ours
 
+
 def read_all(folder):
     """Brings the files into the page cache; their bytes."""
     return sum(len(path.read_bytes()) for path in folder.glob("*.safetensors"))
